@@ -1,8 +1,8 @@
-//! What the core costs: a line read, a sample inserted into a known series, a window closed.
+//! The cost of the core: parsing a line, inserting a sample into a known series, closing a window.
 //!
-//! `make bench`. Times are for comparing two lines of one run; machines differ.
+//! `make bench`. Compare only times of one run, because machines differ.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that panics says so")]
+#![allow(clippy::unwrap_used, reason = "a panic is a sufficient error report for a benchmark")]
 #![allow(missing_docs, reason = "criterion's macros generate functions")]
 
 use std::hint::black_box;
@@ -107,7 +107,7 @@ fn whole_datagram(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a processor has to fetch from afar: every container of a node by turns, forty series each, as `bench-node` sends.
+/// The cost of cache misses: all containers of a node in turn, forty series each, as `bench-node` sends.
 fn containers_by_turns(c: &mut Criterion) {
     let mut group = c.benchmark_group("by_turns");
     let lines: Vec<String> = (0..320_usize)
@@ -139,8 +139,8 @@ fn containers_by_turns(c: &mut Criterion) {
     group.finish();
 }
 
-/// What buckets add to timers: forty series with values of three decades, counted in none, by eleven bounds and by powers of
-/// two.
+/// The cost of buckets for timers: forty series with values over three decades, without buckets, with eleven bounds and
+/// with powers of two.
 fn in_buckets(c: &mut Criterion) {
     let mut group = c.benchmark_group("timers_counted");
     let bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

@@ -1,7 +1,8 @@
-//! How many instructions reading and counting takes: the same on every run, whatever else the machine does.
+//! The number of instructions for parsing and counting, which is the same on every run and independent of the machine's
+//! load.
 //!
 //! `cargo bench --bench instructions [-- --json FILE]`. Runs itself under valgrind's callgrind twice for each subject,
-//! with N turns and with 2 N, so that what starting takes falls out of the difference.
+//! with N turns and with 2 N, so that the difference excludes the cost of starting.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ const PLAIN: [&str; 4] = [
     "service.response.size:1536|h",
 ];
 
-/// What is measured: a name, its kind, and the line or lines of one turn.
+/// The measured subjects: a name, its kind, and the line or lines of one turn.
 const SUBJECTS: [(&str, Kind, usize, &str); 10] = [
     ("parse a plain line", Kind::Parse, 1, ""),
     ("parse a line with three tags", Kind::Parse, 1, TAGS),
@@ -58,7 +59,7 @@ fn main() {
     {
         return take_turns(index.parse().unwrap(), turns.parse().unwrap());
     }
-    // Criterion's flag: once each, so that it does not rot; that counts nothing, and needs no valgrind.
+    // Criterion's flag: each runs once, without valgrind and without counting, so that a broken one is noticed.
     if arguments.iter().any(|argument| argument == "--test") {
         return (0..SUBJECTS.len()).for_each(|index| take_turns(index, 1));
     }
@@ -78,7 +79,7 @@ fn main() {
     }
 }
 
-/// Instructions of a whole run.
+/// The number of instructions of a complete run.
 fn counted(index: usize, turns: u64) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

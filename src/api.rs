@@ -1,8 +1,9 @@
-//! What the agent answers over HTTP.
+//! The HTTP API of the agent.
 //!
-//! Handlers are functions from a request and the parts of the agent that they need ([`ReaderContext`], [`AgentContext`], [`LifecycleContext`],
-//! [`MaintenanceContext`]) to an [`ApiResponse`]; only `routes` knows warp. Answers come from `query`. The HTTP listener reads; the admin socket
-//! reads the same and raw lines as well, and changes things.
+//! Handlers are functions from a request and the parts of the agent they need ([`ReaderContext`], [`AgentContext`],
+//! [`LifecycleContext`], [`MaintenanceContext`]) to an [`ApiResponse`]; only `routes` knows warp. Documents are built
+//! in `query`. The HTTP listener is read-only; the admin socket serves the same routes, raw lines, and the calls that
+//! change state.
 
 mod access;
 mod admin;
@@ -46,7 +47,7 @@ pub use watch::EVENT_STREAM;
 
 use crate::wire::Refusal;
 
-/// A body that is made while it is sent.
+/// A body that is generated while it is sent.
 pub type Chunks = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send + Sync>>;
 
 /// An answer, independent of the server that sends it.

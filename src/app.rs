@@ -1,4 +1,4 @@
-//! The agent put together: everything is bound before anything runs, and ends in order.
+//! Assembles the agent: everything is bound before anything runs, and stops in order.
 //!
 //! ```text
 //! TERM ─▶ not ready ─▶ no new containers ─▶ sockets read until empty, open windows closed as partial

@@ -1,4 +1,4 @@
-//! The command line: what it takes, and which function does it.
+//! The command line: parses arguments and dispatches commands.
 //!
 //! Exit codes: 0 found, 1 error, 2 usage, 3 no such task, 4 task known but no data yet, 5 agent unreachable,
 //! 6 ambiguous.
@@ -51,7 +51,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and are no error; clap knows which is which.
+            // Help and version go to standard output and are not errors; clap tells them apart.
             let _nobody_reads = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -89,7 +89,7 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The commands that ask an agent.
+/// The commands that query an agent.
 fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

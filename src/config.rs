@@ -1,8 +1,7 @@
 //! The configuration: one table of settings, layered from defaults, a file, the environment and flags, and read into checked values.
 //!
-//! All mistakes are reported together, each with its place. Everything that is known of a setting is its row in
-//! `config/setting.rs`: the parser, `config show`, the reference page, the shipped example, and what a reload keeps and reports
-//! are made from it.
+//! All errors are reported together, each with its source. A setting is defined by its row in `config/setting.rs`: the
+//! parser, `config show`, the reference page, the shipped example and the behaviour at reload are derived from it.
 
 mod checks;
 mod kind;
@@ -27,17 +26,17 @@ use crate::aggregate::{AggregatorSettings, GaugeSign, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
 use values::SettingValues;
 
-/// Where a configuration file is looked for when none is named.
+/// The default configuration file.
 pub const DEFAULT_FILE: &str = "/etc/tallyport/agent.toml";
 
-/// Everything the agent is told, checked.
+/// The checked configuration of the agent.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AgentConfig {
     /// The node's name in records.
     pub node: String,
-    /// Labels that every record of the node has.
+    /// Labels of every record of the node.
     pub node_labels: BTreeMap<String, String>,
-    /// Where the agent keeps what must survive it.
+    /// Directory for state that must survive the agent.
     pub state_dir: PathBuf,
     /// The HTTP listener.
     pub http: HttpConfig,
@@ -47,9 +46,9 @@ pub struct AgentConfig {
     pub aggregation: AggregatorSettings,
     /// Closed and open windows on disk.
     pub window_log: WindowLogConfig,
-    /// What a signed gauge value means where the container does not say.
+    /// The meaning of signed gauge values, for containers that do not set it.
     pub gauge_sign: GaugeSign,
-    /// The unit of the timers of a container that does not say.
+    /// The unit of timers, for containers that do not set it.
     pub timer_unit: TimerUnit,
     /// Containers' sockets.
     pub listeners: ListenersConfig,
@@ -65,43 +64,43 @@ pub struct AgentConfig {
     pub nri: NriConfig,
     /// Which pods and containers it serves.
     pub kubernetes: KubernetesConfig,
-    /// The address that the DC/OS dialect gives out, where set.
+    /// The address that the DC/OS API returns, if set.
     pub dcos_host: Option<IpAddr>,
     /// Containers' metrics for Prometheus.
     pub prometheus: PrometheusConfig,
     pub log: LogConfig,
     /// Threads and shutdown.
     pub process: ProcessConfig,
-    /// What all of this was read from.
+    /// The values that all of this was read from.
     values: SettingValues,
 }
 
 /// The HTTP listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpConfig {
-    /// Where it listens.
+    /// Its address.
     pub listen: SocketAddr,
-    /// Whether it may lack TLS or tokens off loopback.
+    /// Whether TLS or tokens may be missing on an address other than loopback.
     pub insecure: bool,
-    /// Its certificate; it speaks plain HTTP where there is none.
+    /// Its certificate; without one, it serves plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// The file of tokens; it asks for none where there is no file.
+    /// The file of tokens; without one, requests need no token.
     pub tokens: Option<PathBuf>,
-    /// Names by which it may be asked, as patterns.
+    /// Patterns for the host names of requests.
     pub hosts: Vec<String>,
-    /// Most connections at one time.
+    /// Maximum number of connections.
     pub max_connections: usize,
-    /// Most connections from one address.
+    /// Maximum number of connections from one address.
     pub max_connections_per_client: usize,
     /// How long a client may take to send a request's head.
     pub header_timeout: Duration,
-    /// How long a client may take nothing of an answer.
+    /// How long a client may read nothing of a response.
     pub write_timeout: Duration,
-    /// How many bytes answers that are built or being sent may hold together.
+    /// Maximum total size of responses that are rendered but not sent yet, in bytes.
     pub page_memory: usize,
-    /// Longest head of a request, in bytes.
+    /// Maximum size of a request head, in bytes.
     pub max_head: usize,
-    /// Most header fields of a request.
+    /// Maximum number of header fields of a request.
     pub max_headers: usize,
 }
 
@@ -110,12 +109,12 @@ pub struct HttpConfig {
 pub struct TlsFiles {
     /// The chain of certificates.
     pub certificate: PathBuf,
-    /// The key of the first.
+    /// The private key of the first.
     pub key: PathBuf,
 }
 
 impl HttpConfig {
-    /// What is missing for an address that others reach, where it is one; `None` where nothing is.
+    /// The settings that are missing for an address other than loopback; `None` if none is.
     #[must_use]
     pub fn missing_protection(&self) -> Option<&'static str> {
         if self.listen.ip().is_loopback() || self.insecure {
@@ -129,7 +128,7 @@ impl HttpConfig {
         }
     }
 
-    /// What another has that keeps readers out, and this one has not, with its verb; `None` where nothing is dropped.
+    /// The protection that `old` has and this one lacks, with a verb; `None` if none is removed.
     #[must_use]
     pub fn dropped_protection(&self, old: &Self) -> Option<&'static str> {
         match (old.tls.is_some() && self.tls.is_none(), old.tokens.is_some() && self.tokens.is_none()) {
@@ -154,11 +153,11 @@ pub struct AdminConfig {
 pub struct WindowLogConfig {
     /// Whether they are written.
     pub enabled: bool,
-    /// All files of closed windows together, in bytes.
+    /// Maximum total size of the files of closed windows, in bytes.
     pub size: usize,
-    /// How often open windows are written; never where it is zero.
+    /// Interval at which open windows are written; zero disables it.
     pub checkpoint: Duration,
-    /// Bytes of open windows to be written a second.
+    /// Maximum bytes of open windows written per second.
     pub checkpoint_rate: usize,
 }
 
@@ -169,9 +168,9 @@ pub struct ListenersConfig {
     pub port: u16,
     /// Receive buffer of one socket, in bytes.
     pub receive_buffer: usize,
-    /// All receive buffers together, in bytes.
+    /// Maximum total size of all receive buffers, in bytes.
     pub receive_buffers: usize,
-    /// What the receive buffer of a busy socket grows to, in bytes.
+    /// Size up to which the receive buffer of a busy socket grows, in bytes.
     pub receive_buffer_max: usize,
     /// How long an address rests before another container gets it.
     pub rest: Duration,
@@ -179,26 +178,26 @@ pub struct ListenersConfig {
     pub guard: Guarding,
 }
 
-/// Whether the kernel refuses what others send to a container on the host's network.
+/// Whether the kernel rejects datagrams from other processes to a container on the host's network.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub enum Guarding {
-    /// Where it can.
+    /// If it can.
     #[default]
     Auto,
     /// Never.
     Off,
-    /// Always; an agent that cannot have that does not start.
+    /// Always; the agent does not start without it.
     Required,
 }
 
 /// What the node may use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeLimits {
-    /// Live containers.
+    /// Maximum number of live containers.
     pub containers: usize,
-    /// Memory of all aggregators and windows, in bytes.
+    /// Maximum memory of all aggregators and windows, in bytes.
     pub memory: usize,
-    /// Totals of series that are gone, of each level, and names without a series.
+    /// Maximum number of remembered totals of ended series for each kind of label set, and of names without a series.
     pub remembered: usize,
 }
 
@@ -209,18 +208,18 @@ pub struct ContainersConfig {
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
     pub tombstone: Duration,
-    /// Whether pods of containers that were never told an address get a socket at the usual one.
+    /// Whether pods of containers that were started without an address get a socket at the default one.
     pub adopt_mute: bool,
 }
 
 /// Containers' Unix sockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnixConfig {
-    /// Who gets one.
+    /// Which containers get one.
     pub mode: UnixMode,
-    /// Where containers find it.
+    /// Its path inside containers.
     pub path: PathBuf,
-    /// Datagrams that may wait in one.
+    /// Maximum number of datagrams that may wait in one.
     pub queue: usize,
 }
 
@@ -232,14 +231,14 @@ pub enum UnixMode {
     /// Those that ask for it.
     #[default]
     OptIn,
-    /// All but those that say no.
+    /// All except those that opt out.
     All,
 }
 
 /// The plugin of the container runtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NriConfig {
-    /// Whether there is one.
+    /// Whether it is enabled.
     pub enabled: bool,
     /// The runtime's socket.
     pub socket: PathBuf,
@@ -247,7 +246,7 @@ pub struct NriConfig {
     pub index: u8,
 }
 
-/// Which pods and containers the plugin serves; lists are patterns, as they were written.
+/// Which pods and containers the plugin serves; lists contain patterns, as configured.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KubernetesConfig {
     /// What holds for a pod that says nothing.
@@ -280,16 +279,16 @@ pub enum PodMode {
     Observe,
 }
 
-/// Containers' metrics for Prometheus, where a query does not say otherwise.
+/// Defaults of containers' metrics for Prometheus, which a query can override.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PrometheusConfig {
-    /// What metrics are called.
+    /// The naming scheme of metrics.
     pub naming: Naming,
-    /// How closely series say where they come from.
+    /// How precisely labels identify the source of a series.
     pub identity: Level,
-    /// Whether it is said when counters were created.
+    /// Whether the creation times of counters are served.
     pub created: bool,
-    /// What timers, histograms and distributions become.
+    /// The form of timers, histograms and distributions.
     pub timers: Timers,
     /// How long series outlast their container.
     pub linger: Duration,
@@ -299,29 +298,29 @@ pub struct PrometheusConfig {
 pub struct LogConfig {
     /// What is logged: a level, or `target=level` pairs.
     pub filter: String,
-    /// How it looks.
+    /// The format of log lines.
     pub format: LogFormat,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Threads and shutdown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessConfig {
-    /// Threads that receive.
+    /// Number of receiving threads.
     pub shards: usize,
     /// How long a graceful shutdown may take.
     pub drain_deadline: Duration,
     /// How long datagrams may gather before they are read.
     pub gather: Duration,
-    /// What `GET /health` calls this process; empty where it has no name.
+    /// The name of this process in `GET /health`; empty if it has none.
     pub instance: String,
     /// What the process does once another has taken over.
     pub after_hand_over: AfterHandOver,
@@ -333,23 +332,21 @@ pub enum AfterHandOver {
     /// It ends with code 0.
     #[default]
     End,
-    /// It waits for TERM, so that what started it does not start it again.
+    /// It waits for TERM, so that its supervisor does not restart it.
     Wait,
 }
 
 impl AgentConfig {
     /// Reads layered settings.
     ///
-    /// # Errors
-    /// Every mistake in them, all at once.
+    /// # Errors With every error in them.
     pub fn from_layers(layers: &Layers) -> Result<Self, ConfigErrors> {
         read::read_config(layers)
     }
 
     /// Reads the text of a configuration file alone, over the defaults.
     ///
-    /// # Errors
-    /// Every mistake in it.
+    /// # Errors With every error in it.
     pub fn from_toml(text: &str, environment: &dyn Environment) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::with_defaults(environment);
         let errors = layers.add_toml(text, "configuration");
@@ -361,8 +358,8 @@ impl AgentConfig {
         }
     }
 
-    /// What a signed gauge value means to a container that does not say. Clients that the datadog preset is for write
-    /// a level with its sign.
+    /// The meaning of signed gauge values for containers that do not set it. Clients that use the datadog preset send
+    /// levels with their sign.
     #[must_use]
     pub fn usual_gauge_sign(&self) -> GaugeSign {
         let datadog = self.presets.iter().any(|preset| preset == "datadog");

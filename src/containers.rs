@@ -1,4 +1,4 @@
-//! The life of containers: `reserve → attach → release`, in one table with one owner.
+//! The lifecycle of containers: `reserve → attach → release`, in one table with one owner.
 //!
 //! ```text
 //!             reserve                     pid exit, release, expiry
@@ -6,11 +6,11 @@
 //!                 └──▶ reserved ─── attach ──▶ listening                  after the tombstone time
 //! ```
 //!
-//! `reserved` is a container whose network namespace is not born yet, so it has no socket. `lost` is one whose address
-//! could not be restored after a restart, `mute` one that was found running without an address; both are shown, never
-//! silent. Every call may be made twice: the second changes nothing and gets the same answer.
+//! A `reserved` container has no socket, because its network namespace does not exist yet. A `lost` one could not get
+//! its address back after a restart, and a `mute` one was found running without an address; both are shown to users.
+//! Calls are idempotent: the second changes nothing and gets the same reply.
 //!
-//! [`ContainerTableHandle`] asks the table, which is a task of its own; [`Directory`] is what the table shows to readers.
+//! [`ContainerTableHandle`] sends requests to the table, which is a separate task; readers use the [`Directory`].
 
 mod directory;
 mod errors;
@@ -51,17 +51,17 @@ use std::time::Duration;
 use crate::model::ContainerId;
 use crate::shard::SentAhead;
 
-/// Asks the container table. Cheap to clone.
+/// Sends requests to the container table. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ContainerTableHandle {
     requests: mpsc::Sender<TableRequest>,
     directory: Arc<Directory>,
     journal: JournalHealth,
-    /// How often no address could be had because another process has the port on all of them.
+    /// How often a reservation failed because another process has bound the port on every address.
     in_use: Arc<AtomicU64>,
 }
 
-/// What the table is asked.
+/// A request to the table.
 #[derive(Debug)]
 enum TableRequest {
     Reserve(Box<Reservation>, oneshot::Sender<Result<ReservedContainer, ReserveError>>),
@@ -75,12 +75,12 @@ enum TableRequest {
     DrainAll(oneshot::Sender<()>),
 }
 
-/// A process, as a caller names it.
+/// A process, as identified by a caller.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ProcessRef {
-    /// Its number.
+    /// Its process id.
     pub pid: i32,
-    /// When it started, in the kernel's ticks since boot, where the caller has looked.
+    /// When it started, in the kernel's ticks since boot, if the caller knows.
     pub start_ticks: Option<u64>,
 }
 
@@ -95,12 +95,12 @@ impl From<i32> for ProcessRef {
 pub enum Unserved {
     /// It was started without an address.
     Mute,
-    /// It has an address, which could not be opened again.
+    /// It has an address that could not be opened again.
     Lost,
 }
 
 impl Unserved {
-    /// The state that shows it.
+    /// The corresponding state.
     #[must_use]
     pub const fn to_state(self) -> LifecycleState {
         match self {
@@ -110,11 +110,11 @@ impl Unserved {
     }
 }
 
-/// A reservation, new or as it was.
+/// A reservation, new or existing.
 #[derive(Clone, Debug)]
 pub struct ReservedContainer {
     pub info: Arc<ContainerInfo>,
-    /// Whether it was not there before.
+    /// Whether it is new.
     pub new: bool,
 }
 
@@ -130,8 +130,8 @@ impl ContainerTableHandle {
         reserved
     }
 
-    /// Reserves as [`Self::reserve`] does, but waits no longer than `patience`. `None` where that was too short; then a new
-    /// reservation is released before the table looks at any later request.
+    /// Reserves as [`Self::reserve`] does, but waits no longer than `patience`. `None` if that was too short; then a
+    /// new reservation is released before the table handles any later request.
     ///
     /// # Errors
     /// As [`Self::reserve`].
@@ -148,7 +148,7 @@ impl ContainerTableHandle {
         let answered = tokio::time::timeout(patience, asked).await;
         let reserved = match answered {
             Ok(reserved) => Some(reserved.unwrap_or(Err(ReserveError::Ending))),
-            // From here on the table cannot answer any more; it may have done so a moment ago.
+            // From here on the table cannot reply any more; it may have replied just before.
             Err(_) => {
                 answer.close();
                 answer.try_recv().ok()
@@ -165,11 +165,10 @@ impl ContainerTableHandle {
         }
     }
 
-    /// Says which process the container is. One that was reserved before its network namespace was born gets its
+    /// Attaches the process of a container. A container that was reserved before its network namespace existed gets its
     /// socket now.
     ///
-    /// # Errors
-    /// When there is no such container or process, or the container is another process.
+    /// # Errors When there is no such container or process, or another process is attached already.
     pub async fn attach_process(
         &self,
         id: ContainerId,
@@ -181,10 +180,9 @@ impl ContainerTableHandle {
             .unwrap_or(Err(AttachError::Ending))
     }
 
-    /// The same by a handle of the process, which need not have a number here.
+    /// The same with a handle of the process, which need not have an id in this PID namespace.
     ///
-    /// # Errors
-    /// As [`Self::attach_process`], and when what was passed does not fit together.
+    /// # Errors As [`Self::attach_process`], and when the descriptors do not match each other or the reservation.
     pub async fn attach_handle(
         &self,
         id: ContainerId,
@@ -195,11 +193,10 @@ impl ContainerTableHandle {
             .unwrap_or(Err(AttachError::Ending))
     }
 
-    /// Notes a running container that has no socket, so that it is shown and counted until it ends, with the reason why it
-    /// has none. One that is here already stays as it is.
+    /// Registers a running container without a socket, so that it is shown and counted until it ends, with the reason.
+    /// A container that is known already stays unchanged.
     ///
-    /// # Errors
-    /// When the node has as many containers as it may have, or the agent is ending.
+    /// # Errors When the node has reached its limit of containers, or the agent is ending.
     pub async fn register_unserved(
         &self,
         reservation: Reservation,
@@ -211,7 +208,7 @@ impl ContainerTableHandle {
             .unwrap_or(Err(ReserveError::Ending))
     }
 
-    /// Releases a container: what it has sent is read, its window closed, its socket let go.
+    /// Releases a container: reads what it has sent, closes its window and its socket.
     ///
     /// # Errors
     /// When there is no such container.
@@ -219,45 +216,45 @@ impl ContainerTableHandle {
         self.send_request(|reply| TableRequest::Release(id, reply)).await.unwrap_or(Err(ReleaseError::Ending))
     }
 
-    /// Compares what is known with what is alive. Nothing where the agent is ending.
+    /// Compares the table with running processes. `None` if the agent is ending.
     pub async fn reconcile(&self) -> Option<ReconcileReport> {
         self.send_request(TableRequest::Reconcile).await
     }
 
-    /// Applies new settings to what comes from now on.
+    /// Applies new settings from now on.
     pub async fn apply_settings(&self, settings: TableSettings) {
-        // The table ends with the agent, and then there is nothing to set.
+        // If the table has ended, there is nothing to configure.
         let _either_way = self.requests.send(TableRequest::Configure(Box::new(settings))).await;
     }
 
-    /// Takes no more containers, and drains those that are there.
+    /// Accepts no more containers, and drains the existing ones.
     pub async fn drain_all(&self) {
         let _either_way = self.send_request(TableRequest::DrainAll).await;
     }
 
-    /// Gives everything away to another process; nothing is received until that is decided. Of containers that were sent ahead only
-    /// what has changed since goes over.
+    /// Prepares to hand everything over to another process; no datagrams are received until the outcome is known.
+    /// Containers that were sent ahead are sent as changes.
     ///
-    /// # Errors
-    /// When a shard has ended, or descriptors ran out. Then everything goes on.
+    /// # Errors When a shard has ended, or descriptors ran out. The table then resumes.
     pub async fn hand_over(&self, sent: SentAhead) -> io::Result<Leaving> {
         let ending = || Err(io::Error::other("the agent is shutting down"));
         self.send_request(|reply| TableRequest::HandOver(sent, reply)).await.unwrap_or_else(ending)
     }
 
-    /// What there is.
+    /// The containers, for readers.
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// How often a reservation failed because another process has the port of containers' sockets on every address.
+    /// How often a reservation failed because another process has bound the port of containers' sockets on every
+    /// address.
     #[must_use]
     pub fn addresses_in_use(&self) -> u64 {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// Whether what becomes of them can be written down.
+    /// Whether the journal can be written.
     #[must_use]
     pub fn journal_health(&self) -> &JournalHealth {
         &self.journal

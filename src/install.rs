@@ -1,13 +1,13 @@
-//! Making container engines use `tallyport-oci`, and making them forget it again.
+//! Configures container engines to use `tallyport-oci`, and undoes that.
 //!
 //! ```text
-//! Request ── plan, plan_removal ──▶ Plan: every file as it is and as it is to be ── apply ──▶ files
+//! Request ── plan, plan_removal ──▶ Plan: every file before and after ── apply ──▶ files
 //!   read the file ─ docker | containerd | podman | crio: text in, text out      stage beside, have it checked,
 //!                                                                               back up, rename
 //! ```
 //!
-//! Edits are pure and keep what they do not concern: comments, order, unknown keys, spaces. What would change is known
-//! before anything is written, so that it can be shown.
+//! Edits are pure functions on text and keep comments, order, unknown keys and spaces. All changes are computed before
+//! anything is written, so that they can be shown first.
 
 mod apply;
 mod base_spec;
@@ -27,12 +27,12 @@ use std::path::{Path, PathBuf};
 pub use apply::apply_plan;
 pub use errors::Error;
 
-/// How a file that is all ours begins.
+/// The header of files that contain nothing else.
 const HEADER: &str = "# Written by `tallyport hook install`; `tallyport hook remove` takes it away.\n";
-/// Where the wrapper's settings are.
+/// The file of the wrapper's settings.
 const SETTINGS: &str = "/etc/tallyport/oci.toml";
 
-/// What starts containers.
+/// A container engine.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Engine {
     /// containerd, for pods.
@@ -43,41 +43,41 @@ pub enum Engine {
     Crio,
 }
 
-/// How containers come by their address.
+/// How containers get their address.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Mechanism {
-    /// The wrapper stands in front of the runtime.
+    /// The engine starts the wrapper, which starts the runtime.
     Wrapper,
-    /// podman asks its `precreate` hook.
+    /// podman runs a `precreate` hook.
     Hook,
     /// containerd gives every container the same address, and a hook opens it for the pod.
     BaseSpec,
 }
 
-/// What is to be installed or removed.
+/// What to install or remove.
 #[derive(Clone, Debug)]
 pub struct InstallRequest {
     /// Where.
     pub engine: Engine,
-    /// How; of no meaning to a removal, which takes away what is there.
+    /// How; ignored by a removal, which removes whatever is installed.
     pub mechanism: Mechanism,
-    /// The engine's file, where it is not the usual one.
+    /// The engine's configuration file, if not the default one.
     pub config: Option<PathBuf>,
-    /// What the runtime is called in it.
+    /// The name of the runtime in it.
     pub name: String,
-    /// Whether containers that ask for no runtime get it.
+    /// Whether it becomes the default runtime.
     pub default: bool,
     /// `tallyport-oci`.
     pub wrapper: PathBuf,
-    /// The runtime that the wrapper is to start, where that is to be written into its settings.
+    /// The runtime that the wrapper starts, if it should be written into its settings.
     pub runtime: Option<PathBuf>,
-    /// Where files of our own go.
+    /// The directory for files of tallyport.
     pub directory: PathBuf,
-    /// The specification that containerd's containers begin with, where it is not the usual one.
+    /// The base specification for containerd, if not the default one.
     pub specification: Option<PathBuf>,
 }
 
-/// What an engine's file says of us.
+/// The entry of tallyport in an engine's file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct EngineEntry {
     mechanism: Mechanism,
@@ -87,49 +87,49 @@ struct EngineEntry {
     default: bool,
 }
 
-/// Why a text cannot be edited.
+/// Why a file cannot be edited.
 #[derive(PartialEq, Eq, Debug)]
 struct Garbled(String);
 
-/// One file, as it is and as it is to be.
+/// One file, before and after the change.
 #[derive(PartialEq, Eq, Debug)]
 pub struct FileChange {
     /// The file.
     pub path: PathBuf,
-    /// Its text; none where there is no file.
+    /// Its text; `None` if it does not exist.
     pub before: Option<String>,
-    /// The text it is to have; none where it is to go.
+    /// The new text; `None` to delete the file.
     pub after: Option<String>,
     backup: Backup,
-    /// Whether the engine reads it, and may be asked what it makes of it.
+    /// Whether the engine reads it and can check it.
     engines: bool,
 }
 
-/// What becomes of the copy beside a file.
+/// What happens to the backup of a file.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Backup {
     /// The file is copied before it is changed.
     Make,
-    /// The copy stays, if there is one.
+    /// An existing backup stays.
     Leave,
-    /// The file is as it was, and the copy goes.
+    /// The file is restored, and the backup deleted.
     Drop,
 }
 
-/// What would be done.
+/// The changes of an installation or removal.
 #[derive(Debug)]
 pub struct InstallPlan {
-    /// Files that change; none where everything is as it should be.
+    /// Files that change; empty if nothing has to be done.
     pub changes: Vec<FileChange>,
-    /// What is to be known.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// How the engine comes to read its file again.
+    /// How to make the engine read its file again.
     pub restart: &'static str,
     engine: Engine,
     entry: String,
 }
 
-/// Whether a path was written by us.
+/// Whether a path is one of tallyport.
 fn is_ours(path: &str) -> bool {
     Path::new(path).file_name().is_some_and(|name| name.to_string_lossy().starts_with("tallyport"))
 }
@@ -186,7 +186,8 @@ impl InstallRequest {
         self.config.clone().unwrap_or_else(|| self.engine.config_path().into())
     }
 
-    /// Our directory of podman's hooks. One of its own: CRI-O starts nothing where it finds this stage in the shared one.
+    /// The directory of tallyport's podman hooks. It is a separate one because CRI-O fails to start containers if it
+    /// finds this stage in the shared one.
     fn hooks_directory(&self) -> PathBuf {
         self.directory.join("tallyport-hooks.d")
     }
@@ -211,7 +212,7 @@ impl InstallRequest {
         Ok(EngineEntry { mechanism: self.mechanism, name: self.name.clone(), path, default: self.default })
     }
 
-    /// Finds what no file can be at fault for.
+    /// Checks the request itself, independent of files.
     fn ensure_valid(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Request(why));
         let fits = match self.mechanism {
@@ -223,9 +224,9 @@ impl InstallRequest {
             return wrong("only podman has the mechanism hook, and only containerd base-spec".to_owned());
         }
         if self.mechanism == Mechanism::Hook && self.default {
-            return wrong("podman's hook is for every container, so there is no default to be".to_owned());
+            return wrong("podman's hook applies to every container, so --default has no meaning".to_owned());
         }
-        // What Kubernetes takes for the handler of a RuntimeClass.
+        // The characters that Kubernetes accepts in the handler of a RuntimeClass.
         let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let name = &self.name;
         if name.is_empty()
@@ -235,7 +236,7 @@ impl InstallRequest {
             || name.ends_with('-')
         {
             return wrong(format!(
-                "{name:?} is no name of a runtime: a-z, 0-9 and - within, at most 63 of them"
+                "{name:?} is not a valid runtime name: use a-z, 0-9 and inner -, at most 63 characters"
             ));
         }
         if name == "runc" || name == "crun" {
@@ -245,7 +246,7 @@ impl InstallRequest {
     }
 }
 
-/// A file's text; none where there is no file.
+/// A file's text; `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<String>, Error> {
     match crate::files::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -254,7 +255,8 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Where a file's copy is. Engines read every file of a directory whose name ends in `.d`, so there it is one level up.
+/// The path of a file's backup. Engines read every file in a directory whose name ends in `.d`, so backups of such
+/// files are one level up.
 fn backup_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tallyport-backup");
@@ -266,10 +268,9 @@ fn backup_of(path: &Path) -> PathBuf {
     }
 }
 
-/// What an installation would change.
+/// Plans an installation.
 ///
-/// # Errors
-/// When the request makes no sense, a file cannot be read or edited, the name is taken, or a program is missing.
+/// # Errors When the request is invalid, a file cannot be read or edited, the name is taken, or a program is missing.
 pub fn plan_installation(request: &InstallRequest) -> Result<InstallPlan, Error> {
     request.ensure_valid()?;
     let (path, entry) = (request.config_path(), request.entry()?);
@@ -285,7 +286,7 @@ pub fn plan_installation(request: &InstallRequest) -> Result<InstallPlan, Error>
     let after = request.engine.add_entry(text, &entry, &usual).map_err(garbled)?;
     let mut changes = own_files(request)?;
     if after != text {
-        // What is kept is the file as it was before us.
+        // Back up only the original file, before the first installation.
         let backup = if there.is_none() && before.is_some() { Backup::Make } else { Backup::Leave };
         changes.push(FileChange {
             path: path.clone(),
@@ -307,7 +308,7 @@ pub fn plan_installation(request: &InstallRequest) -> Result<InstallPlan, Error>
     })
 }
 
-/// One way at a time: a container that came by two of them would ask for two sockets.
+/// Allows only one mechanism at a time: with two, a container would reserve two sockets.
 fn ensure_no_conflict(there: &EngineEntry, wanted: &EngineEntry, path: &Path) -> Result<(), Error> {
     if !is_ours(&there.path) && there.path != wanted.path {
         let (path, name, found) = (path.to_owned(), there.name.clone(), there.path.clone());
@@ -319,7 +320,7 @@ fn ensure_no_conflict(there: &EngineEntry, wanted: &EngineEntry, path: &Path) ->
     Err(Error::Request(format!("{} has tallyport by another mechanism; remove that first", path.display())))
 }
 
-/// The lists that hold where podman's file is not the one that is read first.
+/// The lists from the files that podman reads before this one.
 fn read_default_lists(path: &Path) -> Result<podman::Usual, Error> {
     let mut usual = podman::Usual::default();
     for other in podman::OTHERS.iter().map(Path::new).filter(|other| *other != path) {
@@ -330,7 +331,7 @@ fn read_default_lists(path: &Path) -> Result<podman::Usual, Error> {
     Ok(usual)
 }
 
-/// Files that are ours: what they are to say is known.
+/// Files that belong to tallyport.
 fn own_files(request: &InstallRequest) -> Result<Vec<FileChange>, Error> {
     let mut changes = Vec::new();
     let mut write = |path: PathBuf, after: String| {
@@ -380,21 +381,20 @@ fn notes_on_containerd(text: &str, request: &InstallRequest) -> Result<Vec<Strin
     let mut notes = Vec::new();
     if containerd::without_pods(text) {
         notes.push(
-            "disabled_plugins turns pods off in this file, so nothing will read what is added".to_owned(),
+            "disabled_plugins disables the CRI plugin in this file, so the added settings have no effect"
+                .to_owned(),
         );
     }
     if let Some(path) = containerd::template_binary(text, &request.name)?
         && request.mechanism == Mechanism::Wrapper
         && request.runtime.is_none()
     {
-        notes.push(format!(
-            "pods ran on {path}; give --real-runtime {path} to have the wrapper start it, too"
-        ));
+        notes.push(format!("pods used {path}; set --real-runtime {path} to make the wrapper start it, too"));
     }
     Ok(notes)
 }
 
-/// What a removal would change.
+/// Plans a removal.
 ///
 /// # Errors
 /// When a file cannot be read or edited.
@@ -426,8 +426,10 @@ pub fn plan_removal(request: &InstallRequest) -> Result<InstallPlan, Error> {
     } else if made_from("") {
         (None, Backup::Leave)
     } else {
-        plan.notes
-            .push(format!("{} was changed since, so only what is ours is taken out of it", path.display()));
+        plan.notes.push(format!(
+            "{} was changed since, so only the parts of tallyport are removed",
+            path.display()
+        ));
         let before = backup.unwrap_or_default();
         (Some(request.engine.remove_entry(&text, &entry, &before).map_err(garbled)?), Backup::Leave)
     };

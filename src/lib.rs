@@ -1,7 +1,7 @@
 //! tallyport: a StatsD socket for every container on the node.
 //!
-//! This package is the agent and its commands. What does not need the rest of the agent is in crates of its own, whose
-//! modules are exported here as well. `scripts/ci/layers` lists which module may use which; ARCHITECTURE.md explains it.
+//! This package is the agent and its commands. Modules that do not need the rest of the agent are in separate crates,
+//! and are re-exported here. `scripts/ci/layers` lists which module may use which; ARCHITECTURE.md explains it.
 
 #![allow(missing_docs, reason = "only the programs, tests and benchmarks of this package use it")]
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]

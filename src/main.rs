@@ -1,4 +1,4 @@
-//! The `tallyport` program: the agent, the launcher and the commands that ask an agent.
+//! The `tallyport` program: the agent, the launcher and the client commands.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Connections: accepting, limiting and draining them, and TLS. What Linux itself offers is `tallyport-linux`.
+//! Connections: accepting, limiting and draining them, and TLS. Linux-specific code is in `tallyport-linux`.
 
 pub use tallyport_linux::{
     address, cgroup, clock, guard, listener, netns, notify, passing, process, process_identity, sys, unix,

@@ -1,16 +1,16 @@
-//! The NRI plugin: the container runtime of a Kubernetes node tells the agent of every container, and lets it change
-//! the environment of one that is about to be created.
+//! The NRI plugin: the container runtime of a Kubernetes node notifies the agent of every container, and lets it change
+//! the environment of containers that are about to be created.
 //!
 //! ```text
 //! Unix socket ─ mux (two connections) ─ ttrpc (calls and answers) ─ messages ─▶ plugin ─▶ the container table
 //!                                                        identity: who it is ┘        └ selection: whether it is served
 //! ```
 //!
-//! - Whatever goes wrong here, containers start: a handler that cannot serve one answers that nothing is to be changed,
-//!   and the runtime goes on without a plugin whose connection is gone.
-//! - After every connection the runtime says what is there. What is known is kept, what is gone is released, and what
-//!   runs without a socket is shown as `mute`, or `lost` where it has an address that could not be opened again.
-//! - The wire is read here and not by a library: none speaks the multiplexer, and it is small
+//! - Failures here never prevent a container from starting: a handler that cannot serve one replies without changes,
+//!   and the runtime continues without a plugin whose connection is gone.
+//! - After connecting, the runtime lists its containers. Known ones are kept, missing ones are released, and those that
+//!   run without a socket are shown as `mute`, or as `lost` if they have an address that could not be opened again.
+//! - The wire protocol is implemented here: no library supports the multiplexer, and it is small
 //!   (`docs/adr/0015-nri-implementation.md`).
 
 mod adjustment;
@@ -31,8 +31,7 @@ pub use selection::{LabelRule, SelectionMode, SelectionRules, SelectionVerdict};
 
 use prost::Message as _;
 
-/// Reads bytes as a runtime's side of the socket, to the last message that can be read; answers how many calls there
-/// were. What fuzzing feeds.
+/// Reads bytes as received from a runtime, up to the last valid message; returns the number of calls. For fuzzing.
 #[must_use]
 pub fn read_all(received: &[u8]) -> usize {
     let (mut demux, mut assembler, mut calls) = (mux::Demux::default(), ttrpc::FrameAssembler::default(), 0);

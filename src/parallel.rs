@@ -1,15 +1,15 @@
-//! One function over many values on every core, for the moments when everything else waits for the result.
+//! Maps values on several cores, for operations that everything else waits for.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Threads at most, the caller's included: a hand-over must not take a large node over.
+/// Maximum number of threads, including the caller's: a hand-over must not occupy a large node.
 const MOST_THREADS: usize = 8;
-/// Fewer values than this are not worth a thread.
+/// Minimum number of values for each thread.
 const FEW: usize = 32;
 
-/// Maps each value, in order, on several threads. Where a thread cannot be started, fewer do the work.
+/// Maps all values on several threads and keeps their order. If a thread cannot be started, fewer are used.
 ///
 /// # Panics
 /// When the function does.
@@ -17,7 +17,7 @@ pub fn map_values<T: Send, R: Send>(values: Vec<T>, function: impl Fn(T) -> R + 
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let helpers = cores.min(MOST_THREADS).min(values.len() / FEW).saturating_sub(1);
     let queue = Mutex::new(values.into_iter().enumerate());
-    // Values differ in size, so each thread takes the next as soon as it is done with the last.
+    // Values differ in size, so each thread takes the next value when it is done with the last.
     let work = || {
         let mut mapped = Vec::new();
         loop {

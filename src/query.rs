@@ -1,7 +1,8 @@
-//! What readers ask for, from the store, the container table and the shards.
+//! Answers queries from the store, the container table and the shards.
 //!
-//! Functions take these parts and parameters, and return documents of [`crate::wire`] or write them to a [`Sink`]. They do not know HTTP,
-//! nor how answers are shared and bounded: `api` runs them on its threads and turns an [`Error`] into a status.
+//! Functions take these parts and parameters, and return documents of [`crate::wire`] or write them to a [`Sink`]. They
+//! do not depend on HTTP or on how responses are shared and bounded: `api` runs them on its threads and turns an
+//! [`Error`] into a status.
 
 mod changes;
 mod data;

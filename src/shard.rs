@@ -1,9 +1,9 @@
 //! Threads that receive: each owns some containers' sockets and aggregators, which no other thread uses.
 //!
-//! Everything reaches a shard as a command or a question and leaves it as an answer or a closed window in the store. In
-//! each turn a shard obeys commands, closes windows that are over, receives, and answers readers. Each of these has a
-//! bounded share of the turn, so that none of them can keep the others waiting. Window ends are kept whether or not
-//! anything arrives.
+//! All input to a shard is a command or a question; all output is a reply, or a closed window in the store. In each
+//! turn a shard executes commands, closes windows that have ended, receives, and answers readers. Each of these has a
+//! bounded share of the turn, so that none of them can starve the others. Windows close on time whether or not anything
+//! arrives.
 
 mod balance;
 mod command;

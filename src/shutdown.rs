@@ -1,4 +1,4 @@
-//! Ending in order, and being ready: both are values that are held, not conventions.
+//! Graceful shutdown and readiness, both represented by values that tasks hold.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-/// Makes a drain: one side starts it and waits, the other hears of it and holds it up while there is work.
+/// Creates a drain: one side starts it and waits, the other is notified and delays its end while it has work.
 #[must_use]
 pub fn drain_channel() -> (DrainTrigger, Drain) {
     let (start, started) = watch::channel(false);
@@ -15,12 +15,12 @@ pub fn drain_channel() -> (DrainTrigger, Drain) {
     (DrainTrigger { start, pause, held }, Drain { started, paused, _hold: hold })
 }
 
-/// Holds up whatever is new, for a while.
+/// Pauses new work.
 #[derive(Clone, Debug)]
 pub struct Pauser(watch::Sender<bool>);
 
 impl Pauser {
-    /// Has nothing new begun from now on, or again.
+    /// Pauses or resumes new work.
     pub fn set_paused(&self, paused: bool) {
         self.0.send_replace(paused);
     }
@@ -34,7 +34,7 @@ pub struct DrainTrigger {
     held: mpsc::Receiver<std::convert::Infallible>,
 }
 
-/// Hears of the drain, and holds it up until it is dropped.
+/// Is notified of the drain, and delays its end until dropped.
 #[derive(Clone, Debug)]
 pub struct Drain {
     started: watch::Receiver<bool>,
@@ -43,14 +43,14 @@ pub struct Drain {
 }
 
 impl DrainTrigger {
-    /// What can hold up whatever is new.
+    /// A handle for pausing new work.
     #[must_use]
     pub fn pauser(&self) -> Pauser {
         Pauser(self.pause.clone())
     }
 
-    /// Starts the drain and waits until nobody holds it any more, at most until the deadline. Answers whether
-    /// everybody was done in time.
+    /// Starts the drain and waits until all [`Drain`]s are dropped, at most for `deadline`. Returns whether they were
+    /// dropped in time.
     pub async fn start(mut self, deadline: Duration) -> bool {
         self.start.send_replace(true);
         tokio::time::timeout(deadline, self.held.recv()).await.is_ok()
@@ -58,10 +58,10 @@ impl DrainTrigger {
 }
 
 impl Drain {
-    /// Waits until nothing new may begin, or until it may again.
+    /// Waits until new work is paused or resumed.
     pub async fn wait_for_paused(&mut self, paused: bool) {
         if self.paused.wait_for(|now| *now == paused).await.is_err() {
-            // Who could say otherwise is gone.
+            // The sender is gone, so the state cannot change any more.
             std::future::pending::<()>().await;
         }
     }
@@ -72,11 +72,11 @@ impl Drain {
     }
 }
 
-/// What must be true before the agent says that it is ready.
+/// The conditions that must hold before the agent is ready.
 #[derive(Clone, Default, Debug)]
 pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, bool>>>);
 
-/// One condition of being ready. Dropping it does not fulfil it: a task that dies has not become ready.
+/// One condition of readiness. Dropping it does not fulfil it: a task that fails is not ready.
 #[derive(Debug)]
 pub struct Latch {
     name: &'static str,

@@ -37,7 +37,7 @@ macro_rules! families {
 }
 
 families! {
-    BUILD = "tallyport_build", Info, ["version"], "The version that runs.";
+    BUILD = "tallyport_build", Info, ["version"], "The version of the agent.";
     START = "tallyport_start_time_seconds", Gauge, [], "When the agent started, in seconds since 1970.";
     EPOCH = "tallyport_epoch", Gauge, [], "The epoch of the agent's cursors.";
     READY = "tallyport_ready", Gauge, [], "1 if all required parts are ready, otherwise 0.";
@@ -45,8 +45,8 @@ families! {
     ADOPTED = "tallyport_pods_adopted", Gauge, [], "Pods with a socket at 127.0.0.1:8125, because one of their containers was found without a socket.";
     SERIES = "tallyport_series", Gauge, [], "Series of all containers, including idle ones.";
     MEMORY = "tallyport_memory_bytes", Gauge, [], "Memory held for containers, including ended ones: aggregators, windows, revisions and remembered totals.";
-    MEMORY_LIMIT = "tallyport_memory_limit_bytes", Gauge, [], "What `limits.node_memory` allows.";
-    CONTAINERS_LIMIT = "tallyport_containers_limit", Gauge, [], "What `limits.containers` allows.";
+    MEMORY_LIMIT = "tallyport_memory_limit_bytes", Gauge, [], "The limit set by `limits.node_memory`.";
+    CONTAINERS_LIMIT = "tallyport_containers_limit", Gauge, [], "The limit set by `limits.containers`.";
     RECEIVE_BUFFER = "tallyport_receive_buffer_bytes", Gauge, [], "Receive buffers of all open sockets together.";
     DATAGRAMS = "tallyport_datagrams_received", Counter, [], "Datagrams taken from containers' sockets.";
     BYTES = "tallyport_received_bytes", Counter, [], "Bytes of those datagrams.";
@@ -75,7 +75,7 @@ families! {
     GAP = "tallyport_gap_seconds", Gauge, [], "Time during which nothing was received before the agent started; 0 if unknown.";
     LOG_WINDOWS = "tallyport_window_log_windows", Counter, [], "Closed windows written to disk, revisions included.";
     LOG_WRITTEN = "tallyport_window_log_written_bytes", Counter, ["state"], "Bytes written to disk of closed windows and of open ones.";
-    LOG_SIZE = "tallyport_window_log_size_bytes", Gauge, [], "Files of closed windows.";
+    LOG_SIZE = "tallyport_window_log_size_bytes", Gauge, [], "Total size of the files of closed windows.";
     LOG_FAILING = "tallyport_window_log_failing", Gauge, [], "Whether windows cannot be written to disk: 1 or 0.";
     LOG_FAILURES = "tallyport_window_log_failures", Counter, [], "Attempts to write that failed, and entries that were too long to be written.";
     LOG_MISSED = "tallyport_window_log_missed", Counter, ["reason"], "Data that is not on disk: records evicted from memory before they were written (`late`), windows discarded because of `windows.log_size`, or too long for an entry of the log (`size`).";
@@ -89,11 +89,11 @@ families! {
     CONNECTIONS = "tallyport_http_connections", Gauge, ["listener"], "Open connections.";
     REFUSED = "tallyport_http_connections_refused", Counter, ["listener", "reason"], "Connections that were closed before a request on them was served: the client had as many as it may (`client`; on the HTTP listener `http.max_connections_per_client`, on the admin socket half of `http.max_connections` for one process), or TLS was not agreed on (`handshake`).";
     CLOSED = "tallyport_http_connections_closed", Counter, ["listener", "reason"], "Accepted connections that were closed: the client read nothing of an answer for `http.write_timeout` (`slow`), or the connection was idle and another one needed its place (`idle`).";
-    PAGE_BYTES = "tallyport_http_page_bytes", Gauge, [], "Memory of answers that are being built, or built and not sent yet.";
-    PAGE_LIMIT = "tallyport_http_page_limit_bytes", Gauge, [], "What `http.page_memory` allows.";
-    PAGES_BUILT = "tallyport_http_pages_built", Counter, [], "Answers that were built.";
-    PAGES_SHARED = "tallyport_http_pages_shared", Counter, [], "Requests that got an answer that was being built, or had just been built, for another request.";
-    PAGES_FAILED = "tallyport_http_pages_failed", Counter, ["reason"], "Answers that failed: too many were being built and the request got 429 (`busy`), the build exceeded its deadline (`late`), a slow reader was disconnected while `http.page_memory` was used up (`cut`).";
+    PAGE_BYTES = "tallyport_http_page_bytes", Gauge, [], "Memory of responses that are being built, or built and not sent yet.";
+    PAGE_LIMIT = "tallyport_http_page_limit_bytes", Gauge, [], "The limit set by `http.page_memory`.";
+    PAGES_BUILT = "tallyport_http_pages_built", Counter, [], "Responses that were built.";
+    PAGES_SHARED = "tallyport_http_pages_shared", Counter, [], "Requests that shared a response that was being built, or had just been built, for another request.";
+    PAGES_FAILED = "tallyport_http_pages_failed", Counter, ["reason"], "Responses that failed: too many were being built and the request got 429 (`busy`), the build exceeded its deadline (`late`), a slow reader was disconnected while `http.page_memory` was used up (`cut`).";
     TOKEN_FAILURES = "tallyport_http_token_failures", Counter, ["reason"], "Requests to the HTTP listener that were refused because they had no token (`missing`), or one that is not in `http.tokens` (`unknown`).";
     CERTIFICATE = "tallyport_http_certificate_expiration_timestamp_seconds", Gauge, [], "Earliest expiry of the HTTP listener's certificate and its intermediates, in seconds since 1970; 0 without TLS, or if it is unknown.";
     REQUESTS = "tallyport_http_requests", Counter, ["listener", "class"], "Requests answered, by the class of their status.";
@@ -103,16 +103,16 @@ families! {
     NRI_FAILING = "tallyport_nri_failing_containers", Gauge, [], "Containers without a socket since the last one that got a socket.";
     NRI_CONTAINERS = "tallyport_nri_containers", Counter, ["outcome"], "Containers reported by the runtime, by outcome.";
     NRI_HANDLING = "tallyport_nri_handling_seconds", Summary, ["quantile"], "How long the plugin took to answer the runtime.";
-    LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were scraped last, in seconds since 1970; 0 = never.";
+    LAST_SCRAPE = "tallyport_last_scrape_time_seconds", Gauge, [], "When containers' metrics were last scraped, in seconds since 1970; 0 = never.";
     CLASHES = "tallyport_scrape_clashes", Counter, [], "Series omitted from a page of /metrics/tasks because prometheus.naming gives one name to several.";
     MARKED = "tallyport_names_marked", Gauge, [], "Names and tags of applications that have a mark on /metrics/tasks, because another metric of the same workload has the plain name.";
     CPU = "process_cpu_seconds", Counter, [], "CPU time of the agent, user and system.";
     RESIDENT = "process_resident_memory_bytes", Gauge, [], "Resident memory of the agent.";
     OPEN_FDS = "process_open_fds", Gauge, [], "Open file descriptors of the agent.";
-    MAX_FDS = "process_max_fds", Gauge, [], "Most file descriptors the agent may have open.";
+    MAX_FDS = "process_max_fds", Gauge, [], "Maximum number of file descriptors the agent may open.";
 }
 
-/// Which listener a request came by.
+/// The listener that received a request.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum ListenerName {
     /// The HTTP listener.
@@ -138,9 +138,9 @@ impl ListenerName {
 /// What was wrong with the token of a request.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum TokenFailure {
-    /// There was none.
+    /// There was no token.
     Missing,
-    /// It is not known.
+    /// The token is unknown.
     Unknown,
 }
 
@@ -173,7 +173,7 @@ pub struct Stats {
     clashes: AtomicU64,
     /// The NRI plugin.
     pub nri: NriStats,
-    /// Files that could not be read at the start.
+    /// State files that could not be read at startup.
     pub damage: DamagedFiles,
 }
 
@@ -218,41 +218,41 @@ impl Stats {
         [("applied", load(&self.reloads_applied)), ("refused", load(&self.reloads_refused))]
     }
 
-    /// Notes that containers' metrics were scraped.
+    /// Records that containers' metrics were scraped.
     pub fn record_scrape(&self, at: Timestamp) {
         self.last_scrape.store(at.as_micros(), Ordering::Relaxed);
     }
 
-    /// Notes which certificate new connections are shown, by the end of its validity.
+    /// Records when the certificate for new connections expires.
     pub fn certificate_shown(&self, expires: Option<Timestamp>) {
         self.certificate_expires.store(expires.map_or(0, Timestamp::as_micros), Ordering::Relaxed);
     }
 
-    /// When the certificate that new connections are shown expires.
+    /// When the certificate for new connections expires.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<Timestamp> {
         load_time(&self.certificate_expires)
     }
 
-    /// Counts series that a scraper was not given because their names are those of others.
+    /// Counts series that were omitted from a page because their names clash with others.
     pub fn count_clashes(&self, series: u64) {
         self.clashes.fetch_add(series, Ordering::Relaxed);
     }
 
-    /// How many those were.
+    /// The number of omitted series.
     #[must_use]
     pub fn clash_count(&self) -> u64 {
         self.clashes.load(Ordering::Relaxed)
     }
 
-    /// When containers' metrics were scraped last.
+    /// When containers' metrics were last scraped.
     #[must_use]
     pub fn last_scrape(&self) -> Option<Timestamp> {
         load_time(&self.last_scrape)
     }
 }
 
-/// A time that may not be known, which is kept as 0.
+/// Loads a time; 0 means unknown.
 fn load_time(micros: &AtomicI64) -> Option<Timestamp> {
     match micros.load(Ordering::Relaxed) {
         0 => None,
@@ -289,12 +289,12 @@ pub fn render_reference() -> String {
 pub enum StateFile {
     /// The journal of containers.
     Journal,
-    /// The number of the agent's life.
+    /// The epoch of the agent.
     Epoch,
 }
 
 impl StateFile {
-    /// Each of them.
+    /// All of them.
     pub const ALL: [Self; 2] = [Self::Journal, Self::Epoch];
 
     /// As a label.
@@ -310,9 +310,9 @@ impl StateFile {
 /// What is wrong with a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damaged {
-    /// Places at which it could not be read.
+    /// Number of places that could not be read.
     pub places: usize,
-    /// What is wrong, and what that costs.
+    /// What is wrong, and the consequence.
     pub found: String,
 }
 
@@ -321,12 +321,12 @@ pub struct Damaged {
 pub struct DamagedFiles(Mutex<BTreeMap<StateFile, Damaged>>);
 
 impl DamagedFiles {
-    /// Notes what was found.
+    /// Records damage.
     pub fn record_damage(&self, file: StateFile, damaged: Damaged) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(file, damaged);
     }
 
-    /// What was found, by file.
+    /// The damage of each file.
     #[must_use]
     pub fn damage_by_file(&self) -> BTreeMap<StateFile, Damaged> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

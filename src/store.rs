@@ -34,7 +34,7 @@ use crate::aggregate::{ContainerSummary, EventRecord};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 
-/// Windows that a reader who catches up takes from the log before others have the lock again.
+/// Maximum number of windows that a reader copies from the log while it holds the lock.
 const AT_ONCE: usize = 1024;
 
 /// The last windows of every container.
@@ -44,46 +44,47 @@ pub struct Store {
     keep: usize,
     inner: RwLock<Inner>,
     newest: watch::Sender<u64>,
-    /// Bytes that shards hold for containers beside the store.
+    /// Bytes that shards hold for containers, outside the store.
     live: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The last place that was given.
+    /// The last assigned place.
     last: u64,
-    /// Readers and merges take a history as it is and leave the lock; a writer copies it if they still have it.
+    /// Readers and merges clone the pointer to a history and release the lock; a writer copies a history that is
+    /// shared.
     containers: SharedMap<Allocation, Arc<History>>,
-    /// Everything that is kept, by place.
+    /// All kept windows, by place.
     log: BTreeMap<u64, Arc<Published>>,
     losses: Losses,
     records: u64,
-    /// Of all containers, so that a reader need not count.
+    /// The sum over all containers, maintained so that readers need not compute it.
     held: HeldBytes,
     past: Past,
     names: Names,
 }
 
-/// A cursor that cannot be followed: something after it is gone, or was never here.
+/// A cursor that cannot be continued from: records after it were dropped, or never existed here.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Expired {
-    /// The oldest cursor that can be.
+    /// The oldest valid cursor.
     pub oldest: Cursor,
 }
 
-/// What was published after a cursor, and the cursor after that.
+/// The windows published after a cursor, and the cursor after them.
 #[derive(Debug)]
 pub struct Since {
-    /// In order; of the first, some records may be before the cursor.
+    /// The windows, in order; some records of the first may be before the cursor.
     pub published: Vec<Arc<Published>>,
-    /// Where to go on.
+    /// The cursor to continue from.
     pub next: Cursor,
 }
 
-/// A container, where its samples come from, and its last events, oldest first.
+/// A container, its origin, and its last events, oldest first.
 pub type ContainerEvents = (Allocation, Arc<Origin>, Arc<[Arc<EventRecord>]>);
 
-/// A container, where its samples come from, and how it stands.
+/// A container, its origin, and its summary.
 pub type OwnedSummary = (Allocation, Arc<Origin>, ContainerSummary);
 
 /// How much is kept.
@@ -115,13 +116,13 @@ impl Store {
         self.epoch
     }
 
-    /// Makes room for a container that came at `opened`. One whose windows were adopted keeps them.
+    /// Adds a container that was registered at `opened`. A container with adopted windows keeps them.
     pub fn open(&self, allocation: Allocation, origin: Arc<Origin>, opened: Timestamp) {
         self.open_and(allocation, origin, opened, || ());
     }
 
-    /// The same for a container whose aggregator holds so many bytes. What it shares with windows that were adopted counts for the
-    /// aggregator from the same moment on.
+    /// Like [`Store::open`], for a container whose aggregator holds this many bytes. Bytes that the aggregator shares
+    /// with adopted windows count for the aggregator from the same moment on.
     pub fn open_live(
         &self,
         allocation: Allocation,
@@ -146,12 +147,12 @@ impl Store {
         and();
     }
 
-    /// Notes that a container has ended: what it shared with its aggregator is held for its windows alone from now on.
+    /// Records that a container has ended: bytes that it shared with its aggregator count for its windows from now on.
     pub fn mark_ended(&self, allocation: Allocation) {
         self.end_and(allocation, || ());
     }
 
-    /// The same, and from the same moment on its aggregator's bytes do not count any more.
+    /// Like [`Store::mark_ended`]; from the same moment on its aggregator's bytes no longer count.
     pub fn ended_live(&self, allocation: Allocation, live: &mut LiveBytes) {
         self.end_and(allocation, || live.set(0));
     }
@@ -166,13 +167,13 @@ impl Store {
         and();
     }
 
-    /// When a container came that is here.
+    /// When a container was registered, if the store has it.
     #[must_use]
     pub fn opened_at(&self, allocation: Allocation) -> Option<Timestamp> {
         self.read().containers.get(&allocation).map(|history| history.opened_at())
     }
 
-    /// Whose samples a container's are.
+    /// The origin of a container's samples.
     #[must_use]
     pub fn origin_of(&self, allocation: Allocation) -> Option<Arc<Origin>> {
         self.read().containers.get(&allocation).map(|history| Arc::clone(history.origin()))
@@ -184,7 +185,7 @@ impl Store {
         let left: Vec<_> = summary.into_iter().flat_map(|summary| summary.ledger.iter_entries()).collect();
         let mut names =
             Changed::from_series(history.origin(), iter::empty(), left.iter().map(|(series, ..)| *series));
-        // Totals are added up without the lock, and again if they have changed before it was taken; at last, under it.
+        // Add up the totals without the lock; retry if they changed meanwhile; the last attempt holds the lock.
         for last in [false, false, true] {
             let added = self.read().past.current_totals(history.identities());
             let added = added.with_entries(&left);
@@ -209,7 +210,7 @@ impl Store {
         }
     }
 
-    /// Bytes that are held for a container: windows, revisions, how it stands, and its part of remembered totals and names.
+    /// Bytes held for a container: windows, revisions, its summary, and its share of remembered totals and names.
     #[must_use]
     pub fn kept_bytes(&self, allocation: Allocation) -> usize {
         let inner = self.read();
@@ -218,17 +219,17 @@ impl Store {
             .map_or(0, |history| history.held_bytes().total_bytes() + inner.shared_with(history.identities()))
     }
 
-    /// Bytes that are held for all containers: here, those that have ended included; for totals and names of those that are
-    /// forgotten; and by shards, as far as they were noted with [`Store::live_bytes`].
+    /// Bytes held for all containers: windows in the store, including those of ended containers; remembered totals and
+    /// names of forgotten ones; and what shards hold, as counted with [`Store::live_bytes`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let inner = self.read();
         let here = inner.held.total_bytes() + inner.past.bytes() + inner.names.bytes();
-        // Under the lock: what goes from a shard to the store is never seen in both.
+        // Read under the lock, so that bytes that move from a shard to the store are not counted twice.
         here + self.live.load(Ordering::Relaxed)
     }
 
-    /// The same without what shards hold, counted anew: a walk over everything that is here, for tests to compare.
+    /// Recounts [`Store::held_bytes`], without what shards hold, in a walk over the whole store; for tests to compare.
     #[must_use]
     pub fn recount_held_bytes(&self) -> usize {
         let inner = self.read();
@@ -236,14 +237,14 @@ impl Store {
         histories.sum::<usize>() + inner.past.recount_bytes() + inner.names.recount_bytes()
     }
 
-    /// A container's windows as they are now.
+    /// The current history of a container.
     #[must_use]
     pub fn find_history(&self, allocation: Allocation) -> Option<Arc<History>> {
         self.read().containers.get(&allocation).cloned()
     }
 
-    /// Every container's windows as they are now, in the order the containers came, what is gone at a level, and which
-    /// names carry a mark.
+    /// The current histories of all containers, in the order of their registration; the totals of removed series at a
+    /// level; and the names that carry a mark.
     #[must_use]
     pub fn snapshot_at_level(
         &self,
@@ -259,8 +260,7 @@ impl Store {
         (histories, past, marks)
     }
 
-    /// The newest interval of every container that has one, in the order they were published, and the cursor after
-    /// them.
+    /// The newest interval of every container that has one, in the order of publication, and the cursor after them.
     #[must_use]
     pub fn newest_intervals(&self) -> (Vec<IntervalWindows>, Cursor) {
         let inner = self.read();
@@ -277,22 +277,22 @@ impl Store {
     /// Everything that was published after a cursor.
     ///
     /// # Errors
-    /// When something after the cursor is gone, or the cursor is of another life of the agent.
+    /// When records after the cursor were dropped, or the cursor belongs to another epoch.
     pub fn read_since(&self, cursor: Cursor) -> Result<Since, Expired> {
         self.published_since(cursor, None)
     }
 
-    /// Everything that was published after a cursor, for a reader of these containers only: what others have lost does not
-    /// concern it. Windows of others are among what is answered.
+    /// Everything that was published after a cursor, for a reader of the wanted containers only: dropped records of
+    /// other containers do not expire its cursor. The result does include windows of other containers.
     ///
     /// # Errors
-    /// When something of these after the cursor is gone, or the cursor is of another life of the agent.
+    /// When records of the wanted containers after the cursor were dropped, or the cursor belongs to another epoch.
     pub fn since_of(&self, cursor: Cursor, wanted: impl Fn(&Origin) -> bool) -> Result<Since, Expired> {
         self.published_since(cursor, Some(&wanted))
     }
 
-    /// The same, but at most so many windows, and where to go on after those: for a reader that takes them one after another and
-    /// holds none of them in between.
+    /// Like [`Store::since_of`], but at most `most` windows and the cursor after them: for a reader that processes them
+    /// in steps and holds none in between.
     ///
     /// # Errors
     /// As [`Store::since_of`].
@@ -333,7 +333,7 @@ impl Store {
         let snapshot = wanted.filter(|_| seq < lost).map(|wanted| (wanted, inner.snapshot_after(last)));
         let published: Vec<_> = inner.published_after(seq).take(most).cloned().collect();
         drop(inner);
-        // Which containers have lost something is looked up when the lock is free again.
+        // The losses of the wanted containers are looked up after the lock is released.
         let gone = snapshot.map_or(lost, |(wanted, snapshot)| snapshot.gone_of(wanted));
         if cursor.epoch != self.epoch || seq < gone || seq > last {
             return Err(Expired { oldest: self.cursor_at(gone) });
@@ -345,15 +345,15 @@ impl Store {
         Ok(Since { published, next: self.cursor_at(next) })
     }
 
-    /// Every window that is kept and comes after a place, in order: for readers that have lost their cursor and must not miss
-    /// what is still there.
+    /// Every kept window after a place, in order: for readers whose cursor has expired and that must not miss the
+    /// windows that are still kept.
     #[must_use]
     pub fn kept_after(&self, seq: u64) -> Vec<Arc<Published>> {
         let snapshot = self.read().snapshot_after(seq);
         snapshot.published_after(seq, Published::first_seq)
     }
 
-    /// The last events of every container that sent any.
+    /// The last events of every container that has sent any.
     #[must_use]
     pub fn last_events(&self) -> Vec<ContainerEvents> {
         let containers = self.read().containers.clone();
@@ -364,7 +364,7 @@ impl Store {
         containers.iter().filter_map(events).collect()
     }
 
-    /// How every container stands that has closed a window.
+    /// The summaries of all containers that have closed a window.
     #[must_use]
     pub fn container_summaries(&self) -> Vec<OwnedSummary> {
         let containers = self.read().containers.clone();
@@ -380,26 +380,27 @@ impl Store {
         self.read().containers.get(&allocation)?.kept_intervals().next_back()?.span().map(|span| span.start)
     }
 
-    /// The cursor after everything that is here.
+    /// The cursor after the last record.
     #[must_use]
     pub fn end_cursor(&self) -> Cursor {
         self.cursor_at(self.read().last)
     }
 
-    /// Tells of every new place in the sequence.
+    /// Subscribes to the newest place in the sequence.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
     }
 
-    /// Sets how many totals of series that are gone are remembered of each workload and task, and how many totals and names of all.
+    /// Sets how many totals of removed series are remembered for each workload and task, and how many totals and names
+    /// for all together.
     pub fn remember_at_most(&self, of_one: usize, of_all: usize) {
         let mut inner = self.write();
         inner.past.set_limits(of_one, of_all);
         inner.names.set_limit(of_all);
     }
 
-    /// How many totals of series that are gone are remembered, and how many were forgotten before their time.
+    /// The number of remembered totals of removed series, and how many were evicted early.
     #[must_use]
     pub fn remembered_totals(&self) -> (usize, EvictedTotals) {
         let inner = self.read();
@@ -417,7 +418,7 @@ impl Store {
         Cursor { epoch: self.epoch, seq }
     }
 
-    // A reader or writer that panicked has left windows whole: they are only ever added or dropped.
+    // Poisoning is ignored: windows are only ever added or dropped, so a panic cannot leave one half-written.
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -428,7 +429,7 @@ impl Store {
 }
 
 impl HeldBytes {
-    /// Changes a history, and what all of them hold.
+    /// Changes a history, and updates the total of held bytes.
     fn update_history(&mut self, history: &mut Arc<History>, change: impl FnOnce(&mut History)) {
         let history = Arc::make_mut(history);
         self.remove(history.held_bytes());
@@ -438,9 +439,9 @@ impl HeldBytes {
 }
 
 impl Inner {
-    /// Removes a container whose totals are added up.
+    /// Removes a container whose totals have been added.
     fn remove(&mut self, allocation: Allocation, names: Changed) -> Option<Arc<History>> {
-        // The one that is here: another window may have been published meanwhile.
+        // Use the current entry: another window may have been published meanwhile.
         let removed = self.containers.remove(&allocation)?;
         self.held.remove(removed.held_bytes());
         self.names.update_series(names, None);
@@ -454,15 +455,15 @@ impl Inner {
         Some(removed)
     }
 
-    /// Bytes of totals and names of a task and a workload that count for each of its containers.
+    /// Bytes of a task's and a workload's totals and names that count for each of their containers.
     fn shared_with(&self, identities: &(SeriesIdentity, SeriesIdentity)) -> usize {
         let names = self.names.bytes_per_container(&identities.1, self.past.here_of(&identities.1));
         self.past.part_of(identities) + names
     }
 
-    /// What is kept and has records after a place, in order.
+    /// The kept windows with records after a place, in order.
     fn published_after(&self, seq: u64) -> impl Iterator<Item = &Arc<Published>> {
-        // The one before may reach beyond the place.
+        // A window that begins at or before the place may have records after it.
         let reaching = self.log.range(..=seq).next_back().filter(|(_, published)| published.last_seq() > seq);
         let after = self.log.range(seq.saturating_add(1)..);
         reaching.into_iter().chain(after).map(|(_, published)| published)

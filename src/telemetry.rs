@@ -1,4 +1,4 @@
-//! Logging: to standard error, for people or as JSON, with a filter that can be changed while the agent runs.
+//! Logging to standard error, as text or JSON, with a filter that can be changed at run time.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -7,19 +7,19 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Changes what is logged.
+/// A handle for changing the log filter.
 #[derive(Clone, Debug)]
 pub struct LogFilter(reload::Handle<Targets, tracing_subscriber::Registry>);
 
 impl LogFilter {
-    /// Logs what this filter lets through from now on.
+    /// Replaces the filter.
     pub fn set_directives(&self, filter: &str) {
         // The handle outlives the subscriber only in tests.
         let _either_way = self.0.reload(parse_targets(filter));
     }
 }
 
-/// Starts logging. Once for a process; later calls change nothing.
+/// Starts logging. Later calls in the same process have no effect.
 #[must_use]
 pub fn start(log: &LogConfig) -> LogFilter {
     let (filter, handle) = reload::Layer::new(parse_targets(&log.filter));
@@ -40,7 +40,7 @@ fn is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
-/// The configuration has checked the text.
+/// Parses a filter that the configuration has already checked.
 fn parse_targets(filter: &str) -> Targets {
     filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
 }

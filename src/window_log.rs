@@ -1,4 +1,5 @@
-//! The window log: closed windows on disk, and what open ones hold, so that an agent that is killed comes back with them.
+//! The window log: closed windows and checkpoints of open ones on disk, so that a restarted agent can restore them
+//! after a crash.
 //!
 //! ```text
 //! Store ─▶ writer ─▶ windows-N.log    closed windows, synced as soon as they are written
@@ -43,14 +44,14 @@ pub use writer::LogWriter;
 
 pub use crate::wal::{Appendable, Files};
 
-/// How the log is to be kept.
+/// The settings of the log.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct WindowLogSettings {
-    /// How often open windows are written; never where it is zero.
+    /// Interval of checkpoints of open windows; zero disables them.
     pub checkpoint: Duration,
-    /// Bytes of open windows to be written a second, at most; where they are more, checkpoints are rarer.
+    /// Maximum bytes of open windows written per second; above it, checkpoints become less frequent.
     pub checkpoint_rate: u64,
-    /// Bytes of all files of closed windows, at most.
+    /// Maximum total size of the files of closed windows, in bytes.
     pub size: u64,
 }
 
@@ -72,7 +73,7 @@ impl LogDirectory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,6 +1,6 @@
 //! Receiving and counting samples of known series allocates nothing.
 //!
-//! A test binary of its own, since it counts what the whole program allocates.
+//! A separate test binary, because it counts the allocations of the whole program.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics says so")]
 
@@ -53,7 +53,7 @@ fn a_sample_of_a_known_series_allocates_nothing() {
     };
     assert!(feed(0) > 0, "new series do, or nothing is counted here");
     assert_eq!(feed(1), 0);
-    // The first window decides what room is kept for the next.
+    // The first window determines the capacity for the next.
     let closed = aggregator.roll_window(moment(10_000).wall).unwrap();
     assert_eq!(closed.window.len(), 10);
 }
@@ -77,7 +77,7 @@ fn taking_datagrams_from_a_socket_allocates_nothing() {
     assert_eq!((aggregator.accounting().received, counted.count_total), (450, 0));
 }
 
-/// Bytes that are allocated while one timer gets values of so many octaves, each from another, the largest first.
+/// Bytes allocated while one timer gets values of this many octaves, one of each, the largest first.
 fn bytes_to_open_octaves(octaves: i32) -> u64 {
     let values: Vec<_> = (0..octaves).map(|n| format!(":{:e}", 2_f64.powi(1000 - n))).collect();
     let datagrams: Vec<_> =
@@ -90,7 +90,7 @@ fn bytes_to_open_octaves(octaves: i32) -> u64 {
     counted.bytes_total
 }
 
-/// Bytes that are allocated while late samples of so many counters, already revised once, become revisions.
+/// Bytes allocated while late samples of this many counters, already revised once, become revisions.
 fn bytes_to_revise(counters: u32) -> u64 {
     let store = Store::new(1, 30);
     let origin = Origin {

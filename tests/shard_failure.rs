@@ -1,5 +1,5 @@
-//! What becomes of a node whose shard panics. The agent runs in this process, whose logging is the way in: what logs the
-//! growth of one container's buffer panics, in the midst of reading that container's socket.
+//! A shard that panics. The agent runs in this process, and the panic comes from its logging: the log line about the
+//! growth of one container's buffer panics while that container's socket is read.
 
 #![allow(
     clippy::expect_used,
@@ -20,7 +20,7 @@ use tallyport::client::Client;
 use tallyport::telemetry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// Whether it panics.
+/// Whether the log line panics.
 static ARMED: AtomicBool = AtomicBool::new(false);
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -78,7 +78,7 @@ impl Node {
         line.unwrap().parse().unwrap()
     }
 
-    /// Sends bursts that fill the buffer, until its growth has made the shard fail.
+    /// Sends bursts that fill the buffer, until its growth has made the shard panic.
     async fn fail(&self, poison: &UdpSocket) -> u64 {
         let (before, started, mut sent) = (self.failures().await, Instant::now(), 0);
         ARMED.store(true, Ordering::Relaxed);
@@ -127,7 +127,7 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
         while node.counted("healthy").await["datagrams"]["received"] != 20 {}
 
         let sent = node.fail(&poison).await;
-        // The agent is not ready until it has seen the shard at work again.
+        // The agent is not ready until the shard has answered again.
         let mut seen = Vec::new();
         let started = Instant::now();
         while seen.last() != Some(&200) || started.elapsed() < Duration::from_millis(1_500) {
@@ -137,7 +137,7 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
         assert!(seen.contains(&503), "{seen:?}");
         assert_eq!(node.failures().await, 1.0);
 
-        // Both containers go on at their addresses; of one, what was open is lost, and counted.
+        // Both containers continue at their addresses; the open window of one is lost and counted.
         healthy.send(b"a:1|c").unwrap();
         poison.send(b"b:7|c").unwrap();
         while node.counted("poison").await["datagrams"]["arrived"] != sent + 1 {}
@@ -153,7 +153,7 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
         let records = page["metrics"].as_array().unwrap();
         assert!(records.iter().any(|record| record["name"] == "b" && record["value"] == 7.0), "{page}");
 
-        // The tenth time within a minute is too much, and another kind of end than one that was asked for.
+        // The tenth failure within a minute ends the agent, with another outcome than a requested end.
         let mut others = Vec::new();
         for n in 2..=10 {
             others.push(node.reserve(&format!("poison-{n}")).await);
@@ -163,7 +163,7 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
         while !running.is_finished() {
             assert!(started.elapsed() < PATIENCE, "it goes on");
             for _ in 0..12 {
-                // Nobody listens any more once it has ended.
+                // Sending fails once the agent has ended.
                 others.iter().for_each(|other| drop(other.send(b"a:1|c")));
             }
             tokio::time::sleep(Duration::from_millis(15)).await;

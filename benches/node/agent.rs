@@ -1,4 +1,4 @@
-//! An agent of its own, with containers, to send to and to ask.
+//! An agent for benchmarks, with containers.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use tallyport::client::{Client, Target};
 pub(crate) struct Agent {
     pub(crate) child: Child,
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Where its HTTP listener is.
+    /// The address of its HTTP listener.
     pub(crate) http: SocketAddr,
     admin: Client,
     runtime: tokio::runtime::Runtime,
-    /// Gone with the agent.
+    /// Deleted with the agent.
     _directory: tempfile::TempDir,
 }
 
 impl Agent {
-    /// Starts an agent with so many containers, and further arguments.
+    /// Starts an agent with this many containers and further arguments.
     pub(crate) fn start(containers: usize, arguments: &[&str]) -> Self {
         Self::start_build(&this_build(), containers, arguments)
     }
 
-    /// The same with a build of the agent.
+    /// The same for another build of the agent.
     pub(crate) fn start_build(binary: &Path, containers: usize, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket: PathBuf = directory.path().join("admin.sock");
-        // Free a moment ago, which is enough for a bench.
+        // The port was free a moment ago, which is sufficient for a benchmark.
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(binary)
             .args(["agent", "--http-listen", &http.to_string(), "--log", "error", "--admin-socket"])
@@ -55,7 +55,7 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the agent does not get ready");
+        panic!("the agent does not become ready");
     }
 
     fn reserve(&self, index: usize) -> SocketAddr {
@@ -68,20 +68,20 @@ impl Agent {
         )
     }
 
-    /// What the agent answers to a GET, where it answers in time and does not refuse.
+    /// The agent's answer to a GET; `None` if it refuses or does not answer in time.
     pub(crate) fn try_get(&self, path: &str) -> Option<String> {
         let answer = self.runtime.block_on(self.admin.get(path)).ok()?;
         (answer.status == 200).then(|| String::from_utf8_lossy(&answer.body).into_owned())
     }
 
-    /// What the agent answers to a GET, as text.
+    /// The agent's answer to a GET, as text.
     pub(crate) fn get(&self, path: &str) -> String {
         let answer = self.runtime.block_on(self.admin.get(path)).unwrap();
         assert_eq!(answer.status, 200, "{path}");
         String::from_utf8(answer.body.to_vec()).unwrap()
     }
 
-    /// Datagrams received and dropped by the kernel, once all that were sent are accounted for, or after five seconds.
+    /// Datagrams received and dropped by the kernel, once all sent ones are accounted for, or after five seconds.
     pub(crate) fn counts(&self, sent: u64) -> (u64, u64) {
         let mut counted = (0, 0);
         for _ in 0..100 {
@@ -95,7 +95,7 @@ impl Agent {
         counted
     }
 
-    /// Ends it in order.
+    /// Stops it cleanly.
     pub(crate) fn end(mut self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
@@ -103,12 +103,12 @@ impl Agent {
     }
 }
 
-/// The build that is measured: this one, or that which `TALLYPORT_BINARY` names.
+/// The measured build: this one, or the one that `TALLYPORT_BINARY` names.
 pub(crate) fn this_build() -> PathBuf {
     std::env::var_os("TALLYPORT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tallyport").into()).into()
 }
 
-/// Received and dropped by the kernel, of one accounting document.
+/// Datagrams received and dropped by the kernel, from one accounting document.
 pub(crate) fn datagrams(counts: &Value) -> (u64, u64) {
     let of = |key: &str| counts["datagrams"][key].as_u64().unwrap();
     (of("received"), of("kernel_drops"))

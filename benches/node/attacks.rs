@@ -1,4 +1,4 @@
-//! What one container or its readers do in a row of [`super::storms`].
+//! The attacks of [`super::storms`]: actions of one container or its readers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -9,9 +9,9 @@ use tallyport::net::clock;
 
 use super::agent::Agent;
 
-/// Connections that ask for everything at the same time.
+/// Connections that request everything at the same time.
 const READERS: usize = 64;
-/// Sets of the attacking container, and members of each that are sent in one datagram.
+/// Sets of the attacking container, and members of each in one datagram.
 const SETS: u64 = 60;
 const MEMBERS: u64 = 150;
 /// Names that the patterns are compared with, and their length.
@@ -20,14 +20,14 @@ const NAME_LENGTH: usize = 200;
 /// Length of a line that unread tails are sent.
 const LONG_LINE: usize = 60_000;
 
-/// What attacks.
+/// The kind of an attack.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No attack: what the others are compared with.
+    /// No attack, for comparison.
     Calm,
     /// Samples of 2,000 series for each of 26 closed windows.
     Late,
-    /// Distributions whose every value opens another octave, in 200 series.
+    /// Distributions in which every value opens another octave, in 200 series.
     Octaves,
     /// Sets with hundreds of members in every window, and late members that revise each kept window.
     Sets,
@@ -37,14 +37,14 @@ pub(crate) enum Kind {
     Scrapers,
     /// Readers whose patterns nearly match each of many long names.
     Patterns,
-    /// Connections that ask for large pages and never read them.
+    /// Connections that request large pages and never read them.
     SlowReaders,
     /// Tails of long lines that are never read.
     Tails,
 }
 
 impl Kind {
-    /// How many attack at the same time.
+    /// The number of attackers at the same time.
     pub(crate) fn attackers(self) -> usize {
         match self {
             Self::Readers | Self::Scrapers | Self::SlowReaders => READERS,
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// Sends what readers are to find.
+    /// Sends the data that readers request.
     pub(crate) fn prepare(self, socket: &UdpSocket) {
         let padding =
             if self == Self::Patterns { "a".repeat(NAME_LENGTH) } else { "read.by.many".to_owned() };
@@ -63,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// Attacks until it ends, and counts how often.
+    /// Attacks until the end, and counts the attacks.
     pub(crate) fn attack(self, agent: &Agent, socket: &UdpSocket, ends: &AtomicBool, attacks: &AtomicU64) {
         let mut held = None;
         let mut turn: u64 = 0;
@@ -73,7 +73,7 @@ impl Kind {
                 Self::Late => send_late(socket, turn),
                 Self::Octaves => send_octaves(socket, turn),
                 Self::Sets => send_sets(socket, turn),
-                // What is refused for being too much is an answer, too.
+                // A refusal because of a limit is an answer, too.
                 Self::Readers => {
                     drop(agent.try_get(["/v1/accounting", "/metrics/tasks"][usize::from(turn % 2 == 1)]));
                 }
@@ -116,7 +116,7 @@ fn send_octaves(socket: &UdpSocket, turn: u64) {
     drop(socket.send(format!("octaves.{}:{}|d", turn % 200, values.join(":")).as_bytes()));
 }
 
-/// Members of a set of the open window; each tenth datagram has one late member of every set of a closed window.
+/// Members of a set of the open window; every tenth datagram has one late member of every set of a closed window.
 fn send_sets(socket: &UdpSocket, turn: u64) {
     let lines: Vec<String> = if turn.is_multiple_of(10) {
         let at = clock::wall_time().as_secs() - 1 - i64::try_from(turn / 10 % 26).unwrap();
@@ -135,7 +135,8 @@ fn patterns(agent: &Agent) -> String {
     format!("/v1/tasks/{}/metrics?window=all&{patterns}", attacker(agent))
 }
 
-/// Holds a connection that has asked for something and reads none of it. One that the agent has closed is opened again.
+/// Holds a connection that has sent a request and does not read the answer. If the agent has closed it, it is opened
+/// again.
 fn hold(held: &mut Option<TcpStream>, address: SocketAddr, path: &str) {
     std::thread::sleep(Duration::from_millis(50));
     let is_open =
@@ -145,14 +146,14 @@ fn hold(held: &mut Option<TcpStream>, address: SocketAddr, path: &str) {
     }
     let opened = connect(address).and_then(|mut connection| {
         connection.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
-        // The head, so that a refusal is told from a page.
+        // Reads the head, to distinguish a refusal from a page.
         connection.read_exact(&mut [0; 12])?;
         Ok(connection)
     });
     *held = opened.ok();
 }
 
-/// A connection with a small receive buffer, from an address whose limits are not those of the other readers.
+/// A connection with a small receive buffer, from an address whose limits other readers do not share.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_recv_buffer_size(4096)?;

@@ -1,4 +1,4 @@
-//! One container that floods beside many quiet ones: what they lose, and how much later they are seen.
+//! One container that floods beside many quiet ones: their losses, and the delay until their values are visible.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use super::agent::{Agent, datagrams};
 use super::send::connected;
 
 const CONTAINERS: usize = 64;
-/// Datagrams a second of each quiet container.
+/// Datagrams per second of each quiet container.
 const QUIET: u64 = 100;
 
 /// The same quiet containers, first alone and then beside a flood.
@@ -44,7 +44,7 @@ struct Round {
     quiet: (u64, u64),
     /// Sent, received, dropped by the kernel.
     flood: (u64, u64, u64),
-    /// The longest time from sending a quiet value until it was seen; the largest but one in twenty.
+    /// The 95th percentile of the time from sending a quiet value until it was visible.
     seen_after: Duration,
 }
 
@@ -100,7 +100,7 @@ fn send_quietly(sockets: &[UdpSocket], seconds: u64) -> u64 {
     sent
 }
 
-/// Sends a value from one quiet container again and again, and asks until it is counted.
+/// Sends a value from one quiet container repeatedly, and polls until it is counted.
 fn probed(agent: &Agent, probe: &UdpSocket, seconds: u64) -> Duration {
     let started = Instant::now();
     let mut took = Vec::new();
@@ -109,7 +109,7 @@ fn probed(agent: &Agent, probe: &UdpSocket, seconds: u64) -> Duration {
         let sent = Instant::now();
         probe.send(b"probe.requests:1|c").unwrap();
         while received(agent) == before {
-            assert!(sent.elapsed() < Duration::from_secs(5), "a quiet value is never seen");
+            assert!(sent.elapsed() < Duration::from_secs(5), "a quiet value never became visible");
         }
         took.push(sent.elapsed());
         std::thread::sleep(Duration::from_millis(20));

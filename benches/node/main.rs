@@ -1,16 +1,16 @@
-//! What receiving costs on a node: the agent beside two receivers that throw everything away.
+//! The cost of receiving on a node: the agent compared with two receivers that discard everything.
 //!
 //! ```text
 //! cargo bench --bench node                 the whole table, some minutes
-//! cargo bench --bench node -- 1000         only loads whose name has this in it
-//! cargo bench --bench node -- --json FILE  the figures for programs, too
+//! cargo bench --bench node -- 1000         only loads whose name contains this
+//! cargo bench --bench node -- --json FILE  also writes the figures as JSON
 //! TALLYPORT_BINARY=PATH cargo bench …      another build of the agent
-//! cargo bench --bench node -- --before PATH [--rounds N]  this build and that one by turns, nine rounds of each load
+//! cargo bench --bench node -- --before PATH [--rounds N]  this build and that one in turn, nine rounds of each load
 //! ```
 //!
-//! For each load the receivers and the agent take turns, three rounds; a figure is the median of its rounds, but for what
-//! was lost, which is the worst. CPU time is that of all threads of the receiving process, from the scheduler's own
-//! count, so a figure does not depend on how the sender is doing. Ratios within a row mean something on any machine; nanoseconds only on this one.
+//! For each load the receivers and the agent take turns, three rounds. A figure is the median of its rounds; for losses
+//! it is the worst. CPU time is that of all threads of the receiving process, as counted by the scheduler, so it does
+//! not depend on the sender. Ratios within a row can be compared between machines, nanoseconds cannot.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,7 +55,7 @@ fn main() {
     {
         return receive::main(kind, containers.parse().unwrap());
     }
-    // Criterion's flag: once each, so that it does not rot.
+    // Criterion's flag: each runs once, so that a broken one is noticed.
     let once = arguments.iter().any(|argument| argument == "--test");
     let value_of =
         |flag: &str| arguments.iter().position(|argument| argument == flag).map(|at| &arguments[at + 1]);
@@ -99,7 +99,7 @@ fn main() {
     }
 }
 
-/// One load, and what each subject did with it.
+/// One load, and the outcome for each subject.
 struct Row {
     load: Load,
     outcomes: [(Subject, Outcome); 3],

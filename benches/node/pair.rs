@@ -1,4 +1,4 @@
-//! Two builds of the agent, by turns: whether a change has made receiving dearer.
+//! Compares two builds of the agent, in turn, to show whether a change makes receiving more expensive.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use super::agent;
 use super::run::{self, Outcome};
 use super::send::Load;
 
-/// Rounds of each load, where none are given.
+/// The default number of rounds of each load.
 pub(crate) const ROUNDS: usize = 9;
 const SECONDS: f64 = 3.0;
 
-/// Runs each load on both builds, by turns, and prints what a datagram costs each. The ratio is the median of the rounds' ratios: a
-/// processor that changes its clock rate in the meantime changes both sides of one round alike.
+/// Runs each load on both builds in turn, and prints the cost of a datagram for each. The ratio is the median of the
+/// rounds' ratios, because a change of the processor's clock rate affects both sides of a round alike.
 pub(crate) fn compare<'l>(before: &Path, loads: impl Iterator<Item = &'l Load>, rounds: usize) {
     println!(
         "load                       | ns CPU a datagram: before    this | this / before: median, of all rounds"
@@ -21,7 +21,7 @@ pub(crate) fn compare<'l>(before: &Path, loads: impl Iterator<Item = &'l Load>, 
             .map(|round| {
                 eprintln!("{}: round {}", load.name, round + 1);
                 let run = |build: &Path| run::run_build(build, load, SECONDS);
-                // Either one is the first every other time.
+                // Each goes first in every other round.
                 match round % 2 {
                     0 => [run(before), run(&agent::this_build())],
                     _ => {

@@ -1,7 +1,7 @@
 //! Other StatsD servers under the same load: CPU time for each metric received.
 //!
-//! `scripts/peers` installs them. Each runs with its defaults, but for what makes it listen on a port of its own, write
-//! nothing to disk and send nothing anywhere.
+//! `scripts/peers` installs them. Each runs with its defaults, except for settings that make it listen on a free port,
+//! write nothing to disk and forward nothing.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use super::send::{self, Load};
 
 const LOAD: Load = Load::new("1 x 8 beside peers", 1, 50_000).lines(8);
 
-/// A peer, and the ratio that the agent should have to it at most.
+/// A peer, and the largest acceptable ratio of the agent's cost to its cost.
 const PEERS: [(&str, f64); 3] = [("netdata", 0.5), ("statsd", 0.15), ("statsd_exporter", 0.1)];
 
-/// Everything in turns; medians.
+/// Measures all in turn; the figures are medians.
 pub(crate) fn compare(rounds: usize, seconds: f64) -> Value {
     let peers: Vec<_> = PEERS.into_iter().filter(|(name, _)| installed(name)).collect();
     let mut agent = Vec::new();
@@ -49,7 +49,7 @@ pub(crate) fn compare(rounds: usize, seconds: f64) -> Value {
     json!({"load": LOAD.name, "peers": rows})
 }
 
-/// CPU time and what was lost, each the median; the loss, like everywhere, the worst.
+/// The median of CPU time, and the worst loss.
 fn median(mut outcomes: Vec<(f64, f64)>) -> (f64, f64) {
     outcomes.sort_by(|a, b| a.0.total_cmp(&b.0));
     let lost = outcomes.iter().map(|(_, lost)| *lost).fold(0.0, f64::max);
@@ -102,7 +102,7 @@ fn of_peer(name: &str, seconds: f64) -> (f64, f64) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    // What starting costs is not what receiving costs.
+    // Excludes the cost of starting.
     std::thread::sleep(Duration::from_secs(1));
     let before = cpu(pid);
     let sent = send::send(&LOAD, &[address], seconds).datagrams;
@@ -114,7 +114,7 @@ fn of_peer(name: &str, seconds: f64) -> (f64, f64) {
     outcome(nanos, sent, sent - lost)
 }
 
-/// What the kernel has dropped at an address; `None` where nobody listens.
+/// The kernel's drops at an address; `None` if no socket is open there.
 fn dropped(address: SocketAddr) -> Option<u64> {
     let wanted = format!("0100007F:{:04X}", address.port());
     let text = std::fs::read_to_string("/proc/net/udp").unwrap();

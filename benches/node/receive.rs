@@ -1,7 +1,7 @@
-//! Two receivers that throw everything away: what the agent is measured against.
+//! Two receivers that discard everything: the baselines for the agent.
 //!
-//! *naive* is the loop everybody writes: wait, receive until nothing is left, wait. *coalescing* lets datagrams gather
-//! for a millisecond and takes several with one system call. Neither reads what it received.
+//! *naive* is the usual loop: wait, receive until the socket is empty, wait. *coalescing* lets datagrams accumulate for
+//! a millisecond and receives several with one system call. Neither looks at the data.
 
 use std::io::{BufRead as _, Write as _};
 use std::net::UdpSocket;
@@ -13,14 +13,14 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{MsgFlags, MultiHeaders, recv, recvmmsg};
 use tallyport::net::{listener, sys};
 
-/// As the agent asks for.
+/// The same size as the agent requests.
 const BUFFER: usize = 256 << 10;
 const BATCH: usize = 64;
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Opens sockets, prints their addresses, receives until the first line on standard input, and prints how many datagrams
-/// came and how many the kernel dropped.
+/// Opens sockets, prints their addresses, receives until the first line on standard input, and prints the number of
+/// datagrams received and dropped by the kernel.
 pub(crate) fn main(kind: &str, sockets: usize) {
     let sockets: Vec<UdpSocket> =
         (0..sockets).map(|_| listener::open("127.0.0.1:0".parse().unwrap(), BUFFER).unwrap()).collect();
@@ -35,7 +35,7 @@ pub(crate) fn main(kind: &str, sockets: usize) {
         std::io::stdin().lock().read_line(&mut String::new()).unwrap();
         ENDING.store(true, Ordering::Relaxed);
     });
-    // What came while the loop ended is there still.
+    // Counts datagrams that arrived while the loop ended.
     for socket in &sockets {
         while recv(socket.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT).is_ok() {
             RECEIVED.fetch_add(1, Ordering::Relaxed);

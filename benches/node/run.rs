@@ -1,4 +1,4 @@
-//! One subject under one load: started, sent to, asked, ended.
+//! Runs one subject under one load, and measures it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::agent::Agent;
 use super::send::{self, Load};
 
-/// Who receives.
+/// The receiving program.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Subject {
     Naive,
@@ -19,14 +19,14 @@ pub(crate) enum Subject {
     Agent,
 }
 
-/// What it did.
+/// The result of a run.
 #[derive(Copy, Clone)]
 pub(crate) struct Outcome {
-    /// Datagrams sent in a second.
+    /// Datagrams sent per second.
     pub(crate) rate: f64,
     /// CPU time for each datagram received, in nanoseconds.
     pub(crate) nanos: f64,
-    /// Part of what was sent that was not received; the worst round's.
+    /// The share of sent datagrams that was not received, in the worst round.
     pub(crate) lost: f64,
     /// Resident memory at the end, in bytes.
     pub(crate) memory: u64,
@@ -52,7 +52,7 @@ impl Outcome {
             figures[figures.len() / 2]
         };
         let memory = all.iter().map(|outcome| outcome.memory).max().unwrap();
-        // A loss in one round is a loss; a median would hide it.
+        // A median would hide a loss in one round.
         let lost = all.iter().map(|outcome| outcome.lost).fold(0.0, f64::max);
         Self { rate: middle(|o| o.rate), nanos: middle(|o| o.nanos), lost, memory }
     }
@@ -62,18 +62,18 @@ impl Outcome {
     }
 }
 
-/// Runs a subject under a load for so long.
+/// Runs a subject under a load for this many seconds.
 pub(crate) fn run(subject: Subject, load: &Load, seconds: f64) -> Outcome {
     send_to(Running::start(subject, load.containers), load, seconds)
 }
 
-/// Runs a build of the agent under a load for so long.
+/// Runs a build of the agent under a load for this many seconds.
 pub(crate) fn run_build(binary: &Path, load: &Load, seconds: f64) -> Outcome {
     send_to(Running::Agent(Box::new(Agent::start_build(binary, load.containers, &[]))), load, seconds)
 }
 
 fn send_to(running: Running, load: &Load, seconds: f64) -> Outcome {
-    // What starting costs is not what receiving costs.
+    // Excludes the cost of starting.
     std::thread::sleep(Duration::from_millis(200));
     let before = cpu(running.pid());
     let sent = send::send(load, running.addresses(), seconds);
@@ -90,12 +90,12 @@ fn send_to(running: Running, load: &Load, seconds: f64) -> Outcome {
     }
 }
 
-/// Nanoseconds that all threads of a process have run, by the scheduler's count.
+/// CPU time of all threads of a process in nanoseconds, as counted by the scheduler.
 pub(crate) fn cpu(pid: u32) -> u64 {
     cpu_of(pid, |_| true)
 }
 
-/// Nanoseconds that those threads of a process have run that have such a name.
+/// The same for the threads with a certain name.
 pub(crate) fn cpu_of(pid: u32, named: impl Fn(&str) -> bool) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     threads
@@ -152,7 +152,7 @@ impl Running {
         }
     }
 
-    /// How many datagrams were received, and how many the kernel dropped, once all that were sent are accounted for.
+    /// Datagrams received and dropped by the kernel, once all sent ones are accounted for.
     fn finish(self, sent: u64) -> (u64, u64) {
         match self {
             Self::Agent(agent) => {

@@ -1,14 +1,14 @@
-//! What is sent: known lines, at a known pace.
+//! The sender: known lines at a known rate.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// How datagrams follow each other.
+/// The spacing of datagrams.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Pacing {
-    /// Those of a millisecond at once, as applications under load do.
+    /// All datagrams of a millisecond at once, as busy applications send.
     Bursts,
-    /// Each at its own moment.
+    /// One by one, evenly spaced.
     Each,
 }
 
@@ -17,7 +17,7 @@ pub(crate) enum Pacing {
 pub(crate) struct Load {
     pub(crate) name: &'static str,
     pub(crate) containers: usize,
-    /// Datagrams a second over all containers; 0 = as fast as can be.
+    /// Datagrams per second over all containers; 0: as fast as possible.
     pub(crate) rate: u64,
     /// Lines in a datagram.
     pub(crate) lines: usize,
@@ -46,7 +46,7 @@ impl Load {
         Self { pacing, ..self }
     }
 
-    /// Counters, timers, gauges and histograms by turns.
+    /// Counters, timers, gauges and histograms in turn.
     fn datagrams(&self) -> Vec<Vec<u8>> {
         let tags = if self.tags == 0 { String::new() } else { format!("|#{}", TAGS[..self.tags].join(",")) };
         let line = |n: usize| match n % 4 {
@@ -76,7 +76,7 @@ pub(crate) fn connected(addresses: &[SocketAddr]) -> Vec<UdpSocket> {
     addresses.iter().map(socket).collect()
 }
 
-/// Sends for so long.
+/// Sends for this many seconds.
 pub(crate) fn send(load: &Load, addresses: &[SocketAddr], seconds: f64) -> Sent {
     let sockets = connected(addresses);
     let datagrams = load.datagrams();

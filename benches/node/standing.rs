@@ -1,4 +1,4 @@
-//! What containers cost that are there: idle ones, and a full node.
+//! The cost of existing containers: idle ones, and a full node.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ pub(crate) fn idle(seconds: u64) -> Value {
     json!({"load": "idle", "containers": CONTAINERS, "core_percent": percent, "memory_bytes": memory})
 }
 
-/// A thousand containers with a hundred series each: 50 counters, 25 gauges, 25 timers of 100 values a window, and 30
-/// windows kept; then all of it is scraped while more comes.
+/// A thousand containers with a hundred series each: 50 counters, 25 gauges, 25 timers of 100 values per window, with
+/// 30 kept windows; then everything is scraped while more arrives.
 pub(crate) fn full(windows: u64) -> Value {
     eprintln!("full: {CONTAINERS} containers, 100 series each, {windows} windows");
     let agent = Agent::start(CONTAINERS, &["--window", "2s", "--keep", "30"]);
@@ -104,7 +104,7 @@ impl Sender {
         Self { sockets: connected(addresses), datagrams, sent: 0 }
     }
 
-    /// Everything once, spread over the time of a window.
+    /// Sends everything once, spread over the time of a window.
     fn window(&mut self, length: Duration) {
         let started = Instant::now();
         let all = u32::try_from(self.datagrams.len() * self.sockets.len()).unwrap();

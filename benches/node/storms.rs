@@ -1,6 +1,6 @@
-//! What one container or reader costs the others: 63 quiet containers with exact totals, beside one that attacks.
+//! The effect of one container or reader on the others: 63 quiet containers with exact totals, beside one that attacks.
 //!
-//! `integration/hostile` has every attack and the aims; these rows are for comparing two builds (`TALLYPORT_BINARY=PATH`).
+//! `integration/hostile` has every attack and the limits; these rows compare two builds (`TALLYPORT_BINARY=PATH`).
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use super::run::{cpu, resident};
 use super::send::connected;
 
 const QUIET: usize = 63;
-/// Datagrams a second of each quiet container.
+/// Datagrams per second of each quiet container.
 const RATE: u32 = 20;
 
 /// An attack and its name.
@@ -36,7 +36,8 @@ pub(crate) const STORMS: [Storm; 9] = [
     Storm { name: "unread tails", kind: Kind::Tails },
 ];
 
-/// Attacks for so long. Says what it cost: CPU time of the agent, samples of the quiet, the slowest small reads, memory.
+/// Runs an attack for this many seconds. Returns its effects: CPU time of the agent, lost samples of quiet containers,
+/// the slowest small reads, memory.
 pub(crate) fn storm(storm: Storm, seconds: u64) -> Value {
     eprintln!("{}: {QUIET} quiet containers, {seconds} s", storm.name);
     let agent = Agent::start(QUIET + 1, &["--window", "1s", "--set", "limits.node_memory=64MiB"]);
@@ -82,7 +83,7 @@ closing windows held up receiving for {:.1} ms at most; {:.1} MB",
     })
 }
 
-/// Sends one datagram to each at a steady rate. Answers how many to each.
+/// Sends one datagram to each socket at a steady rate. Returns the number sent to each.
 fn send_quietly(sockets: &[UdpSocket], ends: &AtomicBool) -> u64 {
     let (started, mut rounds) = (Instant::now(), 0);
     while !ends.load(Ordering::Relaxed) {
@@ -93,12 +94,12 @@ fn send_quietly(sockets: &[UdpSocket], ends: &AtomicBool) -> u64 {
     u64::from(rounds)
 }
 
-/// Reads one quiet task again and again. Answers how long each took.
+/// Reads one quiet task repeatedly. Returns the duration of each read.
 fn read(agent: &Agent, long: Duration) -> Vec<Duration> {
     let (started, mut reads) = (Instant::now(), Vec::new());
     while started.elapsed() < long {
         let asked = Instant::now();
-        // One that is not answered took as long as its client had patience.
+        // A read without an answer counts with the client's timeout.
         drop(agent.try_get("/v1/tasks/c0/metrics"));
         reads.push(asked.elapsed());
         std::thread::sleep(Duration::from_millis(20));
@@ -106,7 +107,7 @@ fn read(agent: &Agent, long: Duration) -> Vec<Duration> {
     reads
 }
 
-/// How many datagrams of the quiet were not received, once those that were had the time to be.
+/// The number of datagrams of quiet containers that were not received, after waiting for those still on their way.
 fn lost(agent: &Agent, rounds: u64) -> u64 {
     let mut missing = u64::MAX;
     for _ in 0..100 {

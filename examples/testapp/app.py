@@ -1,7 +1,7 @@
 """A small web application with a stock StatsD client.
 
-It knows nothing of tallyport: it reads STATSD_UDP_HOST and STATSD_UDP_PORT, as any application of a StatsD shop does,
-counts its requests and times its answers. Without the two variables it serves all the same and measures nothing.
+It has no code for tallyport: it reads STATSD_UDP_HOST and STATSD_UDP_PORT, counts its requests and times its answers.
+Without the two variables it serves requests and measures nothing.
 
     python3 app.py [--port PORT]
 
@@ -19,7 +19,7 @@ import statsd
 
 
 def client():
-    """The metrics client, or None where nobody listens."""
+    """The metrics client, or None without the variables."""
     host, port = os.environ.get("STATSD_UDP_HOST"), os.environ.get("STATSD_UDP_PORT")
     if not host or not port:
         return None
@@ -32,7 +32,7 @@ METRICS = client()
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         started = time.monotonic()
-        # What a real application would look up takes a few milliseconds.
+        # Simulates a lookup of a few milliseconds.
         time.sleep(random.uniform(0.002, 0.008))
         body = b"hello\n"
         self.send_response(200)
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
             METRICS.set("paths", self.path)
 
     def log_message(self, *args):
-        """Quiet: the demo has more to show than its access log."""
+        """Disables the access log, which would hide the demo's output."""
 
 
 def main():

@@ -1,5 +1,5 @@
-//! What a caller of the two HTTP listeners can say: a body, a query, the ids in a path, a pattern, a cursor, and on
-//! the command line a target. Every input is taken as each of these.
+//! Input of the two HTTP listeners: a body, a query, the ids in a path, a pattern, a cursor, and a target of the
+//! command line. Every input is parsed as each of these.
 
 #![no_main]
 
@@ -43,12 +43,12 @@ fn reserved(reservation: &Reservation) {
         assert!(reservation.gauge_sign.is_none_or(|said| said == signs));
     }
     if let Ttl::After(ttl) = reservation.ttl {
-        // The table adds it to the time now.
+        // The table adds it to the current time.
         assert!(Instant::now().checked_add(ttl).is_some(), "{ttl:?}");
     }
 }
 
-/// An id is a file's name.
+/// An id must be usable as a file name.
 fn container_id(id: &ContainerId) {
     let text = id.as_str();
     assert!(!text.is_empty() && text.len() <= 256, "{text:?}");
@@ -83,7 +83,7 @@ fn ids(text: &str) {
     }
 }
 
-/// What the routes know.
+/// The parameters that routes support.
 const KNOWN: [&[&str]; 4] = [
     &["window", "since", "merge", "hdr", "task", "container", "name", "tag", "label"],
     &["since", "format", "hdr", "task", "container", "name", "tag", "label"],
@@ -125,7 +125,7 @@ fn query(raw: &str) {
     }
 }
 
-/// A few records to choose from.
+/// A few records to filter.
 static WINDOW: LazyLock<Window> = LazyLock::new(|| {
     let now = Moment { wall: Timestamp::from_secs(START), mono: std::time::Duration::ZERO };
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, now.wall);
@@ -146,7 +146,7 @@ fn filtered(filters: &Filters, all: bool) {
     let _named = filters.names_containers();
 }
 
-/// A pattern against the plainest way to match one.
+/// Compares the matching of a pattern with a simple reference implementation.
 fn glob(pattern: &str, text: &str) {
     let fits = Glob::new(pattern).is_match(text);
     let pattern: Vec<char> = pattern.chars().collect();

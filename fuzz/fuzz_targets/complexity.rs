@@ -1,5 +1,5 @@
-//! How much work and memory a byte can cost. An input is a short program whose steps send thousands of lines, so that anything
-//! that grows faster than what was sent shows itself; the target fails when work or memory leaves a linear bound.
+//! The work and memory that a byte can cost. An input is a short program whose steps send thousands of lines, so that
+//! any superlinear growth becomes visible; the target fails if work or memory exceeds a linear bound.
 //!
 //! ```text
 //! input = *( kind count shape )    ; three bytes each, see [`Run::step`]
@@ -7,15 +7,15 @@
 //!
 //! # What is allowed
 //!
-//! Work is paid by bytes that arrive, by records that are published, and by records that are kept where a window is closed. What
-//! that amounts to is the *allowance*, in bytes. Three measures are held against it:
+//! Work is allowed for bytes that arrive, for records that are published, and for records that are kept when a window
+//! closes. The sum is the *allowance*, in bytes. Three measurements are compared with it:
 //!
-//! - bytes asked of the allocator in all: deterministic. What copies or rebuilds for each line is quadratic here;
-//! - most bytes held at one time: deterministic;
-//! - CPU time of the thread, for what searches without allocating. It is compared with what a byte costs in a small program of
-//!   the same kinds in the same process, so neither the machine nor the instrumentation matters. A thread's CPU time does not
-//!   count while others run; caches and siblings on a core can double it. So `SLOWER` has room for that, and only a program that
-//!   is too slow three times in a row is a finding.
+//! - all bytes requested from the allocator: deterministic. Code that copies or rebuilds per line is quadratic here;
+//! - the peak of bytes held: deterministic;
+//! - CPU time of the thread, for code that searches without allocating. It is compared with the cost of a byte in small
+//!   programs of the same kinds in the same process, so neither the machine nor the instrumentation matters. A thread's
+//!   CPU time excludes other threads, but caches and hyperthreads can double it. `SLOWER` has room for that, and only a
+//!   program that is too slow three times in a row is a finding.
 //!
 //! `TALLYPORT_PLANTED=search` or `copy` adds a quadratic defect to the target itself, to show that it is found.
 
@@ -35,16 +35,17 @@ use tallyport_fuzz::{START, in_buckets, origin};
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-/// How many times the cost of a byte in a small program a byte may cost in a large one.
+/// The factor by which a byte may cost more in a large program than in a small one.
 const SLOWER: f64 = 25.0;
-/// Below this nothing is too slow: what a window of a thousand series costs once.
+/// No program is too slow below this: the cost of one window of a thousand series.
 const AT_ONCE: Duration = Duration::from_millis(20);
-/// Bytes asked of the allocator, and held at one time, for each byte of the allowance.
+/// Bytes requested from the allocator, and held at one time, for each byte of the allowance.
 const TAKEN: usize = 400;
 const HELD: usize = 200;
-/// What an empty store and an aggregator take.
+/// The memory of an empty store and an aggregator.
 const EMPTY: usize = 2 << 20;
-/// Lines of one input: enough for a quadratic defect to be hundreds of times slower, and for some tens of inputs a second.
+/// The limit of lines in one input: a quadratic defect is hundreds of times slower, and some tens of inputs run per
+/// second.
 const LINES: usize = 20_000;
 const KEEP: usize = 30;
 const ALLOCATION: Allocation = Allocation(1);
@@ -68,7 +69,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Seconds that a byte costs in small programs of every kind, the cheapest of some rounds of each, their mean.
+/// CPU seconds per byte in small programs: the mean over all kinds of the fastest of several rounds.
 static PER_BYTE: LazyLock<f64> = LazyLock::new(|| {
     let each = |kind: u8| {
         let program = [kind, 8, 3, 13, 0, 0].repeat(4);
@@ -81,7 +82,7 @@ static PER_BYTE: LazyLock<f64> = LazyLock::new(|| {
 
 static PLANTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("TALLYPORT_PLANTED").ok());
 
-/// What a program cost.
+/// The cost of a program.
 struct Work {
     allowance: usize,
     taken: usize,
@@ -104,20 +105,20 @@ fn measure(program: &[u8]) -> Work {
 /// CPU time of this thread.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it writes to what it is given, which is there.
+    // SAFETY: it writes to the given struct, which is valid.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(failed, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// A container, what is kept of it, and what its work may be so far.
+/// A container, its kept windows, and its allowance so far.
 struct Run {
     aggregator: Aggregator,
     store: Store,
     now: Moment,
     lines: usize,
     allowance: usize,
-    /// What a planted defect searches and copies.
+    /// The data that a planted defect searches and copies.
     names: Vec<Vec<u8>>,
 }
 
@@ -146,7 +147,7 @@ impl Run {
         self.allowance
     }
 
-    /// Does one thing so many times. `shape` is a name, a window, a length.
+    /// Executes one step `count` times. `shape` selects a name, a window or a length.
     ///
     /// ```text
     /// 0 counters under fresh names          1 counters under the same names
@@ -189,7 +190,7 @@ impl Run {
         }
     }
 
-    /// A reader asks which of so many names fit a pattern that nearly fits them, again and again from another place.
+    /// Matches names against a pattern that almost fits them, from many positions.
     fn look(&mut self, count: usize, shape: usize) {
         let length = count.min(1000);
         let patterns =
@@ -212,7 +213,7 @@ impl Run {
     }
 
     fn push(&mut self, closed: ClosedWindow) {
-        // Closing looks at every series once, and a revision at the window that it revises.
+        // Closing visits every series once, and a revision visits the window that it revises.
         let revised = closed.revisions.iter().map(|revision| revision.len() * BYTES_OF_RECORD).sum::<usize>();
         let kept = if closed.revisions.is_empty() { 0 } else { self.kept() };
         self.allowance +=
@@ -221,7 +222,7 @@ impl Run {
         self.aggregator.set_kept_bytes(filed.held);
     }
 
-    /// Records of the windows that are kept.
+    /// Records of the kept windows.
     fn kept(&self) -> usize {
         let history = self.store.find_history(ALLOCATION);
         history
@@ -245,10 +246,10 @@ impl Run {
     }
 }
 
-/// What a record that is looked at or made is worth, in bytes that arrive: a short line.
+/// The allowance for a record that is visited or created, in bytes that arrive: a short line.
 const BYTES_OF_RECORD: usize = 16;
 
-/// A number in another octave each time, from the smallest to the largest, of both signs.
+/// Returns a number in another octave each time, from the smallest to the largest, with both signs.
 fn octave(n: usize) -> f64 {
     let power = i32::try_from(n / 2 % 2000).unwrap_or(0) - 1000;
     if n.is_multiple_of(2) { 1.5 * 2f64.powi(power) } else { -1.5 * 2f64.powi(power) }

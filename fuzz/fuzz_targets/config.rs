@@ -1,6 +1,6 @@
 //! The configuration: a file's text, one value of one setting, or variables.
 //!
-//! The first byte says which, see [`Way`]; the second, where there is one, which setting.
+//! The first byte selects one of them, see [`Way`]; the second, if any, selects the setting.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     match Way::of(*way) {
         Way::File => file(&String::from_utf8_lossy(rest)),
         Way::Value => with_setting(rest, |setting, text| {
-            // A string of JSON is one of TOML, too, but for a raw DEL, which is a mistake to be reported.
+            // A JSON string is also a TOML string, except for a raw DEL, which must be reported as an error.
             let quoted = serde_json::to_string(text).expect("a text");
             file(&format!("{} = {quoted}", setting.key));
             file(&format!("{} = {text}", setting.key));
@@ -37,11 +37,11 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What the rest of the input is.
+/// The kind of the rest of the input.
 enum Way {
     /// The text of a file.
     File,
-    /// A setting and its value in a file, as a string and as it is.
+    /// A setting and its value in a file, as a string and unquoted.
     Value,
     /// A setting and its value as a flag.
     Flag,
@@ -61,7 +61,7 @@ impl Way {
     }
 }
 
-/// The environment of a machine that never changes, and one variable.
+/// A constant environment with one variable.
 struct Machine(Option<(String, String)>);
 
 impl Environment for Machine {
@@ -86,7 +86,7 @@ impl Environment for Machine {
     }
 }
 
-/// The second byte chooses a setting: `A` the first, and so on, round and round.
+/// The second byte selects a setting: `A` the first, and so on, modulo their number.
 fn with_setting(rest: &[u8], run: impl FnOnce(&Setting, &str)) {
     let [which, text @ ..] = rest else { return };
     let which = usize::from(which.wrapping_sub(b'A')) % SETTINGS.len();
@@ -122,7 +122,7 @@ fn resolved(layers: &Layers, setting: &Setting, text: &str) {
     }
 }
 
-/// Every mistake says what it is.
+/// Checks that every error has a message.
 fn named(errors: &ConfigErrors) {
     assert!(!errors.0.is_empty());
     for error in &errors.0 {
@@ -132,7 +132,7 @@ fn named(errors: &ConfigErrors) {
     assert!(!errors.to_string().is_empty());
 }
 
-/// What a configuration that was accepted must be.
+/// Checks the properties of an accepted configuration.
 fn sound(config: &AgentConfig) {
     let settings = &config.aggregation;
     let between = |least: u64, time: Duration, most: u64| {
@@ -152,7 +152,7 @@ fn sound(config: &AgentConfig) {
     let _either = config.usual_gauge_sign();
 }
 
-/// A text that was accepted has a unit where its kind needs one.
+/// Checks that an accepted text has a unit if its kind needs one.
 fn ranged(setting: &Setting, text: &str) {
     let bare = !text.trim().is_empty() && text.trim().bytes().all(|byte| byte.is_ascii_digit());
     match setting.kind {

@@ -1,4 +1,4 @@
-//! Datagrams: what a container sends, into the parser and into an aggregator with limits that are soon reached.
+//! Datagrams of a container, through the parser and an aggregator with low limits.
 //!
 //! ```text
 //! input = styles limits step *( NUL step )
@@ -25,9 +25,9 @@ use tallyport::statsd::{self, MAX_WEIGHT, ParsedLine, Rejected, Sample, Values, 
 use tallyport_fuzz::allocation::{self, Counted};
 use tallyport_fuzz::{Merged, START, Trust, in_buckets};
 
-/// Windows kept.
+/// Kept windows.
 const KEEP: usize = 3;
-/// What a container may use beyond its limit: its empty self and what one line adds.
+/// Memory that a container may use beyond its limit: its empty state and the effect of one line.
 const SLACK: usize = 16 << 10;
 
 fuzz_target!(|input: &[u8]| {
@@ -42,13 +42,13 @@ fuzz_target!(|input: &[u8]| {
     run.end();
 });
 
-/// The styles of three bits.
+/// Decodes the tag styles from three bits.
 fn styles_of(bits: u8) -> TagStyles {
     let on = |bit: u8, style: TagStyles| if bits & bit != 0 { style } else { TagStyles::NONE };
     on(1, TagStyles::INFLUX).union(on(2, TagStyles::LIBRATO)).union(on(4, TagStyles::SIGNALFX))
 }
 
-/// Reads a datagram in every style, and holds what must be true of a reading.
+/// Parses a datagram in every style, and checks the properties of the result.
 fn read(datagram: &[u8]) {
     let mut bytes = 0;
     for line in statsd::split_lines(datagram) {
@@ -62,7 +62,7 @@ fn read(datagram: &[u8]) {
         }
         for styles in (1..8).map(styles_of) {
             match statsd::parse(line, styles) {
-                // Without its mark a style changes nothing.
+                // Without its separator in the line, a style has no effect.
                 read if !marked => assert_eq!(read, plain),
                 Ok(item) => accepted(line, styles, &item),
                 Err(code) => assert!(Rejected::ALL.contains(&code)),
@@ -76,7 +76,7 @@ fn read(datagram: &[u8]) {
 }
 
 fn accepted(line: &[u8], styles: TagStyles, item: &ParsedLine<'_>) {
-    // A field that nobody knows changes nothing.
+    // An unknown field changes nothing.
     let longer = [line, b"|zz"].concat();
     assert_eq!(statsd::parse(&longer, styles).as_ref(), Ok(item));
     match item {
@@ -113,7 +113,7 @@ fn sample(line: &[u8], sample: &Sample<'_>) {
     assert_eq!(TagSet::from_pairs(canonical.tags.iter()), canonical.tags, "canonical form is its own");
 }
 
-/// The numbers are those that the standard library reads.
+/// Compares parsed numbers with those that the standard library parses.
 fn numbers(line: &[u8], sample: &Sample<'_>) {
     let text = line.get(sample.name.len() + 1..).unwrap_or_default();
     let text = text.split(|byte| *byte == b'|').next().unwrap_or_default();
@@ -130,7 +130,7 @@ fn numbers(line: &[u8], sample: &Sample<'_>) {
     assert_eq!(sample.values.has_sign(), numbers.iter().any(|number| number.signed));
 }
 
-/// An aggregator, and what it must agree with.
+/// An aggregator, and the figures that it must agree with.
 struct Run {
     settings: Arc<AggregatorSettings>,
     aggregator: Aggregator,
@@ -138,13 +138,13 @@ struct Run {
     merged: Merged,
     /// Samples in records so far.
     in_records: u64,
-    /// Lines that the tap heard of, and those of them that were rejected.
+    /// Lines reported to the tap, and the rejected ones among them.
     tapped: (u64, u64),
-    /// Bytes of the windows that are kept.
+    /// Bytes of the kept windows.
     history: VecDeque<usize>,
     /// The longest line, and the largest window.
     longest: (usize, usize),
-    /// Whether limits were changed on the way.
+    /// Whether limits have been changed.
     changed: bool,
 }
 
@@ -209,7 +209,7 @@ impl Run {
     }
 
     /// ```text
-    /// bits 0-2  time goes on by: nothing, 1 ms, 1 s, to the window's end, a window, all that are kept,
+    /// bits 0-2  time advances by: nothing, 1 ms, 1 s, to the window's end, a window, all that are kept,
     ///           so that gauges are no longer carried, so that series are idle
     /// bits 3-5  first: nothing, peek, move to another process, change settings, node full or no longer,
     ///           close every window in between, kernel drops, peek and move
@@ -267,7 +267,7 @@ impl Run {
         self.check();
     }
 
-    /// What must be true at every moment.
+    /// Checks the invariants.
     fn check(&self) {
         let (accounting, open) = (self.aggregator.accounting(), self.aggregator.open_values());
         assert!(accounting.is_balanced(open), "{open} open, {accounting:?}");
@@ -283,7 +283,7 @@ impl Run {
         assert!(self.aggregator.series_count() <= limits.series);
         let (line, window) = self.longest;
         let events = usize::try_from(accounting.events).unwrap_or(EVENTS).min(EVENTS);
-        // The last series that fits may double the tables that lead to it.
+        // The last series that fits may double the tables that index it.
         let tables = limits.memory / 2;
         let allowed = limits.memory + tables + KEEP * window + events * (3 * line + 512) + SLACK;
         let memory = self.aggregator.memory_bytes();
@@ -323,7 +323,7 @@ impl Run {
         tallyport_fuzz::summary(&self.aggregator.build_summary(), Trust::Sampled);
     }
 
-    /// Goes on in another process, which must make no difference.
+    /// Continues from a snapshot, as in another process, which must make no difference.
     fn move_on(&mut self) {
         let snapshot = self.aggregator.encode_snapshot();
         let restored =
@@ -340,7 +340,7 @@ impl Run {
         self.aggregator = restored;
     }
 
-    /// Other limits, idle times and styles, by the first two bytes of the datagram.
+    /// Changes limits, idle times and styles, according to the first two bytes of the datagram.
     fn reconfigure(&mut self, datagram: &[u8]) {
         let [styles, limits, ..] = datagram else { return };
         let settings = Limited(*limits).settings(styles_of(*styles));
@@ -350,7 +350,7 @@ impl Run {
         self.changed = true;
     }
 
-    /// The container is gone: everything that was accepted is in a record or was dropped.
+    /// Ends the container: every accepted value must be in a record or dropped.
     fn end(mut self) {
         self.peek();
         let closed = self.aggregator.close_final_window(self.now.wall);
@@ -364,7 +364,7 @@ impl Run {
         let before = allocation::held();
         drop(aggregator);
         let held = before - allocation::held();
-        // What is not counted: places of series, room that a vector has to spare, the last rejected lines.
+        // Not counted: slots of series, spare capacity of vectors, the last rejected lines.
         let most = 2 * counted + 64 * slots + SLACK;
         assert!(held <= most, "{held} bytes were held, {counted} counted");
     }

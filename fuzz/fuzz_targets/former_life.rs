@@ -1,9 +1,9 @@
-//! What a former life of the agent left or hands over: its journal of containers, and the messages of a hand-over. Whatever the
-//! bytes, what can be read is used, and the rest is an error.
+//! State of a previous agent: its journal of containers, and the messages of a hand-over. For any bytes, readable parts
+//! are used, and the rest is an error.
 //!
-//! The first byte says what the rest is: `j` a journal; `r` records of one, each after its length in 16 bits, which get good
-//! frames with something else between them; `o` an offer; `l` the last message of a hand-over; `a` a message before it; `p` a part of
-//! the windows in such a message.
+//! The first byte selects the kind of the rest: `j` a journal; `r` records of one, each after its length in 16 bits,
+//! which get valid frames with noise between them; `o` an offer; `l` the last message of a hand-over; `a` an earlier
+//! message; `p` a part of the windows in such a message.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ use tallyport::store::ReceivedStore;
 use tallyport_fuzz::Trust;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Noise between records: no magic in it, a half magic, a whole one without a record.
+/// Noise between records: without a magic, with half of one, with a whole one but no record.
 const NOISE: [&[u8]; 4] = [b"", b"\0\0", b"TP", b"TPJ\xff"];
 
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| match input {
             &Arc::<AggregatorSettings>::default(),
         );
         match read {
-            // No descriptors came, so there is no socket.
+            // No descriptors were passed, so there is no socket.
             Ok(arriving) => assert_eq!(arriving.max_socket_fill().to_bits(), 0.0_f64.to_bits()),
             Err(error) => assert!(!error.is_empty()),
         }
@@ -62,7 +62,7 @@ fuzz_target!(|input: &[u8]| match input {
     _ => {}
 });
 
-/// What the next life reads of these bytes.
+/// Reads these bytes as the next agent does.
 fn replayed(bytes: &[u8]) -> Replayed {
     std::fs::write(DIRECTORY.join("containers.journal"), bytes).expect("the journal can be written");
     let (_, replayed) = Journal::open(&DIRECTORY, JournalHealth::default()).expect("it can be read");
@@ -73,7 +73,7 @@ fn replayed(bytes: &[u8]) -> Replayed {
     replayed
 }
 
-/// A record is found whatever is damaged beside it.
+/// A record is found even if data beside it is damaged.
 fn between_noise(mut records: &[u8]) {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let (mut whole, mut noisy) = (Vec::new(), Vec::new());

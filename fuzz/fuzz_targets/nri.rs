@@ -1,5 +1,5 @@
-//! What a container runtime can send: frames of the multiplexer, messages of ttrpc, calls of NRI with lists of pods and
-//! containers. Read in one piece and in many, which must come to the same.
+//! Data of a container runtime: frames of the multiplexer, messages of ttrpc, calls of NRI with lists of pods and
+//! containers. Reading it in one piece and in many must give the same result.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use tallyport::nri::mux::{self, Connection, Demux};
 use tallyport::nri::{read_all, ttrpc};
 
 fuzz_target!(|input: &[u8]| {
-    // As it comes, as the payload of frames, and as the argument of a call.
+    // Unchanged, as the payload of frames, and as the argument of a call.
     let calls = read_all(input);
     assert!(calls <= input.len());
     let framed = mux::split_into_frames(Connection::Plugin, input);
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The payload of frames that come in pieces of this size.
+/// The payload of frames that arrive in pieces of this size.
 fn whole(frames: &[u8], piece: usize) -> Vec<u8> {
     let (mut demux, mut payload) = (Demux::default(), Vec::new());
     for piece in frames.chunks(piece) {

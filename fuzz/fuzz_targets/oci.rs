@@ -1,11 +1,11 @@
-//! Bundles: the wrapper's edits of a configuration that an engine or a user wrote, and of a process that joins the container.
+//! Bundles: the wrapper's edits of a configuration from an engine or a user, and of a process that joins the container.
 //!
 //! ```text
 //! input = how text               ; a configuration
 //!       | how text NUL text      ; the document of a process, and the configuration of its container
 //! ```
 //!
-//! Bit 0 of `how`: there is a Unix socket to be mounted.
+//! Bit 0 of `how`: a Unix socket is mounted.
 
 #![no_main]
 
@@ -35,11 +35,11 @@ fn edit(config: &str, directory: Option<&str>) {
     };
     let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text);
     let before = read(config);
-    // A number that is out of range for the reader here is copied as it is.
+    // A number out of range for this parser is copied unchanged.
     let (Ok(before), Ok(after)) = (before, read(&once)) else { return };
-    // A second life of the bundle finds what the first has written, and ends up with the same.
+    // A second start of the bundle finds the edits of the first, and gives the same result.
     assert_eq!(edit_config(&once, directory).expect("it was just written"), once, "edited twice");
-    // And one that has no socket any more finds none of the mount.
+    // A start without a socket removes the mount completely.
     let without = edit_config(&once, None).expect("it was just written");
     assert_eq!(edit_config(&without, None).expect("it was just written"), without, "edited twice");
     if before.contains_key("process") {
@@ -50,7 +50,7 @@ fn edit(config: &str, directory: Option<&str>) {
     } else {
         assert!(!after.contains_key("process"));
     }
-    // What is not ours to change is as it was.
+    // Everything else is unchanged.
     for (key, value) in &before {
         if !["process", "hooks", "mounts"].contains(&key.as_str()) {
             assert_eq!(after.get(key), Some(value), "{key} of {once}");
@@ -60,7 +60,7 @@ fn edit(config: &str, directory: Option<&str>) {
     for (key, value) in process.into_iter().flatten().filter(|(key, _)| *key != "env") {
         assert_eq!(changed.and_then(|changed| changed.get(key)), Some(value), "{key} of the process");
     }
-    // What a former life's hooks call theirs may go.
+    // Hooks of a previous start may be removed.
     let former = before.get("hooks").map(Value::to_string).unwrap_or_default();
     for name in env(&before).iter().filter_map(|set| set.split_once('=')).map(|(name, _)| name) {
         let is_there = env(&after).iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set == name));

@@ -1,7 +1,7 @@
-//! Snapshots: whatever the bytes, reading them answers an aggregator or why not, and an aggregator can go on.
+//! Snapshots: for any bytes, decoding returns a usable aggregator or an error.
 //!
-//! The first byte says what the rest is: `r` the bytes of a snapshot, `p` its payload, which gets a head and a
-//! checksum, or, with anything else, what to send, and what to change in the payload of the snapshot of that:
+//! The first byte selects the kind of the rest: `r` the bytes of a snapshot; `p` its payload, which gets a head and a
+//! checksum; otherwise datagrams to send, and changes to the payload of the resulting snapshot:
 //!
 //! ```text
 //! input   = any-byte count count*change *( datagram NUL )
@@ -18,7 +18,7 @@ use tallyport::aggregate::{Aggregator, AggregatorSettings, Counting, GaugeSign, 
 use tallyport::model::{Moment, Timestamp};
 use tallyport_fuzz::{START, Trust, in_buckets, payload, sealed};
 
-/// Most changes to one payload.
+/// The largest number of changes to one payload.
 const CHANGES: u8 = 16;
 
 fuzz_target!(|input: &[u8]| match input {
@@ -45,7 +45,7 @@ fn moment(secs: u64) -> Moment {
     Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
-/// Sends what `rest` says, and changes some bytes of what the aggregator then is.
+/// Sends the datagrams in `rest`, and changes some bytes of the aggregator's snapshot.
 fn changed(count: u8, rest: &[u8]) {
     let Some((changes, datagrams)) = rest.split_at_checked(usize::from(count) * 3) else { return };
     let counting = if count % 2 == 0 { in_buckets() } else { Counting::Native };

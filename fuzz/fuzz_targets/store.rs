@@ -1,5 +1,5 @@
-//! The store and what is gone from it, by random operations of a few containers: what is counted as kept is what is kept, the
-//! sequence has no place twice, and another process that is handed everything has the same.
+//! The store under random operations of a few containers: its count of kept bytes is correct, no place in the sequence
+//! occurs twice, and another process has the same content after a hand-over.
 //!
 //! ```text
 //! input = step *( NUL step )
@@ -23,7 +23,7 @@ use tallyport_fuzz::{START, Trust};
 
 const EPOCH: u64 = 7;
 const KEEP: usize = 3;
-/// Totals of series that are gone which are remembered of each workload: soon reached.
+/// The limit of remembered totals for each workload; low, so that it is reached.
 const REMEMBERED: usize = 8;
 
 fuzz_target!(|input: &[u8]| {
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     run.check();
 });
 
-/// A store, the aggregators that push into it, and who follows it.
+/// A store, the aggregators that push into it, and a reader that follows it.
 struct Run {
     store: Store,
     aggregators: BTreeMap<u64, Aggregator>,
@@ -48,7 +48,7 @@ struct Run {
     now: Moment,
     /// The next container.
     next: u64,
-    /// What a reader has seen.
+    /// The reader's cursor.
     cursor: Cursor,
 }
 
@@ -115,7 +115,8 @@ impl Run {
         container.into_iter().for_each(|container| self.merge_one(container));
     }
 
-    /// Windows of every other container are published at once, those of the others wait for their late samples to be merged.
+    /// Publishes the windows of every other container at once; those of the others wait for their late samples to be
+    /// merged.
     fn goes_on(&mut self, by: Duration) {
         self.publish_all();
         self.now = self.now.saturating_add(by);
@@ -133,7 +134,7 @@ impl Run {
         }
     }
 
-    /// Merges a part of what waits of a container; publishes it after the last.
+    /// Merges a part of a container's late samples; publishes the window after the last part.
     fn merge_one(&mut self, container: u64) {
         let Some(pending) = self.pending.get_mut(&container) else { return };
         if !pending.merge_one(&self.store) {
@@ -141,7 +142,7 @@ impl Run {
         }
     }
 
-    /// Publishes what waits of a container.
+    /// Publishes a container's waiting window.
     fn publish(&mut self, container: u64) {
         let Some(mut pending) = self.pending.remove(&container) else { return };
         while pending.merge_one(&self.store) {}
@@ -168,7 +169,7 @@ impl Run {
         self.comes();
     }
 
-    /// As after a restart: its windows are read from where they were written, and get other places.
+    /// Adopts windows as after a restart: they are read from an image and get new places.
     fn comes_again(&mut self, container: u64) {
         self.publish(container);
         let Some(history) = self.store.find_history(Allocation(container)) else { return };
@@ -181,7 +182,7 @@ impl Run {
         assert_eq!(adopted.len(), before, "windows are lost on their way through an image");
     }
 
-    /// Another process gets everything, in parts of which the last comes after some time.
+    /// Hands everything to another store, in parts; the last part follows after more changes.
     fn hand_over(&mut self) {
         let (mut sent, mut received) = (SentStore::default(), ReceivedStore::default());
         let mut whole = false;
@@ -207,7 +208,7 @@ impl Run {
         self.store.remember_at_most(REMEMBERED, 10 * REMEMBERED);
     }
 
-    /// A reader goes on from where it was, and sees every place once.
+    /// Reads from the cursor on, and checks that every place occurs once.
     fn follow(&mut self) {
         match self.store.read_since(self.cursor) {
             Ok(since) => {
@@ -228,7 +229,7 @@ impl Run {
         }
     }
 
-    /// The counts that are kept up with each change are what counting again gives.
+    /// Compares the running counts with a complete count.
     fn check(&self) {
         let (histories, ..) = self.store.snapshot_at_level(Level::Orchestrator);
         let (mut windows, mut bytes) = (0, 0);

@@ -1,8 +1,8 @@
-//! The window log and the histories that go to the next process: whatever the bytes, reading them answers windows that can
-//! be rendered, or what was wrong.
+//! The window log and the histories for the next process: for any bytes, reading returns windows that can be rendered,
+//! or an error.
 //!
-//! The first byte says what the rest is: `f` a file, `e` the entries of one, each after its length in 16 bits, which get good
-//! frames, `i` the image of a history, and with anything else the payload of one, which gets a head and a checksum.
+//! The first byte selects the kind of the rest: `f` a file; `e` the entries of one, each after its length in 16 bits,
+//! which get valid frames; `i` the image of a history; otherwise the payload of one, which gets a head and a checksum.
 
 #![no_main]
 

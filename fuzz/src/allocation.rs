@@ -1,6 +1,6 @@
-//! An allocator that counts: how much is held, how much was at most, and how much was asked for in all.
+//! An allocator that counts bytes: those held now, their peak, and all that were ever requested.
 //!
-//! A target that wants the counts says `#[global_allocator] static ALLOCATOR: Counted = Counted;`.
+//! To use it, a target declares `#[global_allocator] static ALLOCATOR: Counted = Counted;`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +9,11 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, counted.
+/// The system's allocator with counts.
 #[derive(Debug)]
 pub struct Counted;
 
-// SAFETY: every call is passed on as it came. Growing in place is `alloc`, copy and `dealloc`, so copies count, too.
+// SAFETY: every call is forwarded unchanged. Growing is `alloc`, copy and `dealloc`, so copies are counted, too.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -28,25 +28,25 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// Bytes that were taken and not given back.
+/// Bytes that are allocated now.
 #[must_use]
 pub fn held() -> usize {
     HELD.load(Ordering::Relaxed)
 }
 
-/// Bytes that were taken since the start, given back or not.
+/// Bytes that were allocated since the start, freed or not.
 #[must_use]
 pub fn total() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
 
-/// Most bytes held at one time since `forget_peak`.
+/// The peak of allocated bytes since `forget_peak`.
 #[must_use]
 pub fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// Begins to look for the most anew.
+/// Resets the peak.
 pub fn forget_peak() {
     PEAK.store(held(), Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! What the targets share: what must be true of every record, window and error, whatever was sent.
+//! Shared by the targets: the properties that every record, window and error must have for any input.
 
 pub mod allocation;
 
@@ -19,16 +19,16 @@ use tallyport::render::record::{RecordFrame, RecordNumber, value};
 /// 2026-01-01T00:00:00Z, on the grid of every window length. Seeds and dictionary have timestamps around it.
 pub const START: i64 = 1_767_225_600;
 
-/// What is known of the state that made a record.
+/// The origin of the state of a record.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Trust {
-    /// Samples made it: every number must make sense.
+    /// Made from samples: every number must be plausible.
     Sampled,
-    /// A snapshot made it, which can hold any numbers: the document must still be one.
+    /// Made from a snapshot, which can contain any numbers: the document must still be valid.
     Restored,
 }
 
-/// Where all records come from.
+/// The origin of all records.
 ///
 /// # Panics
 /// Never: the ids are good ones.
@@ -43,11 +43,11 @@ pub fn origin() -> Origin {
     }
 }
 
-/// Writes a document, reads it back and looks for what may not be in it: NaN and infinity are no JSON, or become null,
-/// which no document here has. Answers its text.
+/// Writes a document, reads it back and checks for invalid values: NaN and infinity are not JSON, or become null, which
+/// no document here contains. Returns the text.
 ///
 /// # Panics
-/// When something of that is there.
+/// If the document contains one.
 pub fn sound(document: &impl Serialize) -> Vec<u8> {
     let bytes = serde_json::to_vec(document).expect("it can be written");
     if let Err(error) = serde_json::from_slice::<WithoutNull>(&bytes) {
@@ -56,7 +56,7 @@ pub fn sound(document: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Any JSON but null, read and forgotten.
+/// Accepts and discards any JSON except null.
 struct WithoutNull;
 
 impl<'de> Deserialize<'de> for WithoutNull {
@@ -103,10 +103,10 @@ impl<'de> Visitor<'de> for WithoutNull {
     }
 }
 
-/// What must be true of tags in canonical form.
+/// Checks the properties of tags in canonical form.
 ///
 /// # Panics
-/// When it is not.
+/// If one does not hold.
 pub fn tags(tags: &TagSet) {
     let keys: Vec<&str> = tags.iter().map(|(key, _)| key).collect();
     assert!(keys.is_sorted_by(|a, b| a < b), "{tags:?} is not sorted, each key once");
@@ -117,10 +117,10 @@ pub fn tags(tags: &TagSet) {
     }
 }
 
-/// Renders every record of a window, and holds what must be true of it. Answers its raw samples and its documents.
+/// Renders every record of a window, and checks its properties. Returns the number of raw samples and the documents.
 ///
 /// # Panics
-/// When something is not true.
+/// If a property does not hold.
 pub fn window(window: &Window, open: bool, trust: Trust) -> (u64, Vec<Vec<u8>>) {
     let origin = origin();
     let frame = RecordFrame::new("n1", 3, &origin, window.span);
@@ -159,7 +159,7 @@ fn document(
     text
 }
 
-/// What must be true of the record of one series.
+/// Checks the record of one series.
 fn record(series: &Series, view: &View<'_>) {
     tags(&series.tags);
     let samples = view.sample_count();
@@ -183,7 +183,7 @@ fn record(series: &Series, view: &View<'_>) {
         View::Set { count, .. } => {
             let members = view.cardinality().expect("members that can be read");
             assert!(count.as_f64() >= samples as f64);
-            // Beyond a thousand it is an estimate.
+            // Above a thousand it is an estimate.
             assert!(members >= 1.0 && members <= samples as f64 * 1.2, "{members} of {samples}");
             assert!(members.fract().abs() < f64::EPSILON, "{members}");
         }
@@ -197,7 +197,7 @@ fn record(series: &Series, view: &View<'_>) {
     assert_eq!(again.percentiles(), view.percentiles());
 }
 
-/// What must be true of many values.
+/// Checks a distribution of values.
 fn many(summary: &tallyport::aggregate::DistributionSummary, percentiles: Option<Percentiles>) {
     let within = |value: f64| summary.min <= value && value <= summary.max;
     let percentiles = percentiles.expect("percentiles of something");
@@ -207,7 +207,7 @@ fn many(summary: &tallyport::aggregate::DistributionSummary, percentiles: Option
     assert!(summary.stddev().is_none_or(|stddev| stddev.is_finite() && stddev >= 0.0), "{summary:?}");
 }
 
-/// A series without the moment it came: what records of several windows are merged by.
+/// A series without its creation time: the key by which records of several windows are merged.
 type Key = (String, TagSet, MetricType);
 
 /// All records of each series merged into one, as `merge=true` does.
@@ -234,10 +234,10 @@ impl Merged {
         }
     }
 
-    /// Renders all, and holds what must be true of them.
+    /// Renders all, and checks their properties.
     ///
     /// # Panics
-    /// When something is not true.
+    /// If a property does not hold.
     pub fn check(self) {
         let origin = origin();
         let at = Timestamp::from_secs(START);
@@ -256,10 +256,10 @@ impl Merged {
     }
 }
 
-/// Holds what must be true of everything that a close gives. Answers how many samples are in its records.
+/// Checks the result of closing a window. Returns the number of samples in its records.
 ///
 /// # Panics
-/// When something is not true.
+/// If a property does not hold.
 pub fn closed(closed: &ClosedWindow, trust: Trust) -> u64 {
     let (mut samples, _) = window(&closed.window, false, trust);
     let mut last = Timestamp::MIN;
@@ -287,10 +287,10 @@ pub fn in_buckets() -> Counting {
     Counting::Classic { timers: bounds(3), values: bounds(0) }
 }
 
-/// Holds what must be true of how a container stands.
+/// Checks the status of a container.
 ///
 /// # Panics
-/// When something is not true.
+/// If a property does not hold.
 pub fn summary(summary: &tallyport::aggregate::ContainerSummary, trust: Trust) {
     let mut seen = HashSet::new();
     for (series, row, histogram) in summary.ledger.iter_entries() {
@@ -302,7 +302,7 @@ pub fn summary(summary: &tallyport::aggregate::ContainerSummary, trust: Trust) {
                     histogram.is_plausible() && histogram.created >= series.created,
                     "{series:?} {histogram:?}"
                 );
-                // Less where bounds were changed since the series was created.
+                // Less if bounds were changed since the series was created.
                 assert!(histogram.buckets.count() <= row.count, "{series:?} {row:?} {histogram:?}");
             }
         }
@@ -313,10 +313,10 @@ pub fn summary(summary: &tallyport::aggregate::ContainerSummary, trust: Trust) {
     }
 }
 
-/// What must be true of every error: programs and people can tell what it is.
+/// Checks an error: it must have a code for programs and a message for people.
 ///
 /// # Panics
-/// When something is not true.
+/// If a property does not hold.
 pub fn api_error(error: &ApiError) {
     assert!((400..600).contains(&error.status), "{error:?}");
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -325,7 +325,7 @@ pub fn api_error(error: &ApiError) {
     sound(&tallyport::wire::Refusal::from(error.clone()));
 }
 
-/// A payload as a snapshot: with the head and the checksum that it needs to be looked at.
+/// Adds the head and the checksum that a payload needs to be read as a snapshot.
 #[must_use]
 pub fn sealed(payload: &[u8]) -> Vec<u8> {
     let mut bytes = [b"TPAG".as_slice(), &SNAPSHOT_VERSION.to_le_bytes(), payload].concat();

@@ -1,4 +1,4 @@
-// A real agent and a real browser, as the tests drive them.
+// A real agent and a real browser for the tests.
 
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
@@ -18,7 +18,7 @@ export const StatsD = createRequire(path.join(here, "../clients/node/package.jso
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Waits until something holds, and says what did not. */
+/** Waits until a condition holds; fails with its description. */
 export async function until(what, holds, patience = 20_000) {
   const deadline = Date.now() + patience;
   for (;;) {
@@ -36,7 +36,7 @@ async function freePort() {
   return port;
 }
 
-/** An agent at an address that it keeps over restarts, in a directory of its own. */
+/** An agent in a directory of its own, at an address that it keeps over restarts. */
 export class Agent {
   constructor(flags = ["--window", "1s"]) {
     this.flags = flags;
@@ -70,7 +70,7 @@ export class Agent {
     rmSync(this.directory, { recursive: true });
   }
 
-  /** Reserves a socket on the admin socket; gives what the container would be given. */
+  /** Reserves a socket through the admin socket; returns the container's variables. */
   reserve(container, task, labels = {}) {
     const body = JSON.stringify({ container_id: container, task_id: task, labels, ttl: null });
     return new Promise((resolve, reject) => {
@@ -89,7 +89,7 @@ export class Agent {
 const keep = new http.Agent({ keepAlive: true, maxSockets: 1 });
 const socket = createSocket("udp4").unref();
 
-/** Sends lines as they are. */
+/** Sends lines unchanged. */
 export function send(to, ...lines) {
   return new Promise((resolve) => socket.send(lines.join("\n"), to.statsd_port, to.statsd_host, resolve));
 }
@@ -102,7 +102,7 @@ export function browser() {
   });
 }
 
-/** A page, with everything it asked for and everything it complained of. */
+/** A page, with its requests and its errors. */
 export async function open(browser, agent, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();

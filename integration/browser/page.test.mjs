@@ -1,4 +1,4 @@
-// The page in a headless Chromium: what people see of a real agent that real clients send to.
+// Tests the web page in a headless Chromium, with a real agent and real clients.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -25,7 +25,7 @@ const row = (page, text) => page.locator("#tasks-rows .row:not([hidden])", { has
 const series = (page, text) => page.locator("#series-rows .row:not([hidden])", { hasText: text });
 const focused = (page) => page.evaluate(() => document.activeElement.textContent);
 
-/** Nothing but this agent was asked, and nothing was wrong. */
+/** Checks that the page requested nothing from other hosts and reported no errors. */
 function clean(seen) {
   assert.ok(seen.requests.length > 1);
   const outside = seen.requests.filter((url) => !url.startsWith(agent.url) && !url.startsWith("data:"));
@@ -113,7 +113,7 @@ test("names, tags, labels and texts of applications stay text", async () => {
   }
   assert.equal(await page.locator("body :is(img, iframe, u, i, b, script:not([id]):not(:last-of-type))").count(), 0);
   assert.equal(await page.locator("script").count(), 2);
-  // What got in nevertheless could not run, nor make markup.
+  // The policy would also stop injected scripts and markup.
   const made = await page.evaluate(() => {
     try {
       document.body.innerHTML = "<b>x</b>";
@@ -287,7 +287,7 @@ test("a thousand tasks scroll smoothly", async () => {
   await until("all are listed", async () => /1,000 of/.test(await page.locator("#tasks-count").textContent()));
   await page.keyboard.press("Escape");
   await page.keyboard.press("Escape");
-  // A busy machine is slow with any page, so a plain one of as many lines is measured by turns with it.
+  // A busy machine is slow with any page, so the page is measured in turn with a plain one of as many lines.
   const plain = await page.context().newPage();
   await plain.setContent(`<div>${"<p style='height:24px;margin:0 0 16px'>job</p>".repeat(1000)}</div>`);
   const measure = async (page) => {

@@ -1,5 +1,5 @@
-// Makes docs/images/: the page of an agent with a small shop on it, at the width of a desk and of a phone, by day and
-// by night. `make screenshots` runs it; look at what comes out.
+// Takes the pictures in docs/images/: the page of an agent with the tasks of a small shop, in desktop and phone width,
+// light and dark. `make screenshots` runs it; check the pictures before committing them.
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,7 @@ const TASKS = ["auth.2", "auth.3", "checkout.7f9c", "checkout.b21d", "cron-clean
 const ROUTES = ["/pay", "/cart", "/login", "/search", "/item"];
 const chance = (scale) => -Math.log(1 - Math.random()) * scale;
 
-/** What a task sends in a fifth of a second, `t` seconds after the start. */
+/** The lines that a task sends in a fifth of a second, `t` seconds after the start. */
 function lines(task, index, t) {
   const level = (2 + 1.5 * Math.sin(t / 9 + index)) * (1 + 0.5 * Math.sin(t / 3 + index));
   const of = ROUTES.slice(0, 3 + (index % 3)).flatMap((route) => [
@@ -35,7 +35,7 @@ await agent.reserve("c-silent", "silent-sidecar.1", { team: "core" });
 const start = Date.now();
 const sending = setInterval(() => addresses.forEach((to, index) => {
   const said = lines(TASKS[index], index, (Date.now() - start) / 1000);
-  // An empty datagram would be one, too.
+  // An empty datagram would be counted as well.
   if (said.length > 0) send(to, ...said);
 }), 200);
 const chromium = await browser();
@@ -46,7 +46,7 @@ for (const [width, height, size] of [[1280, 800, "desktop"], [360, 740, "phone"]
     looks.push({ name: `${size}-${colorScheme}`, size, ...(await open(chromium, agent, options)) });
   }
 }
-// As long as the small plots of tasks go back.
+// The time range of the tasks' small plots.
 await sleep(122_000);
 for (const { name, size, page, close } of looks) {
   const shot = (what) => page.screenshot({ path: path.join(images, `page-${what}-${name}.png`) });

@@ -1,4 +1,4 @@
-"""What scripts/e2e-clients needs: an agent, the servers that scrape it, and where programs come from."""
+"""Parts of scripts/e2e-clients: the agent, the servers that scrape it, and the sources of programs."""
 
 import contextlib
 import http.client
@@ -22,27 +22,28 @@ CACHE = ROOT / "integration/.cache"
 HERE = ROOT / "integration/clients"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PATIENCE = 60
-# What the agent puts behind a name that meets another.
+# The mark that the agent appends to a name that collides with another.
 MARK = re.compile(r"__[a-z2-7]{8}(_|$)")
 
 
 class Missing(Exception):
-    """A program cannot be had here."""
+    """A program is not available on this machine."""
 
 
 class Wrong(Exception):
-    """Something did not arrive as it should."""
+    """A result differs from the expected one."""
 
 
 @dataclass
 class Run:
-    """One program, what it is started with, and what has to come of it."""
+    """One program, its configuration, and the expected results."""
 
     task: str
-    # Gets the variables of the task's socket and a directory of its own. A generator: it yields when everything was sent or
-    # will be, and is resumed to end what it started once all of it has arrived.
+    # Gets the variables of the task's socket and a directory. A generator: it yields when everything has been sent or
+    # will be, and is resumed to stop its processes once everything has arrived.
     send: Callable[[dict, pathlib.Path], Iterator[None]]
-    # Queries, with {} for the selector of the task, and their values; of a list, all have to be there.
+    # Queries, with {} for the selector of the task, and their expected values, or pairs of value and relative
+    # tolerance.
     wanted: dict = field(default_factory=dict)
     # The same in UTF-8, for Prometheus 3.
     utf8: dict = field(default_factory=dict)
@@ -50,7 +51,7 @@ class Run:
 
 
 def command(*words, timeout=600, **options):
-    """Runs a command to its end, or says that what it is for is missing."""
+    """Runs a command and returns its output. Raises `Missing` if it fails."""
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -62,7 +63,7 @@ def command(*words, timeout=600, **options):
 
 @contextlib.contextmanager
 def process(*words, log, **options):
-    """Runs a command for as long as the block does."""
+    """Runs a command until the end of the block."""
     with open(log, "w") as out:
         running = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **options)
         try:
@@ -102,7 +103,7 @@ def address(variables):
 
 
 def client(*words, **more):
-    """A program that sends and ends, as a run has it."""
+    """The `send` of a run for a program that sends and exits."""
 
     def send(variables, home):
         command(*words, env={**os.environ, **variables, **more}, cwd=home, timeout=120)
@@ -116,11 +117,11 @@ def get(url, headers=None):
         return answer.read()
 
 
-# Where programs come from.
+# Sources of programs.
 
 
 def debian(*packages):
-    """Packages and what they need, unpacked and not installed. Answers the root they are in."""
+    """Unpacks packages and their dependencies without installing them. Returns their root directory."""
     root = CACHE / "debian" / "+".join(packages)
     if (root / "complete").exists():
         return root
@@ -139,13 +140,13 @@ def debian(*packages):
 
 
 def libraries(root):
-    """Variables with which programs below a root find what came with them."""
+    """Environment variables with which programs below a root find their libraries."""
     found = [str(path) for path in (root / "usr/lib/x86_64-linux-gnu", root / "lib/x86_64-linux-gnu", root / "usr/lib") if path.is_dir()]
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(found), "PATH": f"{root}/usr/bin:{root}/usr/sbin:{os.environ['PATH']}"}
 
 
 def pypi(*requirements):
-    """Packages in a directory of their own."""
+    """Installs packages into a separate directory."""
     target = CACHE / "pypi" / "+".join(requirements)
     if not (target / "complete").exists():
         shutil.rmtree(target, ignore_errors=True)
@@ -166,7 +167,7 @@ def npm(package):
 
 
 def go(package, source):
-    """A program that is compiled here, from one file and what it imports."""
+    """Compiles a program from one file and its imports."""
     target = CACHE / "go" / package
     if not (target / "program").exists():
         shutil.rmtree(target, ignore_errors=True)
@@ -180,7 +181,7 @@ def go(package, source):
 
 
 def maven(*artifacts):
-    """Artifacts and what they need. Answers the class path."""
+    """Downloads artifacts and their dependencies. Returns the class path."""
     target = CACHE / "maven" / "+".join(artifact.replace(":", "_") for artifact in artifacts)
     if not (target / "complete").exists():
         shutil.rmtree(target, ignore_errors=True)
@@ -197,7 +198,7 @@ def maven(*artifacts):
 
 
 def servers():
-    """The servers there are, by version: Debian's, and one that is compiled here once."""
+    """The available servers by version: Debian's, and one that is compiled once."""
     found = {}
     try:
         root = debian("prometheus")
@@ -215,7 +216,7 @@ def servers():
     except Missing as missing:
         print(f"SKIPPED: Prometheus 3.16: {missing}")
     if not found:
-        sys.exit("no Prometheus can be had" if os.environ.get("CI") else 0)
+        sys.exit("no Prometheus is available" if os.environ.get("CI") else 0)
     return found
 
 
@@ -285,7 +286,7 @@ class Node:
         return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
 
     def check(self, run):
-        """Has a program send, and compares what the servers have of it. Answers what was found, for people."""
+        """Runs a program, and compares the servers' values with the expected ones. Returns a line for the output."""
         home = self.directory / run.task
         home.mkdir()
         variables = self.reserve(run)
@@ -302,7 +303,7 @@ class Node:
             samples = "\n".join(line for line in page.split("\n") if not line.startswith("#"))
             raise Wrong(f"{run.task}: {error}{logs}\n--- the page\n{samples[-4000:]}") from error
         found = self.families(run)
-        return f"{run.task}: {queries} values are right in {len(found)} families without a mark"
+        return f"{run.task}: {queries} values are correct, {len(found)} families, no name marked"
 
     def expect(self, version, run, query, value):
         text = query.replace("{}", f'{{task="{run.task}"}}').replace("{,", f'{{task="{run.task}",')
@@ -321,7 +322,7 @@ class Node:
             raise Wrong(f"{run.task}, Prometheus {version}: {text} is {last}, not {wanted}") from wrong
 
     def families(self, run):
-        """Every family of a task, none of which may have a mark, nor a label."""
+        """Every family of a task. No family or label may have a mark."""
         page = get(f"http://{self.agent}/metrics/tasks?task={urllib.parse.quote(run.task)}").decode()
         (self.directory / run.task / "page.txt").write_text(page)
         if os.environ.get("KEEP_PAGES"):
@@ -330,7 +331,7 @@ class Node:
         labels = re.findall(r'[{,]([^{,="]+)="', page)
         marked = sorted({name for name in families + labels if MARK.search(name)})
         if marked:
-            raise Wrong(f"{run.task}: these have a mark: {', '.join(marked)}")
+            raise Wrong(f"{run.task}: marked names: {', '.join(marked)}")
         return families
 
     def check_log(self):

@@ -1,4 +1,4 @@
-"""A real agent that is killed, handed over and started again, and what is asked of it."""
+"""A real agent that is killed, handed over and restarted, and its clients."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ PATIENCE = 30
 
 
 class Failed(Exception):
-    """A promise that was not kept."""
+    """A check failed."""
 
 
 def check(holds, *what):
@@ -51,7 +51,7 @@ class Unix(http.client.HTTPConnection):
 
 
 class Agent:
-    """One agent after the other, in the same directory and at the same address."""
+    """A sequence of agents in one directory and at one address."""
 
     def __init__(self, binaries, directory, flags=()):
         """`binaries` is the directory of the programs, or the program itself."""
@@ -76,7 +76,7 @@ class Agent:
         return process
 
     def said(self, message):
-        """The first line of its log that says so."""
+        """The first line of its log with this message, or None."""
         for line in self.log.read_text().splitlines():
             if f'"message":"{message}' in line and line.endswith("}"):
                 return json.loads(line)
@@ -92,12 +92,12 @@ class Agent:
         until("the agent listens", listens)
 
     def hand_over(self):
-        """Another process takes over; this one has to end in order. Returns how long receiving paused, in ms."""
+        """Starts a process that takes over; the old one must end with code 0. Returns the pause of receiving in ms."""
         before, log = self.process, self.log
         try:
             self.start("--take-over")
         except Failed:
-            # The one that runs goes on.
+            # The old process continues.
             self.process.kill()
             self.process.wait()
             self.process, self.log = before, log
@@ -110,7 +110,7 @@ class Agent:
         return self.said("took over")["pause_ms"]
 
     def command(self, *arguments, environment=None):
-        """Runs a client command, and answers what became of it."""
+        """Runs a client command. Returns its exit code and output."""
         where = {"TALLYPORT_URL": self.url, "TALLYPORT_ADMIN_SOCKET": str(self.admin_socket)}
         environment = os.environ | where | (environment or {})
         command = [self.binary, *arguments]
@@ -121,7 +121,7 @@ class Agent:
         self.process.wait()
 
     def stop(self):
-        """Ends every process of it that runs, one that did not end after a hand-over included."""
+        """Ends all of its running processes, including one that did not end after a hand-over."""
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
@@ -137,7 +137,7 @@ class Agent:
         return time.monotonic() - self.started
 
     def processor(self):
-        """Seconds of a processor that it has used so far."""
+        """CPU time used so far, in seconds."""
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -172,9 +172,9 @@ class Agent:
 
 
 class Container:
-    """A container that is a process which sleeps, and a socket that sends for it.
+    """A container: a process that sleeps, and a socket that sends for it.
 
-    Without a process it is a reservation that does not expire: it has a socket as well, and many of them are cheap.
+    Without a process it is a reservation that does not expire; it has a socket as well and costs less.
     """
 
     def __init__(self, agent, name, labels=None, process=True, sender=None):
@@ -200,12 +200,12 @@ class Container:
 
 
 def interval(record):
-    """What there may be one record of."""
+    """The key of a record: at most one may exist for each."""
     return record["origin"]["container_id"], record["name"], str(record["tags"]), record["type"], record["start"]
 
 
 def main(run):
-    """Runs a check, and says why where it fails."""
+    """Runs a check, and prints the reason if it fails."""
     try:
         run()
     except Failed as failed:

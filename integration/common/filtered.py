@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Becomes a command within the system call filter and the umask of a systemd unit: filtered.py UNIT COMMAND...
+"""Executes a command with the system call filter and the umask of a systemd unit: filtered.py UNIT COMMAND...
 
-For where no systemd runs. Reads SystemCallFilter= and UMask= as systemd does, asks systemd-analyze what is in a set, and ends the
-process at the first call that is not allowed, whatever SystemCallErrorNumber= says: a test is to see it.
+Does not need a running systemd. Reads SystemCallFilter= and UMask= as systemd does, gets the calls of a set from
+systemd-analyze, and kills the process at the first call that is not allowed, regardless of SystemCallErrorNumber=, so that
+a test notices it.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 
 
 def values(unit, key):
-    """What the assignments of a key say, in order. An empty one forgets those before."""
+    """The values assigned to a key, in order. An empty assignment resets the list."""
     found = []
     for line in pathlib.Path(unit).read_text().splitlines():
         name, _, value = line.partition("=")
@@ -43,7 +44,7 @@ def calls(name):
 
 
 def allowed(unit):
-    """The first assignment says whether what follows is allowed or denied; a unit of ours allows."""
+    """The first assignment makes the list an allow list or a deny list; our units use allow lists."""
     found = set()
     for value in values(unit, "SystemCallFilter"):
         denied = value.startswith("~")

@@ -1,9 +1,9 @@
-/* Ends a process at one of its calls that change what is on the disk: preloaded into an agent that a test kills.
+/* Kills a process at one of its calls that change the disk: preloaded into an agent by a test.
  *
- *   FAULT_DIRECTORY  only calls on files below it count
- *   FAULT_AT         the number of the call before which the process is killed, from 1; 0 never
- *   FAULT_HALF       where set, half of a write is written first
- *   FAULT_LOG        a file that gets a line for each call that counts
+ *   FAULT_DIRECTORY  only calls on files below it are counted
+ *   FAULT_AT         the number of the call before which the process is killed, from 1; 0: never
+ *   FAULT_HALF       if set, half of a write is written first
+ *   FAULT_LOG        a file that gets a line for each counted call
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 static atomic_int calls;
 
-/* A call on `path`; `half` bytes of `bytes` go to `fd` first, where it is a write that is cut off. */
+/* Counts a call on `path`. If it is a write to be cut off, `half` bytes of `bytes` are written to `fd` first. */
 static void counted(const char *call, const char *path, int fd, const void *bytes, size_t half) {
     const char *directory = getenv("FAULT_DIRECTORY"), *at = getenv("FAULT_AT"), *log = getenv("FAULT_LOG");
     if (directory == NULL || at == NULL || strncmp(path, directory, strlen(directory)) != 0)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""An agent that is killed at every call in turn that changes what is on the disk, and started again.
+"""Kills an agent at each call that changes the disk, in turn, and starts it again.
 
-In each life it takes back containers of the life before, reserves more, receives, closes windows and makes checkpoints, until it
-is killed before the Nth write, sync, truncation, rename or removal in its state directory, or in the middle of the Nth write.
-The next life must have every container that was confirmed at its address, every window that could be read, at most one
-checkpoint's interval less than what was received, and not a sample more.
+Each time, the agent restores the containers of its predecessor, reserves more, receives, closes windows and writes
+checkpoints, until it is killed before the Nth write, sync, truncation, rename or removal in its state directory, or in the
+middle of the Nth write. The next agent must have every confirmed container at its address, every window that was readable,
+all samples received except those of at most one checkpoint interval, and no sample twice.
 """
 
 import argparse
@@ -23,26 +23,26 @@ from agent import Agent, Container, Failed, check, interval, main, until
 
 CHECKPOINT, SLACK, YOUNG = 0.1, 0.25, 0.25
 FLAGS = ["--window", "1s", "--set", "windows.checkpoint=100ms"]
-# How long a life lasts that nothing kills.
+# The lifetime of an agent that is not killed.
 LIFE = 1.6
-# Enough for the journal to be written anew while the agent runs.
+# Enough for the journal to be rewritten while the agent runs.
 LABELS = {f"l{n}": "x" * 4000 for n in range(9)}
 
 
 def name(n):
-    """Addresses come from names, so nobody else on this machine should have the same."""
+    """Addresses are derived from names, so names must be unique on this machine."""
     return f"fault-{os.getpid()}-{n}"
 
 
 class Life:
-    """What one life was told and has shown, before it is killed."""
+    """The state that an agent has confirmed or shown before it is killed."""
 
     def __init__(self, agent, old):
         self.agent, self.containers, self.sent, self.readable, self.new = agent, list(old), [], {}, []
 
     def live(self):
         ends = time.monotonic() + LIFE
-        # One after the other, so that there are changes all the time.
+        # One after the other, so that the state changes all the time.
         while time.monotonic() < ends:
             if len(self.containers) < 12:
                 one = Container(self.agent, name(len(self.containers)), LABELS)
@@ -62,7 +62,7 @@ class Life:
 
 
 class Faults:
-    """Lives that begin with the same state, each killed at another call."""
+    """Agents that start with the same state, each killed at a different call."""
 
     def __init__(self, binaries, directory, slack):
         self.slack = slack
@@ -70,7 +70,7 @@ class Faults:
         self.shim, self.slowest = directory / "fault.so", 0.0
         source = pathlib.Path(__file__).with_name("fault.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", self.shim, source], check=True)
-        # What every life begins with: windows and containers of a life that was killed.
+        # The initial state of each: windows and containers of an agent that was killed.
         self.template = Agent(binaries, directory / "template", FLAGS)
         self.template.directory.mkdir()
         self.template.start()
@@ -95,7 +95,7 @@ class Faults:
         return {interval(record): record["agg"]["sum"] for record in records}
 
     def one(self, at, half):
-        """Kills a life at a call, and says which that was; nothing where it did not come so far."""
+        """Kills an agent at a call. Returns the call's name, or None if the agent made fewer calls."""
         directory = self.directory / f"at-{at}-{half}"
         directory.mkdir()
         shutil.copytree(self.template.state, directory / "state", ignore=shutil.ignore_patterns("*.sock*"))
@@ -135,24 +135,24 @@ class Faults:
         for container in life.containers:
             one = found.get(container.name)
             check(one and one["state"] == "listening", container.name, "is", one and one["state"])
-            check((one["statsd_host"], one["statsd_port"]) == container.address, container.name, "is elsewhere")
+            check((one["statsd_host"], one["statsd_port"]) == container.address, container.name, "has another address")
         stored = self.stored(agent)
         for key, value in self.began.items():
-            check(stored.get(key, 0) >= value, key, "had", value, "in the life before, and has", stored.get(key))
+            check(stored.get(key, 0) >= value, key, "had", value, "before the kill, and has", stored.get(key))
         for key, (value, since) in life.readable.items():
             young = killed - since < YOUNG
             check(young or stored.get(key, 0) >= value, key, "was readable with", value, "and has", stored.get(key))
         before, now = sum(self.began.values()), sum(stored.values())
         safe = sum(at < killed - CHECKPOINT - self.slack for at, _ in life.sent)
         check(safe <= now - before <= len(life.sent), now - before, "stored, of", safe, "to", len(life.sent))
-        # And it goes on.
+        # And it still works.
         life.containers[-1].send(b"n:1|c")
         last = life.containers[-1].name
         until("it receives", lambda: agent.containers()[last]["received"] >= 1)
         check(agent.get("/ready")[0] == 200, "it is not ready")
 
     def began_with(self):
-        """What the template's state has, as a life sees it that nothing happens to."""
+        """Reads the template's state with an agent that is not killed."""
         directory = self.directory / "as-it-was"
         directory.mkdir()
         shutil.copytree(self.template.state, directory / "state", ignore=shutil.ignore_patterns("*.sock*"))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""An agent that is killed at random moments under a steady load of known totals, and started again.
+"""Kills an agent at random moments under a steady load of known totals, and starts it again.
 
-No closed window that could be read may be missing or be less after, no more of what was received be lost than one checkpoint's
-interval, every container be back at its address within a second of the start, the gap be told, and nobody who scrapes count
-more than was sent.
+Afterwards no readable closed window may be missing or smaller, at most one checkpoint interval of received samples may be
+lost, every container must be back at its address within a second of the start, the gap must be reported, and no scraper
+may count more than was sent.
 """
 
 import argparse
@@ -21,17 +21,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
 from agent import Agent, Container, check, interval, main, until
 from scrapers import Prometheus, Reader
 
-# Addresses come from names, so nobody else on this machine should have the same.
+# Addresses are derived from names, so names must be unique on this machine.
 WITNESS = f"witness-{os.getpid()}"
 WINDOW, CHECKPOINT = 1, 1.0
-# What may be added to a checkpoint's interval: how long the checkpoint itself takes, and who else runs on the machine.
+# Added to a checkpoint's interval: the time that the checkpoint takes, and delays by other processes on the machine.
 SLACK = 0.35
-# A window is on disk so soon after it could be read. One that is younger may come back as of the last checkpoint.
+# The delay from when a window is readable to when it is on disk. A younger one may come back as of the last checkpoint.
 YOUNG = 0.25
 
 
 class Witness(threading.Thread):
-    """A container that sends one at a time, and knows when it sent each."""
+    """A container that sends one sample at a time, and records the time of each."""
 
     def __init__(self, agent):
         super().__init__(daemon=True)
@@ -64,7 +64,7 @@ class Witness(threading.Thread):
 
 
 class Load:
-    """`tallyport-load`, which sends on whatever becomes of the agent."""
+    """`tallyport-load`, which keeps sending while the agent is down."""
 
     def __init__(self, agent, binaries, containers, rate):
         command = [pathlib.Path(binaries) / "tallyport-load", "--outlast", "--url", agent.url, "--series", "6"]
@@ -79,7 +79,7 @@ class Load:
 
 
 def back(agent, addresses):
-    """How long it took from the start until every container had its address again."""
+    """The time from the start until every container had its address again."""
     found = agent.containers()
     took = time.monotonic() - agent.started
     for name, address in addresses.items():
@@ -91,7 +91,7 @@ def back(agent, addresses):
 
 
 class Kills:
-    """The kills, one after the other, and what each cost."""
+    """The kills, one after the other, and their losses."""
 
     def __init__(self, agent, witness, addresses, chance, options):
         self.back_within, self.processor, self.slack = options.back_within, [], options.slack
@@ -104,7 +104,7 @@ class Kills:
         killed = time.monotonic()
         self.agent.kill()
         self.at.append(killed)
-        # Sometimes at once, sometimes as a supervisor that waits.
+        # Sometimes at once, sometimes after a delay, as some supervisors do.
         time.sleep(self.chance.choice([0, self.chance.uniform(0, 0.3)]))
         self.agent.start()
         self.took.append(back(self.agent, self.addresses))
@@ -117,13 +117,13 @@ class Kills:
 
     def told(self, killed):
         line = self.agent.said("the life before did not end in order; nobody received meanwhile")
-        check(line, "the gap is not told")
+        check(line, "the gap is not logged")
         gap, down = self.agent.metric("tallyport_gap_seconds"), self.agent.started - killed
         most = time.monotonic() - killed + CHECKPOINT + self.slack
-        check(down <= gap + 0.01 and gap <= most, f"a gap of {gap:.2f} s is told where nobody received for {down:.2f} s")
+        check(down <= gap + 0.01 and gap <= most, f"a gap of {gap:.2f} s is logged after {down:.2f} s without an agent")
 
     def counted(self, killed):
-        """What came back of what the witness sent in the life that was killed."""
+        """Compares the samples that the witness sent to the killed agent with those restored."""
         sent, stored = len(self.witness.sent), self.witness.stored()
         missing = (sent - self.before) - (stored - self.stored)
         check(missing >= 0, "more came back than was sent:", stored - self.stored, "of", sent - self.before)
@@ -134,7 +134,7 @@ class Kills:
 
 
 def compare(agent, load, reader, kills):
-    """What is stored in the end with what was sent, and with everything that could ever be read."""
+    """Compares the stored totals with what was sent, and with every record that was ever readable."""
     stored, found = {}, {}
     for task in [*load["containers"], WITNESS]:
         for record in agent.records(task):
@@ -145,7 +145,7 @@ def compare(agent, load, reader, kills):
             if record["type"] == "counter":
                 of = stored.setdefault(task, {})
                 of[record["name"]] = of.get(record["name"], 0) + record["agg"]["sum"]
-    # How much less than its share each may have: what was received since the last checkpoint, and what nobody received.
+    # The loss allowed for each: samples received since the last checkpoint, and those sent while no agent ran.
     away = sum(kills.dead) + len(kills.dead) * (CHECKPOINT + kills.slack)
     for task, traffic in load["containers"].items():
         for name, sent in traffic["counters"].items():
@@ -164,7 +164,7 @@ def compare(agent, load, reader, kills):
 
 
 def scraped(prometheus, load):
-    """What a server counted of each counter, and of how many."""
+    """Compares the server's count of each counter with what was sent."""
     counted, resets = prometheus.counted("requests_.*_total")
     increase = prometheus.increase({name for _, name in counted})
     check(len(counted) >= len(load["containers"]), "Prometheus has", len(counted), "counters")
@@ -225,12 +225,12 @@ def run():
             longest, usual = max(kills.lost), sorted(kills.lost)[len(kills.lost) // 2]
             print(
                 f"kills: {options.kills} kills, {sent['sent']} datagrams sent by {len(addresses) - 1} containers in "
-                f"{sent['seconds']:.0f} s, {100 * has / of:.1f} % of them stored (nobody received for {sum(kills.dead):.0f} s)\n"
-                f"kills: what was received last is lost: {usual:.2f} s of it in the middle, {longest:.2f} s at most\n"
-                f"kills: containers back after {sorted(kills.took)[len(kills.took) // 2]:.2f} s in the middle, "
+                f"{sent['seconds']:.0f} s, {100 * has / of:.1f} % of them stored (no agent ran for {sum(kills.dead):.0f} s)\n"
+                f"kills: lost data received before a kill: {usual:.2f} s (median), {longest:.2f} s at most\n"
+                f"kills: containers back after {sorted(kills.took)[len(kills.took) // 2]:.2f} s (median), "
                 f"{max(kills.took):.2f} s at most, {sum(took > 1 for took in kills.took)} times after more than one; the start took "
-                f"{max(kills.processor):.2f} s of a processor at most\n"
-                f"kills: {len(reader.seen)} records could be read, none is lost; {young} were younger than {YOUNG} s when the "
+                f"{max(kills.processor):.2f} s of CPU time at most\n"
+                f"kills: {len(reader.seen)} records were readable, none is lost; {young} were younger than {YOUNG} s when the "
                 "agent was killed, and came back as of the last checkpoint"
             )
             for line in text:

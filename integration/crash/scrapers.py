@@ -1,4 +1,4 @@
-"""Who reads while agents come and go: a reader of closed windows by their cursor, and a Prometheus."""
+"""Readers that continue while agents are restarted: one that follows the cursor of closed windows, and a Prometheus."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from agent import free_port, interval, until
 
 
 class Reader(threading.Thread):
-    """Follows the sequence of closed windows, and remembers every record that was readable, and since when."""
+    """Follows the sequence of closed windows, and notes every readable record with the time it was first seen."""
 
     def __init__(self, agent):
         super().__init__(daemon=True)
@@ -24,7 +24,7 @@ class Reader(threading.Thread):
             try:
                 cursor = self.follow(cursor)
             except (OSError, http.client.HTTPException, ValueError):
-                # Between two lives nobody answers.
+                # No agent is running.
                 self.failed, cursor = self.failed + 1, None
 
     def follow(self, cursor):
@@ -46,7 +46,7 @@ class Reader(threading.Thread):
 
 
 class Prometheus:
-    """A real server that scrapes every second, and says what its counters add up to."""
+    """A real server that scrapes every second, and the sums of its counters."""
 
     def __init__(self, directory, agent):
         self.address = "127.0.0.1:%d" % free_port()
@@ -75,8 +75,8 @@ class Prometheus:
         return json.loads(urllib.request.urlopen(url, timeout=60).read())["data"]["result"]
 
     def counted(self, names):
-        """What was counted of each series of these counters, by task and name, as `increase` counts and without what it
-        guesses at both ends: everything from zero on, and everything again after a reset."""
+        """The total of each series of these counters, by task and name. It is computed like `increase`, but without
+        extrapolation at both ends: from zero on, and from zero again after a reset."""
         counted, resets = {}, 0
         for series in self.query(f'{{__name__=~"{names}"}}[1d]'):
             total = last = 0.0
@@ -89,7 +89,7 @@ class Prometheus:
         return counted, resets
 
     def increase(self, names):
-        """What `increase` says of each series of these counters, by task and name."""
+        """The result of `increase` for each series of these counters, by task and name."""
         return {
             (series["metric"]["task"], name): float(series["value"][1])
             for name in names

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A random mix for a while: containers come and go, load changes, agents hand over, are killed and reload, people read, and every
-storm of the hostile suite breaks out, one at a time.
+"""Runs a random mix of events: containers start and end, load changes, agents hand over, are killed and reload, clients
+read, and the attacks of the hostile suite run, one at a time.
 
-For every container that ends, what it sent has to be what was received and what the kernel dropped, and what was received what
-is stored and what was dropped. A container that lived through a kill may miss what a kill costs: what it sent since a
-checkpoint's interval before, until it had its address again. That holds beside storms as well, whose own accounts have to be
-balanced. Memory and descriptors have to be flat: after the first quarter, when as many have come as go, the median of a later
-quarter may not be more than the first's by what FLAT allows. They are looked at between storms.
+For every container that ends, the datagrams sent must equal those received plus those dropped by the kernel, and the
+samples received those stored plus those dropped. A container that lived through a kill may lose samples: those sent from
+one checkpoint interval before the kill until it had its address again. This holds during attacks as well, whose own
+accounts must balance. Memory and descriptors must not grow: after the first quarter, when as many containers start as
+end, the median of a later quarter may exceed that of the second by at most FLAT. They are measured between attacks.
 """
 
 import argparse
@@ -35,17 +35,18 @@ from stage import Grounds
 
 FLAGS = ["--window", "1s", "--keep", "600", "--set", "containers.tombstone=20s", "--set", "listeners.rest=2s"]
 FLAGS += ["--set", f"windows.checkpoint={CHECKPOINT * 1000:.0f}ms", "--set", "limits.series=200"]
-# Names and totals of workloads that are gone are remembered for a day. This bound is reached within minutes, so memory can be flat.
+# Names and totals of workloads that are gone are remembered for a day. This bound is reached within minutes, so memory
+# stops growing.
 FLAGS += ["--set", "limits.remembered=2000"]
 MOST = 40
-# How old a container becomes, in seconds, until it is the next to go.
+# The age, in seconds, from which a container is the next to end.
 OLDEST = 120
-# How much more a later quarter's median may be than the second's: of memory a part and 8 MiB, of descriptors so many.
+# By how much a later quarter's median may exceed the second's: a factor and 8 MiB for memory, a number for descriptors.
 FLAT = (1.2, 8 << 20, 12)
 
 
 class Sender(threading.Thread):
-    """Sends for every container, at a rate that changes, and knows when."""
+    """Sends for every container, at a rate that changes, and records the times."""
 
     def __init__(self, chance):
         super().__init__(daemon=True)
@@ -62,7 +63,7 @@ class Sender(threading.Thread):
 
 
 def size(file):
-    """Bytes of a file; of one that is gone meanwhile none."""
+    """The size of a file in bytes; 0 if it no longer exists."""
     try:
         return file.stat().st_size
     except FileNotFoundError:
@@ -70,7 +71,7 @@ def size(file):
 
 
 class Storm:
-    """One attack of the hostile suite in its short form, on the agent that runs."""
+    """One attack of the hostile suite in its short form, on the running agent."""
 
     def __init__(self, agent, name, attack, seconds):
         self.name, self.grounds, self.attack = name, Grounds(agent), attack(Scale(short=True))
@@ -85,7 +86,7 @@ class Storm:
             raise
 
     def finish(self):
-        """Ends it. Answers what it did, once the accounts of its containers are balanced."""
+        """Ends it. Returns the counts of its actions, once the accounts of its containers are balanced."""
         did = collections.Counter()
         for process in self.processes:
             did.update(process.finish() or {"failed: died": 1})
@@ -112,7 +113,7 @@ class Soak:
         self.loads, self.scraped, self.began = collections.Counter(), threading.Event(), time.monotonic()
         self.storms, self.storm, self.stormed, self.unanswered = storms(), None, collections.Counter(), None
 
-    # What can happen.
+    # Events.
 
     def comes(self):
         if len(self.sender.live) < MOST:
@@ -126,7 +127,7 @@ class Soak:
         with self.sender.lock:
             if not self.sender.live:
                 return
-            # Nobody lives for longer than windows are kept.
+            # No container may live longer than windows are kept.
             oldest = next(iter(self.sender.live.values()))
             old = oldest.began < time.monotonic() - OLDEST
             container = self.sender.live.pop(oldest.name if old else self.chance.choice(list(self.sender.live)))
@@ -141,9 +142,9 @@ class Soak:
         try:
             pause = self.agent.hand_over()
         except Failed:
-            # On a machine that stands still for seconds, the process that takes over does not answer in time. The agent that runs
-            # has to go on, and nothing may be lost: accounts are compared all the same.
-            check(self.agent.said("hand-over failed; continuing"), "a hand-over failed, and the agent did not say why")
+            # On a machine that stalls for seconds, the process that takes over does not answer in time. The old agent
+            # must continue and nothing may be lost; accounts are compared as usual.
+            check(self.agent.said("hand-over failed; continuing"), "a hand-over failed without a log line")
             self.did["hand-overs given up"] += 1
             check(self.did["hand-overs given up"] <= 2 + self.did["hands over"] // 10, "too many hand-overs were given up")
             return False
@@ -151,7 +152,7 @@ class Soak:
         return True
 
     def is_killed(self):
-        # Where much is open, checkpoints are rarer, and what a kill may cost is not known beforehand.
+        # With much open data checkpoints are rarer, so the loss that a kill may cause is not known in advance.
         if self.load or self.storm:
             return False
         interval = self.checkpoint_interval()
@@ -166,7 +167,7 @@ class Soak:
             container.away.append((killed - interval - self.slack, back))
 
     def checkpoint_interval(self):
-        """What a crash loses at most, in seconds, as the agent itself says: longer after a storm, whose windows are still open."""
+        """The most that a crash loses, in seconds, as the agent reports it: more after an attack whose windows are still open."""
         return max(CHECKPOINT, self.agent.metric("tallyport_checkpoint_interval_seconds"))
 
     def reloads(self):
@@ -177,7 +178,7 @@ class Soak:
         check(status == 200 and not found["lost"] and not found["mute"], found)
 
     def is_loaded(self):
-        """A load of known totals, of which two containers send more series than they may."""
+        """A load of known totals, in which two containers exceed their series limit."""
         if self.load is None:
             rate, seconds = self.chance.choice([1000, 4000]), self.chance.randint(3, 10)
             command = [self.binaries / "tallyport-load", "--json", "--url", self.agent.url, "--containers", "8"]
@@ -186,7 +187,7 @@ class Soak:
             self.load = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def is_stormed(self):
-        """Another storm breaks out: each once before any comes again."""
+        """Starts an attack. Each attack runs once before any is repeated."""
         if self.storm is None:
             fewest = min(self.stormed[name] for name in self.storms)
             name = self.chance.choice([name for name in self.storms if self.stormed[name] == fewest])
@@ -203,7 +204,7 @@ class Soak:
                 raise
 
     def loaded(self):
-        """Whether a load was under way and has ended, which has to have found every total as it should be."""
+        """Checks the result of a load that has ended: every total must be correct."""
         if self.load and self.load.poll() is not None:
             report = self.load.stdout.read()
             check(self.load.returncode == 0, "the load failed:", self.load.returncode, report)
@@ -212,10 +213,10 @@ class Soak:
             self.loads.update({key: report[key] for key in ("sent", "received", "kernel_drops", "values", "dropped")})
             self.load = None
 
-    # What has to hold.
+    # Invariants.
 
     def close(self, container):
-        """Closes the account of a container that has ended."""
+        """Checks the accounts of a container that has ended."""
         sent, name = len(container.sent), container.name
         counts = self.agent.get(f"/v1/accounting?container={name}")[1]["containers"][0]
         check(counts["balanced"], name, "is not balanced:", counts)
@@ -241,7 +242,7 @@ class Soak:
         rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
         pss = next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
         open_ones = len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
-        # A socket and a handle are each container's own.
+        # Each container takes two: a socket and a process handle.
         live = sum(one["state"] == "listening" for one in self.agent.containers().values())
         disk = sum(size(file) for file in (self.agent.state / "windows").iterdir())
         self.samples.append((pss, open_ones - 2 * live, disk))
@@ -254,12 +255,12 @@ class Soak:
                     if status == 200:
                         self.did["scrapes"] += 1
                     elif status in (429, 503):
-                        # Beside many readers, and while an agent starts or ends.
+                        # There are many readers, or an agent starts or ends.
                         self.did["scrapes that had to wait"] += 1
                     else:
                         self.unanswered = f"{path} is answered with {status}: {answer}"
                 except (OSError, http.client.HTTPException):
-                    self.did["scrapes that found nobody"] += 1
+                    self.did["scrapes without an agent"] += 1
 
     def run(self, seconds):
         happens = {
@@ -289,14 +290,14 @@ class Soak:
         self.scraped.set()
 
     def flat(self):
-        """The medians of each quarter but the first, of memory, descriptors and bytes on disk."""
+        """The medians of memory, descriptors and bytes on disk, for each quarter except the first."""
         size = len(self.samples) // 4
         quarters = [self.samples[n * size:(n + 1) * size] for n in (1, 2, 3)]
         medians = [[statistics.median(values) for values in zip(*quarter)] for quarter in quarters]
         (part, more, descriptors), before = FLAT, medians[0]
         for after in medians[1:]:
-            check(after[0] <= before[0] * part + more, "memory is not flat:", medians)
-            check(after[1] <= before[1] + descriptors, "descriptors are not flat:", medians)
+            check(after[0] <= before[0] * part + more, "memory grows:", medians)
+            check(after[1] <= before[1] + descriptors, "descriptors grow:", medians)
         return medians
 
     def end(self):
@@ -337,7 +338,7 @@ def run():
         print("soak: containers", ", ".join(f"{what} {n}" for what, n in soak.totals.items()))
         print("soak: loads", ", ".join(f"{what} {n}" for what, n in soak.loads.items()))
         if medians is None:
-            print("soak: too short to say whether memory and descriptors are flat")
+            print("soak: too short to check whether memory and descriptors grow")
             return
         for what, values in zip(("memory, MiB", "descriptors beyond containers'", "log on disk, MiB"), zip(*medians)):
             scale = 1 if what.startswith("desc") else 1 << 20

@@ -1,4 +1,4 @@
-"""What an attack is, and what each has to leave alone. See README.md for how to add one."""
+"""The interface of attacks, and the limits on their effects. See README.md for how to add one."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from agent import check
 
 MIB = 1 << 20
 
-# What must hold beside every attack that does not say otherwise: the largest value allowed of each measure.
+# The largest allowed value of each measurement, unless an attack overrides it.
 AIMS = {
     "lost": 0,
     "close_ms": 20,
@@ -15,19 +15,19 @@ AIMS = {
     "memory_mib": 64,
     "pause_ms": 100,
 }
-# The measures that do not depend on how fast the machine is. The short form asserts these alone.
+# The measurements that do not depend on the speed of the machine. The short form checks only these.
 ROBUST = ("lost", "memory_mib")
-# Beside readers, windows may close a little later.
+# With many readers, windows may close a little later.
 BESIDE_READERS = {"close_ms": 100}
 
 
 class Skipped(Exception):
-    """The attack cannot be carried out on this machine; the message says why."""
+    """The attack is not possible on this machine; the message gives the reason."""
 
 
 @dataclasses.dataclass
 class Scale:
-    """How large an attack is: the full form, or the short one that CI runs."""
+    """The size of an attack: the full form, or the short one that CI runs."""
 
     short: bool
 
@@ -36,42 +36,42 @@ class Scale:
 
 
 class Attack:
-    """One attack: a module in `attacks/` with one subclass. The module's name is the attack's, its docstring what it does."""
+    """One attack: a module in `attacks/` with one subclass. It has the module's name; the docstring describes it."""
 
-    # Flags of the agent beside the suite's own, such as ("--set", "http.tokens=FILE").
+    # Flags of the agent in addition to the suite's own, such as ("--set", "http.tokens=FILE").
     flags = ()
     # `limits.node_memory`, in bytes. Resident memory may exceed it by AIMS["memory_mib"].
     budget = 64 * MIB
     # How many windows are kept.
     keep = 30
-    # Where the aims differ from AIMS.
+    # Limits that differ from AIMS.
     aims = {}
-    # Measures that this attack says nothing about, because it stops or replaces the agent, for example.
+    # Measurements without meaning for this attack, for example because it stops or replaces the agent.
     unmeasured = ()
     # How many processes run `attack` side by side.
     processes = 1
-    # Whether it can run on an agent that is killed and started again meanwhile (`integration/crash/soak.py`).
+    # Whether it can run on an agent that is killed and restarted meanwhile (`integration/crash/soak.py`).
     anywhere = True
-    # How long the attack lasts at least in the full form where `--seconds` does not say.
+    # The duration of the attack in the full form, in seconds, without `--seconds`.
     seconds = 20
 
     def __init__(self, scale):
         self.scale = scale
 
     def prepare(self, directory):
-        """Before the agent starts: writes files into its directory. Returns more flags, or None."""
+        """Writes files into the agent's directory before it starts. Returns more flags, or None."""
 
     def setup(self, stage):
-        """Reserves the containers that attack, and fills them."""
+        """Reserves the attacking containers, and fills them."""
 
     def attack(self, turn):
-        """Sends or reads until `turn.is_over()`. Runs in a process of its own, and counts what it did in `turn.did`."""
+        """Sends or reads until `turn.is_over()`. Runs in a separate process, and counts its actions in `turn.did`."""
 
     def meanwhile(self, stage):
-        """What the suite itself does while `attack` runs: signals, files, commands."""
+        """Runs in the suite's process while `attack` runs: signals, files, commands."""
 
     def holds(self, stage):
-        """What must hold afterwards beside the measures. Raises `Failed` where it does not (`check`)."""
+        """Checks further conditions afterwards. Raises `Failed` (`check`)."""
 
 
 class Readers(Attack):
@@ -85,20 +85,20 @@ class Readers(Attack):
         stage.crowd(self.scale.of(1000, 100), self.scale.of(100, 20))
 
     def holds(self, stage):
-        check(stage.did["answers 200"] > 0, "nothing was answered:", stage.did)
+        check(stage.did["answers 200"] > 0, "no request was answered:", stage.did)
 
 
 class Scenario(Attack):
-    """A case that has an agent to itself, from before its start: no quiet containers, nothing is measured, `play` says what holds."""
+    """A case with an agent that is not started yet, without quiet containers or measurements; `play` has the checks."""
 
     unmeasured = tuple(AIMS)
 
     def play(self, stage):
-        """Starts `stage.agent` and stops it as it likes. Raises `Failed` where something does not hold (`check`)."""
+        """Starts and stops `stage.agent`, and checks conditions. Raises `Failed` (`check`)."""
 
 
 class Turn:
-    """The time that an attacking process has, and what it did in it."""
+    """The time limit of an attacking process, and the counts of its actions."""
 
     def __init__(self, ends, number, did):
         self.ends, self.number, self.did = ends, number, did
@@ -107,5 +107,5 @@ class Turn:
         return self.ends.is_set()
 
     def rest(self, seconds):
-        """Waits for so long, or until the turn is over."""
+        """Waits for this many seconds, or until the turn is over."""
         self.ends.wait(seconds)

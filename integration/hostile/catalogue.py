@@ -10,7 +10,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def attacks():
-    """Every attack by its name, in the order of their names, the one that does nothing first."""
+    """All attacks by name, in order of name, with `calm` first."""
     found = {}
     for path in sorted((HERE / "attacks").glob("*.py"), key=lambda path: (path.stem != "calm", path.stem)):
         module = importlib.import_module(f"attacks.{path.stem}")
@@ -21,7 +21,7 @@ def attacks():
 
 
 def storms():
-    """Those that are nothing but load from a process of their own, so that they can be let loose on any agent."""
+    """The attacks that are only load from a separate process, so that they can run on any agent."""
     found = {name: attack for name, attack in attacks().items() if not issubclass(attack, Scenario)}
     loads = {name: attack for name, attack in found.items() if attack.attack is not Attack.attack and not attack.flags}
     return {name: attack for name, attack in loads.items() if attack.anywhere}

@@ -1,6 +1,6 @@
-/* Sets the wall clock of one process: preloaded into an agent whose clock a test sets.
+/* Shifts the wall clock of one process: preloaded into an agent by a test.
  *
- *   CLOCK_FILE  a file with the seconds, as text, that its wall clock is ahead of this machine's; read at every look
+ *   CLOCK_FILE  a file with the number of seconds, as text, to add to the machine's clock; read at every call
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-"""A wall clock that a test sets, for one agent."""
+"""A wall clock for one agent that a test can set."""
 
 import pathlib
 import shutil
@@ -10,7 +10,7 @@ SOURCE = pathlib.Path(__file__).resolve().parent / "clock.c"
 
 
 class Clock:
-    """Starts `ahead` seconds ahead of the machine's clock. An agent that is started with `environment` reads it."""
+    """Starts `ahead` seconds ahead of the machine's clock. An agent started with `environment` uses it."""
 
     def __init__(self, directory, ahead=0):
         if not shutil.which("cc"):
@@ -21,7 +21,7 @@ class Clock:
         self.environment = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self.file)}
 
     def set(self, seconds):
-        """So many seconds ahead from now on."""
+        """Sets it this many seconds ahead."""
         new = self.file.with_suffix(".new")
         new.write_text(f"{seconds}\n")
         new.replace(self.file)

@@ -1,4 +1,4 @@
-"""Processes beside an attack: the quiet containers that send exact totals, and the probes that read as a person does."""
+"""Processes that run during an attack: quiet containers that send exact totals, and probes that read as a user does."""
 
 import calendar
 import collections
@@ -12,13 +12,13 @@ import time
 from attack import Turn
 
 FORK = multiprocessing.get_context("fork")
-# Attackers yield to the agent and to the probes: what is measured is the agent, not the scheduler of a small machine.
+# Attackers have a lower priority than the agent and the probes, so that the agent is measured and not the scheduler.
 NICE = 10
 END = re.compile(rb'"end":"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z"')
 
 
 class Process:
-    """A forked process that works until it is told to end, and then says what it found."""
+    """A forked process that works until it is told to end, and then returns its results."""
 
     def __init__(self, work, *arguments, nice=0):
         self.ends, (self.answer, answer) = FORK.Event(), FORK.Pipe(False)
@@ -45,19 +45,19 @@ class Process:
 
 
 def send_quietly(ends, containers, rate):
-    """Sends one counter to each container `rate` times a second, and answers how many it sent to each."""
+    """Sends one counter to each container `rate` times a second. Returns how many it sent to each."""
     began, rounds = time.monotonic(), 0
     while not ends.is_set():
         for container in containers:
             container.send(b"n:1|c")
         rounds += 1
-        # Behind schedule it sends at once, so that the rate holds beside whatever else runs.
+        # If it is late it sends at once, so that the average rate does not depend on other processes.
         time.sleep(max(0.0, began + rounds / rate - time.monotonic()))
     return rounds
 
 
 class Probe:
-    """Asks again and again how the agent does, and remembers the slowest answers."""
+    """Sends requests to the agent repeatedly, and notes the slowest answers."""
 
     def __init__(self, address, tasks, window):
         self.address, self.tasks, self.window = address, tasks, window
@@ -76,7 +76,7 @@ class Probe:
         return {"took": dict(self.took), "refused": dict(self.refused), "late": self.late}
 
     def ask(self, measure, path, pause):
-        """As a new client each time, so that waiting for a connection counts."""
+        """Sends a request on a new connection, so that the time to connect is included."""
         while not self.ends.is_set():
             began = time.monotonic()
             try:
@@ -93,7 +93,7 @@ class Probe:
             self.ends.wait(pause)
 
     def watch(self, task):
-        """How late each closed window of a task is announced to a reader that waits for it."""
+        """The delay until each closed window of a task is announced to a waiting reader."""
         last = None
         try:
             connection = http.client.HTTPConnection(*self.address, timeout=5)
@@ -105,7 +105,7 @@ class Probe:
                 except TimeoutError:
                     if last is not None:
                         self.late.append((time.time() - last - self.window) * 1000)
-                    # A buffered reader refuses to go on after a timeout, and the stream can be asked for again.
+                    # A buffered reader cannot continue after a timeout, so the stream is requested again.
                     connection.close()
                     connection.request("GET", f"/v1/tasks/{task}/watch")
                     stream = connection.getresponse()
@@ -118,7 +118,7 @@ class Probe:
             connection.close()
         except (OSError, http.client.HTTPException) as error:
             self.refused[f"watch: {type(error).__name__}"] += 1
-        # A window that never came is as late as it is now.
+        # A window that has not arrived is late by the time until now.
         if last is not None:
             self.late.append((time.time() - last - self.window) * 1000)
         else:
@@ -126,7 +126,7 @@ class Probe:
 
 
 class Memory(threading.Thread):
-    """The largest resident size of the agent, whichever process that is."""
+    """The peak resident size of the current agent process."""
 
     def __init__(self, agent):
         super().__init__(daemon=True)
@@ -151,7 +151,7 @@ class Memory(threading.Thread):
 
 
 def attacking(ends, attack, number):
-    """One attacking process. Answers what it did."""
+    """Runs the attack in this process. Returns the counts of its actions."""
     did = collections.Counter()
     try:
         attack.attack(Turn(ends, number, did))

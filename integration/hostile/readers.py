@@ -1,15 +1,15 @@
-"""Readers that behave badly: many at a time, all from one address that is not the probes'."""
+"""Many abusive readers at a time, all from one address, which differs from the probes' address."""
 
 import http.client
 import socket
 import threading
 
-# Limits for each client's address concern the attackers alone.
+# Limits for each client address apply to the attackers only.
 SOURCE = "127.0.0.2"
 
 
 def connect(address, buffer=None):
-    """A connection of an attacker, with a small receive buffer where it says so."""
+    """A connection of an attacker, optionally with a small receive buffer."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -25,7 +25,7 @@ def request(path, *headers):
 
 
 def read(address, path, *headers):
-    """Reads a whole answer and forgets it. Answers its status and its length."""
+    """Reads and discards a whole answer. Returns its status and length."""
     with connect(address) as connection:
         connection.sendall(request(path, *headers))
         head = connection.recv(65536)
@@ -36,7 +36,7 @@ def read(address, path, *headers):
 
 
 def crowd(turn, count, address, paths, *headers):
-    """So many readers, each of which asks for the next path as soon as it has the last, until the turn is over."""
+    """Runs readers that request one path after the other, each without a pause, until the turn is over."""
     lock = threading.Lock()
 
     def one(number):

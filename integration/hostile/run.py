@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Attacks a real agent in every known way, one after the other, beside quiet containers that send exact totals.
+"""Runs every known attack on a real agent, one after the other, beside quiet containers that send exact totals.
 
-For each attack a fresh agent runs with quiet containers that each send at a known rate. While the attack lasts, probes read one
-quiet task and /health, and watch windows close; at its end the agent is taken over. What is measured has to reach the aims, and
-what the attack says must hold has to hold. With --short fewer containers are attacked for a shorter time, and no assertion
-depends on how fast the machine is: nothing lost, memory bounded, every question answered.
+Each attack gets a new agent with quiet containers that each send at a known rate. During the attack, probes read one quiet task
+and /health, and follow closed windows; at its end another process takes over. Measurements must be within the limits, and the
+attack's own conditions must hold. With --short there are fewer containers and shorter attacks, and no assertion depends on the
+speed of the machine: nothing is lost, memory is bounded, every request is answered.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def arguments():
     parser.add_argument("--containers", type=int, help="quiet containers (63, short 16)")
     parser.add_argument("--rate", type=float, default=20, help="datagrams a second of each quiet container")
     parser.add_argument("--json", metavar="FILE", help="write what was measured, too")
-    parser.add_argument("--list", action="store_true", help="say which attacks there are")
+    parser.add_argument("--list", action="store_true", help="list all attacks")
     options = parser.parse_args()
     options.binary = pathlib.Path(options.binary).resolve()
     options.containers = options.containers or (16 if options.short else 63)
@@ -48,10 +48,11 @@ def arguments():
 
 
 def one(name, attack, options):
-    """Carries out one attack. Answers what there is to say of it."""
+    """Runs one attack. Returns its result."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"hostile-{name}-") as directory:
-        # The agent refuses directories that others may write to, and another user's impostor has to get in.
+        # The agent refuses directories that others may write to, but the impostor of another user must be able to
+        # enter.
         os.chmod(directory, 0o755)
         stage, outcome, why = None, "ok", ""
         try:
@@ -103,7 +104,7 @@ def run():
         pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
     count = {outcome: sum(one["outcome"] == outcome for one in results) for outcome in ("ok", "skipped", "FAILED")}
     print(f"hostile: {count['ok']} held, {count['skipped']} skipped, {count['FAILED']} failed")
-    # What is skipped in CI is tested nowhere.
+    # An attack that CI skips would never be tested.
     sys.exit(1 if count["FAILED"] or (count["skipped"] and os.environ.get("CI")) else 0)
 
 

@@ -10,26 +10,26 @@ from attack import AIMS, ROBUST, Scenario
 from measure import Memory, Probe, Process, attacking, p99, send_quietly
 
 WINDOW = 1
-# How long what was sent may take to be in closed windows before it counts as lost.
+# The time after which samples that are in no closed window count as lost.
 SETTLES = 30
 
 
 class Grounds:
-    """An agent, and the containers that attack it."""
+    """An agent, and the attacking containers."""
 
     def __init__(self, agent):
         self.agent, self.others, self.number = agent, [], 0
         self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def container(self, label, **more):
-        """A container that attacks. Addresses are derived from names, so names must be unique on this machine."""
+        """An attacking container. Addresses are derived from names, so names must be unique on this machine."""
         self.number += 1
         one = Container(self.agent, f"hostile-{os.getpid()}-{label}-{self.number}", **more)
         self.others.append(one)
         return one
 
     def crowd(self, size, series):
-        """Containers without a process, with so many series each, of which all are sent once."""
+        """Reserves containers without a process, and sends the given number of series once to each."""
         crowd = [self.container("crowd", process=False, sender=self.sender) for _ in range(size)]
         lines = [b"requests.of.a.crowd.%d:1|c" % n for n in range(series)]
         for container in crowd:
@@ -38,7 +38,7 @@ class Grounds:
         return crowd
 
     def fill(self, container, lines, each):
-        """Sends lines, so many in each datagram, no faster than the agent receives them."""
+        """Sends lines, the given number in each datagram, no faster than the agent receives them."""
         datagrams = [b"\n".join(lines[at:at + each]) for at in range(0, len(lines), each)]
         before = self.received(container)
         for sent, datagram in enumerate(datagrams, 1):
@@ -50,7 +50,7 @@ class Grounds:
         return self.agent.admin("GET", f"/v1/containers/{container.name}")[1]["received"]
 
     def leave(self):
-        """Ends the containers; those without a process by telling the agent."""
+        """Ends the containers; those without a process are released."""
         for container in self.others:
             container.end()
             if not container.process:
@@ -70,14 +70,14 @@ class Stage(Grounds):
         self.memory, self.processes = Memory(self.agent), []
 
     def another(self, directory):
-        """One more agent, in a directory of its own, which goes with the stage."""
+        """Another agent, in a directory of its own; it ends with the stage."""
         self.agents.append(Agent(self.options.binary, directory, ["--window", f"{WINDOW}s"]))
         return self.agents[-1]
 
     # The run.
 
     def run(self):
-        """Raises `Failed` where an aim is missed or something does not hold."""
+        """Runs the attack. Raises `Failed` if a limit is exceeded or a condition is not met."""
         try:
             if isinstance(self.attack, Scenario):
                 return self.attack.play(self)
@@ -119,10 +119,10 @@ class Stage(Grounds):
         try:
             self.measured["pause_ms"] = self.agent.hand_over()
         except Failed as failed:
-            self.missed.append(f"it could not be taken over: {failed}")
+            self.missed.append(f"the take-over failed: {failed}")
 
     def settle(self, sent):
-        """How many samples of the quiet are missing from what is kept of them, or are there twice."""
+        """The number of samples of the quiet containers that are missing in closed windows, or counted twice."""
         deadline = time.monotonic() + SETTLES
         while (lost := sum(abs(sent - self.stored(one)) for one in self.quiet)) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -132,11 +132,11 @@ class Stage(Grounds):
         records = self.agent.records(container.name)
         kept = sum(record["agg"]["sum"] for record in records)
         total = max((record["agg"]["total"] for record in records), default=0)
-        # Windows that are no longer kept are in the total alone.
+        # Windows that are no longer kept are only in the total.
         return int(total if len(records) >= self.attack.keep else min(kept, total) if kept <= total else kept)
 
     def is_measured(self, measure):
-        # A take-over has a deadline, so it says something about the machine's speed.
+        # A take-over has a deadline, so its result depends on the speed of the machine.
         return measure not in self.attack.unmeasured and not (self.options.short and measure == "pause_ms")
 
     def assess(self):

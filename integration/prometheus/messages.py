@@ -1,4 +1,4 @@
-"""Reads a page of messages by Google's library, from what proto/metrics.proto says of them."""
+"""Reads a page of protobuf messages with Google's library, as described in proto/metrics.proto."""
 
 import io
 import math
@@ -12,7 +12,7 @@ TYPES = ["counter", "gauge", "summary", "unknown", "histogram"]
 
 
 def family_class():
-    """The class of MetricFamily. The description needs no more of its language than is read here."""
+    """Builds the class of MetricFamily. Supports only the part of the .proto syntax that the file uses."""
     Field = descriptor_pb2.FieldDescriptorProto
     text = re.sub(r"//.*", "", DESCRIPTION.read_text())
     file = descriptor_pb2.FileDescriptorProto(name="metrics.proto", package="io.prometheus.client", syntax="proto2")
@@ -37,12 +37,12 @@ def labels_of(metric):
 
 
 def number(value):
-    """As text formats write bounds and quantiles, for comparing."""
+    """Formats a bound or quantile as the text formats do, for comparison."""
     return "+Inf" if value == math.inf else repr(value)
 
 
 def buckets(spans, deltas, counts):
-    """Index and count of each bucket of one sign."""
+    """Decodes the index and count of each bucket of one sign."""
     found, index, count = [], 0, 0
     places = iter(range(len(deltas) + len(counts)))
     assert not (deltas and counts) and sum(span.length for span in spans) == len(deltas) + len(counts)
@@ -58,7 +58,7 @@ def buckets(spans, deltas, counts):
 
 
 def native(histogram):
-    """All of a native histogram, whose counts have to agree as Prometheus wants them to."""
+    """Decodes a native histogram. Its counts must be consistent, as Prometheus requires."""
     negative = buckets(histogram.negative_span, histogram.negative_delta, histogram.negative_count)
     positive = buckets(histogram.positive_span, histogram.positive_delta, histogram.positive_count)
     floats = histogram.HasField("sample_count_float")
@@ -71,7 +71,7 @@ def native(histogram):
 
 
 def created(family, metric):
-    """When a series began, under the name that text has for that. It is no series here, and may be called as one."""
+    """The creation time of a series, under its text name. It is a field here, so another series may have that name."""
     for of in (metric.counter, metric.histogram):
         if of.HasField("created_timestamp"):
             at = of.created_timestamp
@@ -79,7 +79,7 @@ def created(family, metric):
 
 
 def samples(family, metric):
-    """What a server would make of a metric: the names of text, and values."""
+    """Converts a metric to samples as a server does, with the names of the text format."""
     name, labels, kind = family.name, labels_of(metric), TYPES[family.type]
     has = [of for of in ("gauge", "counter", "summary", "untyped", "histogram") if metric.HasField(of)]
     assert has == ["untyped" if kind == "unknown" else kind], (family.name, kind, has)
@@ -102,7 +102,7 @@ def samples(family, metric):
 
 
 def families(page):
-    """Each family of a page, as read.py prints them."""
+    """Yields each family of a page, as read.py prints it."""
     stream, kind = io.BytesIO(page), family_class()
     while (family := proto.parse_length_prefixed(kind, stream)) is not None:
         assert family.metric and family.help and family.name.endswith(family.unit), family

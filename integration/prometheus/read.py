@@ -1,9 +1,8 @@
-"""Reads a page of metrics as Prometheus' own Python library does, or Google's for protobuf, and prints what it found as JSON.
+"""Parses a page of metrics with Prometheus' Python library, or with Google's for protobuf, and prints the result as JSON.
 
     read.py openmetrics|classic|protobuf < page
 
-Whatever the library refuses, and whatever it takes although it is not to be (a series or a family twice), ends it with
-an error.
+Fails if the library rejects the page, or accepts a series or a family that occurs twice.
 """
 
 import json
@@ -18,12 +17,12 @@ def twice(lines):
     seen = set()
     for line in lines:
         if line in seen:
-            sys.exit(f"{line!r} is there twice")
+            sys.exit(f"{line!r} occurs twice")
         seen.add(line)
 
 
 def as_messages(page):
-    """The two that may have one name are told apart by what a sample of each is."""
+    """Parses protobuf. A native histogram and another family may have one name; their samples differ in type."""
     families = list(messages.families(page))
     twice((family["name"], any(isinstance(s["value"], dict) for s in family["samples"])) for family in families)
     twice((sample["name"], frozenset(sample["labels"].items())) for family in families for sample in family["samples"])
@@ -39,7 +38,7 @@ def main():
         json.dump(families, sys.stdout)
         return
     page = page.decode()
-    # In the text, since the classic parser gives counters other names.
+    # Compares the text, because the classic parser renames counters.
     twice(line.rpartition(" ")[0] for line in page.split("\n") if line.startswith("# TYPE "))
     twice(line.rpartition(" ")[0] for line in page.split("\n") if line and not line.startswith("#"))
     families = []

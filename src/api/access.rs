@@ -20,11 +20,11 @@ use crate::model::Glob;
 /// What may be read without a token: the page has nothing of the node in it, and probes of orchestrators have no tokens.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
-/// Bytes of the longest name that a host can have (RFC 1035 §2.3.4). A longer one is not compared with the patterns of
-/// `http.hosts`: it could be as long as a head.
+/// Maximum length of a host name, in bytes (RFC 1035 §2.3.4). Longer ones are not matched against the patterns of
+/// `http.hosts`: they could be as long as a request head.
 const LONGEST_NAME: usize = 255;
 
-/// What is asked of those who come.
+/// What the HTTP listener requires of a request.
 #[derive(Debug, Default)]
 pub struct Access {
     hosts: Vec<Glob>,
@@ -33,7 +33,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// For a listener on loopback or off it, which may be called by names that fit `hosts`.
+    /// For a listener on a loopback address or not. `hosts` are patterns of further names it may be called by.
     #[must_use]
     pub fn new(loopback: bool, hosts: &[String], tokens: Option<Tokens>) -> Self {
         let hosts = hosts.iter().map(|host| Glob::new(&host.to_ascii_lowercase())).collect();
@@ -45,7 +45,7 @@ impl Access {
     /// # Errors
     /// With 421 where it is meant for another host, with 401 where it has no token that is known.
     pub fn check_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-        // A client that is told to use a proxy says it in the first line, and that counts (RFC 9112 §3.2.2).
+        // Clients that use a proxy send the host in the request line, which takes precedence (RFC 9112 §3.2.2).
         let said = uri.authority().map(Authority::as_str);
         let fields = headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or("?"));
         for host in said.into_iter().chain(fields) {
@@ -59,7 +59,8 @@ impl Access {
         }
     }
 
-    /// Whether the listener may be called so. Who calls it nothing is no browser.
+    /// Whether the listener may be called by this name. Requests without a host are accepted: they are not from a
+    /// browser.
     fn is_called(&self, host: &str) -> bool {
         let Some(name) = name_of(host).filter(|name| name.len() <= LONGEST_NAME) else { return false };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -75,7 +76,7 @@ impl Access {
     }
 }
 
-/// Whether a request has a token that is known.
+/// Checks that a request has a known token.
 fn check_token(tokens: &Tokens, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(said) = headers.get(AUTHORIZATION) else { return Err(ApiError::no_token()) };
     let said = said.to_str().unwrap_or_default();
@@ -101,9 +102,9 @@ fn name_of(host: &str) -> Option<&str> {
     (!name.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
 }
 
-/// Fewest characters: with 64 to choose from, 96 bits.
+/// Minimum length of a token, in characters: 96 bits, with 64 characters to choose from.
 const SHORTEST: usize = 16;
-/// Most characters of a token.
+/// Maximum length of a token, in characters.
 const LONGEST: usize = 512;
 
 /// The tokens that are known.
@@ -115,22 +116,21 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-/// What is wrong with a file of tokens. It never says the token.
+/// What is wrong with a file of tokens. Never contains the token itself.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Mistake {
-    /// A line is no token.
+    /// A line is not a token.
     #[error("line {0} is no token of {SHORTEST} to {LONGEST} letters, digits or any of -._~+/=")]
     Line(usize),
-    /// There is none.
-    #[error("has no token, one a line; nobody could read anything")]
+    /// The file has no tokens.
+    #[error("contains no token, so no request would be accepted; write one per line")]
     Empty,
 }
 
 impl Tokens {
-    /// Reads tokens, one a line. Empty lines and those that start with `#` are none.
+    /// Reads tokens, one per line. Empty lines and lines that start with `#` are ignored.
     ///
-    /// # Errors
-    /// With the first line that is neither, or when there are no tokens.
+    /// # Errors With the first invalid line, or when there are no tokens.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
         let lines = (1..).zip(text.lines().map(str::trim));
         let tokens = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -142,7 +142,7 @@ impl Tokens {
         }
     }
 
-    /// Whether a token is one of them. Looks at all of them, whichever it is.
+    /// Whether a token is known. Compares it with all tokens, so that the time does not depend on which one matches.
     #[must_use]
     pub fn contains(&self, token: &str) -> bool {
         let said = hash(token);
@@ -150,7 +150,7 @@ impl Tokens {
     }
 }
 
-/// What can stand in a header as it is (RFC 6750 §2.1).
+/// Whether the text may appear in a header without quoting (RFC 6750 §2.1).
 fn is_token(text: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     (SHORTEST..=LONGEST).contains(&text.len()) && text.bytes().all(sound)

@@ -1,4 +1,4 @@
-//! What only the admin socket does beside the lifecycle: reload, reconcile, and raw lines as they arrive.
+//! Calls of the admin socket other than the lifecycle: reload, reconcile, and raw lines as they arrive.
 
 use std::borrow::Cow;
 
@@ -50,7 +50,7 @@ pub(super) async fn reconcile_containers(maintenance: &MaintenanceContext) -> Re
     ))
 }
 
-/// Lines of one container that may wait for a slow reader.
+/// Lines per container that may be queued for a slow reader.
 const ROOM: usize = 1024;
 
 /// `GET /v1/tasks/{task_id}/tail`
@@ -91,7 +91,7 @@ pub(super) async fn tail_task(
     Ok(ApiResponse::with_chunks(NDJSON, Box::pin(chunks)))
 }
 
-/// Passes a container's lines on until the reader goes, or the container does.
+/// Forwards a container's lines until the reader disconnects or the container ends.
 async fn pass_on(
     mut tapped: mpsc::Receiver<TappedLine>,
     container: String,
@@ -105,7 +105,7 @@ async fn pass_on(
                     return;
                 }
             }
-            // A container that sends nothing must not keep what its tails held.
+            // Else the tail of a silent container would keep its share of the room after the reader has gone.
             () = merged.closed() => return,
         }
     }
@@ -116,7 +116,7 @@ async fn next(
     drain: &mut Drain,
 ) -> Option<(String, TappedLine)> {
     tokio::select! {
-        // Lines that came before the drain are part of the stream.
+        // Lines that arrived before the drain are still sent.
         biased;
         line = lines.recv() => line,
         () = drain.wait_for_start() => None,

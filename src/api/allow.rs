@@ -1,6 +1,6 @@
-//! Which methods a path takes, for the `Allow` header that goes with a 405 (RFC 9110 §15.5.6).
+//! The methods of a path, for the `Allow` header of a 405 (RFC 9110 §15.5.6).
 //!
-//! The OpenAPI document says so, and a test holds it to the routes.
+//! They are taken from the OpenAPI document, which a test compares with the routes.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -24,14 +24,14 @@ static DOCUMENT: LazyLock<OpenApiDocument> = LazyLock::new(|| {
     serde_json::from_str(served_document()).unwrap_or(OpenApiDocument { paths: BTreeMap::new() })
 });
 
-/// The methods that a path takes on a listener (`http` or `admin`), as `Allow` lists them.
+/// The methods that a path accepts on a listener (`http` or `admin`), as `Allow` lists them.
 #[must_use]
 pub fn allowed_methods(listener: &str, path: &str) -> String {
     let mut methods = Vec::new();
     for (_, operations) in DOCUMENT.paths.iter().filter(|(template, _)| matches_template(template, path)) {
         let here = |operation: &Operation| operation.listeners.iter().any(|named| named == listener);
         let served = operations.iter().filter(|(_, operation)| here(operation));
-        // A fixed path and one with parameters can both fit.
+        // A fixed path and one with parameters can both match.
         methods.extend(served.map(|(method, _)| method.to_ascii_uppercase()));
     }
     if methods.iter().any(|method| method == "GET") {

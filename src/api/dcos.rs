@@ -1,6 +1,6 @@
-//! The lifecycle in the dialect of the DC/OS metrics isolator: three keys, one error-free repeat, plain paths.
+//! The lifecycle API in the dialect of the DC/OS metrics isolator: three keys, idempotent `POST`, unversioned paths.
 //!
-//! The isolator fails a task's launch on any answer to `POST` but 201 and 204, so a repeat is a 201, too.
+//! The isolator fails a task's launch on any answer to `POST` but 201 and 204, so a repeated call gets 201, too.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) async fn reserve_container(
     let wire::DcosReservation { container_id: id, statsd_host, statsd_port } = parse_body(bytes)?;
     let mut reservation = Reservation::new(container_id(&id)?);
     reservation.dialect = Dialect::Dcos;
-    // Port 0 means any, as it does to the system.
+    // Port 0 means any port, as in `bind`.
     let wanted = WantedAddress { host: statsd_host, port: statsd_port.filter(|port| *port > 0) };
     reservation.wanted = (wanted.host.is_some() || wanted.port.is_some()).then_some(wanted);
     let reserved = lifecycle.containers.reserve(reservation).await.map_err(|error| ApiError::from(&error))?;

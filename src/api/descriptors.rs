@@ -1,11 +1,10 @@
-//! The socket `<admin.socket>.fd`: descriptors instead of numbers, for launchers whose processes have no number here, or
-//! whose namespaces this program cannot find by one.
+//! The socket `<admin.socket>.fd`: takes descriptors instead of process ids, for launchers whose processes have no id
+//! in this PID namespace, or whose network namespaces this program cannot open by id.
 //!
-//! One message on each connection (SEQPACKET keeps them apart): a JSON document of at most [`LONGEST`] bytes, and with it a
-//! handle of the container's process, its network namespace if the launcher may look at that, and a socket in it where the
-//! launcher has opened that itself.
-//! One answer, as the admin socket would give it, with the status inside. Everything that was passed and is not kept is
-//! closed before the answer is sent.
+//! One message on each connection (SEQPACKET keeps them apart): a JSON document of at most [`LONGEST`] bytes, with a
+//! handle of the container's process, its network namespace if the launcher can open it, and a socket in that namespace
+//! if the launcher has opened one itself. The reply is that of the admin socket, with the status inside. Descriptors
+//! that are not kept are closed before it is sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,16 +24,16 @@ use crate::containers::{AttachError, Handle};
 use crate::net::sys::{self, ReceivedMessage};
 use crate::wire::{Attachment, AttachmentAnswer};
 
-/// Longest message.
+/// Maximum length of a message, in bytes.
 const LONGEST: usize = 4096;
-/// Most connections at one time; more wait in the backlog.
+/// Maximum number of connections at a time; more wait in the backlog.
 const CONNECTIONS: usize = 64;
-/// How long a caller may take to say something, and to hear the answer.
+/// How long a connection may take, from accepting it to the reply.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait where no connection can be taken.
+/// How long to wait after a failed accept.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Answers callers until the agent ends.
+/// Serves the socket until the agent ends.
 pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let (mut drain, mut holding) = (lifecycle.reading.drain.clone(), lifecycle.reading.drain.clone());
@@ -42,7 +41,7 @@ pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListen
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // Who calls meanwhile waits in the kernel, for us or for the process that takes over.
+            // New connections wait in the kernel, for this process or the one that takes over.
             () = holding.wait_for_paused(true) => {
                 tokio::select! {
                     () = holding.wait_for_paused(false) => continue,
@@ -123,7 +122,7 @@ async fn attach_container(
     }
     let attached = lifecycle.containers.attach_handle(id, handle).await;
     attached.map(drop).map_err(|error| match error {
-        // Hooks have their ids from the runtime: a similar one is of no use to them.
+        // Hooks get their ids from the runtime: suggesting similar ones would not help.
         AttachError::Unknown { .. } => ApiError::unknown_container(&attach, Vec::new()),
         error => ApiError::from(&error),
     })

@@ -14,13 +14,13 @@ use crate::wire::Refusal;
 pub struct ApiError {
     /// The HTTP status.
     pub status: u16,
-    /// For programs; never changes.
+    /// For programs; stable.
     pub code: &'static str,
-    /// For people; says what to do where something can be done.
+    /// For people; includes the remedy where there is one.
     pub message: String,
-    /// Names that may have been meant, nearest first.
+    /// Similar names, nearest first.
     pub nearest: Vec<String>,
-    /// The oldest cursor that can be followed.
+    /// The oldest cursor that can still be followed.
     pub oldest: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl ApiError {
         Self { status, code, message, nearest: Vec::new(), oldest: None }
     }
 
-    /// A query's value that cannot be read.
+    /// A query parameter with an invalid value.
     #[must_use]
     pub fn bad_parameter(key: &str, value: &str, why: &str) -> Self {
         Self::new(400, "bad_parameter", format!("{key} = {value:?} {why}"))
@@ -41,7 +41,7 @@ impl ApiError {
         Self::new(400, "bad_body", format!("the body cannot be read: {why}"))
     }
 
-    /// Descriptors that are not what they have to be.
+    /// Descriptors of the wrong kind or number.
     #[must_use]
     pub fn bad_descriptors(error: &HandleError) -> Self {
         Self::new(400, "bad_descriptors", error.to_string())
@@ -59,7 +59,7 @@ impl ApiError {
         Self::new(400, "bad_id", format!("{what} {error}"))
     }
 
-    /// A task that is not here.
+    /// A task that is not on this node.
     #[must_use]
     pub fn unknown_task(id: &str, nearest: Vec<String>) -> Self {
         let hint = match nearest.first() {
@@ -72,7 +72,7 @@ impl ApiError {
         }
     }
 
-    /// A container that is not here.
+    /// A container that is not on this node.
     #[must_use]
     pub fn unknown_container(id: &str, nearest: Vec<String>) -> Self {
         Self {
@@ -81,13 +81,13 @@ impl ApiError {
         }
     }
 
-    /// A route that is not there.
+    /// A route that does not exist.
     #[must_use]
     pub fn unknown_route() -> Self {
         Self::new(404, "unknown_route", "there is no such route; /v1/openapi.json lists them all".to_owned())
     }
 
-    /// A route that is there for other methods.
+    /// A route that exists, for other methods.
     #[must_use]
     pub fn method_not_allowed() -> Self {
         Self::new(405, "method_not_allowed", "this route does not take this method".to_owned())
@@ -117,7 +117,7 @@ impl ApiError {
         )
     }
 
-    /// A request with a token that is none.
+    /// A request with an unknown token.
     #[must_use]
     pub fn unknown_token() -> Self {
         Self::new(401, "unknown_token", "this token is not one of those that this agent takes".to_owned())
@@ -153,7 +153,7 @@ impl ApiError {
         )
     }
 
-    /// A request for which there was no builder.
+    /// A request that got no builder in time.
     #[must_use]
     pub fn too_many_requests() -> Self {
         Self::new(

@@ -42,16 +42,16 @@ pub(super) fn get_readiness(agent: &AgentContext) -> ApiResponse {
     )
 }
 
-/// How much is said of what is degraded.
+/// How much detail is given about degraded parts.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum DetailLevel {
-    /// What anyone may know: `/ready` asks for no token.
+    /// Without the reason, for `/ready`, which needs no token.
     General,
-    /// The reason, which can name paths and pods.
+    /// With the reason, which can name paths and pods.
     Reason,
 }
 
-/// What does not work as it is set to.
+/// Parts that do not work as configured.
 pub(super) fn degraded_parts(agent: &AgentContext, detail: DetailLevel) -> Vec<wire::DegradedDocument> {
     let nri = &agent.reading.stats.nri;
     let log = agent.window_log.as_ref().and_then(|log| log.snapshot().failing);
@@ -84,7 +84,7 @@ pub(super) fn degraded_parts(agent: &AgentContext, detail: DetailLevel) -> Vec<w
         .collect()
 }
 
-/// Marked names that are listed, at most.
+/// Maximum number of marked names in the document.
 const LISTED: usize = 20;
 
 /// `GET /v1/node`
@@ -92,7 +92,7 @@ pub(super) fn get_node(agent: &AgentContext) -> ApiResponse {
     ApiResponse::with_json(200, &node_document(agent))
 }
 
-/// What the agent runs with.
+/// The state and settings of the agent.
 pub(super) fn node_document(agent: &AgentContext) -> wire::NodeDocument {
     let config = agent.reading.data.current_config();
     let guard = match &agent.guarding {
@@ -180,7 +180,7 @@ fn marked_name(meeting: Meeting) -> wire::MarkedNameDocument {
     }
 }
 
-/// Files that could not be read at the start.
+/// State files that could not be read at startup.
 fn state_damage(agent: &AgentContext) -> Vec<wire::StateDamageDocument> {
     let found = agent.reading.stats.damage.damage_by_file().into_iter();
     found

@@ -18,7 +18,7 @@ use crate::model::{ContainerId, TaskId};
 use crate::query::{self, Budget as _, Filters, Query, parse_duration};
 use crate::wire;
 
-/// What waits longer for its process is meant to wait for ever, and can say so.
+/// Maximum `ttl`. Reservations that should wait longer for their process can use `null`: no limit.
 const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
 
 /// Reads a JSON body.
@@ -31,7 +31,7 @@ pub(super) fn container_id(id: &str) -> Result<ContainerId, ApiError> {
     ContainerId::new(id).map_err(|error| ApiError::bad_id("container_id", error))
 }
 
-/// The body of a reserve call, with the options as the core has them.
+/// The body of a reserve call, with option types of the core.
 type ReserveBody = wire::ReservationDocument<'static, GaugeSign, TimerUnit>;
 
 fn check(body: ReserveBody) -> Result<Reservation, ApiError> {
@@ -87,8 +87,7 @@ fn ttl(given: wire::TtlDocument) -> Result<Ttl, ApiError> {
 
 /// Reads the body of a reserve call.
 ///
-/// # Errors
-/// When it is not such a body, or an id or a time in it is none.
+/// # Errors When the JSON does not match the schema, or an id or a time in it is invalid.
 pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
     check(parse_body(bytes)?)
 }
@@ -107,7 +106,7 @@ pub(super) async fn reserve_container(
                 &query::reserved_document(&reserved.info, &lifecycle.reading.data.current_config().presets),
             ))
         }
-        // An answer without content has no body to say why in.
+        // A 204 has no body, so the reason goes into a header.
         Err(ReserveError::OptedOut { reason }) => {
             Ok(ApiResponse::without_body(204).with_header("tallyport-reason", reason))
         }

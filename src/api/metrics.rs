@@ -42,10 +42,10 @@ pub(super) async fn get_task_metrics(
     reading.pages.answer_request(request, gather).await
 }
 
-/// The header that says where to go on.
+/// The header with the cursor for the next request.
 const CURSOR: &str = "tallyport-cursor";
 
-/// What a scraper can say in headers.
+/// The request headers that scrapers send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Accept {
     /// `Accept`.
@@ -86,7 +86,7 @@ pub(super) async fn scrape_records(
     let of_node = reading.clone();
     let render = move |_| async move {
         Ok(move |writer: &mut PageWriter| {
-            // Not before it is known that there is an answer.
+            // Only once the request is known to succeed.
             let found = |writer: &mut PageWriter, next: Cursor| {
                 of_node.stats.record_scrape(clock::wall_time());
                 writer.add_header(CURSOR, next.to_string());
@@ -99,7 +99,7 @@ pub(super) async fn scrape_records(
     Ok(if gzip { answer.with_header("content-encoding", "gzip".to_owned()) } else { answer })
 }
 
-/// Whether a client takes gzip: `gzip`, but not `gzip;q=0`.
+/// Whether a client accepts gzip: `gzip`, but not `gzip;q=0`.
 pub(super) fn takes_gzip(accepted: Option<&str>) -> bool {
     accepted.is_some_and(|encodings| encodings.split(',').any(is_gzip))
 }

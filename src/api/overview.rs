@@ -1,7 +1,7 @@
 //! `GET /v1/watch`: server-sent events about the node as a whole, for readers that follow many tasks at one time.
 //!
-//! The first events say what the agent runs with and how every task stands; later ones have only what changed. A rate
-//! is the difference of two counts, which are exact, over that of their moments.
+//! The first events describe the agent and every task; later ones contain only changes. A rate is the difference of two
+//! exact counts, divided by the time between them.
 //!
 //! `GET /v1/accounting` answers the identities of these counts, per container and in total.
 
@@ -28,7 +28,7 @@ use crate::query::{
 };
 use crate::shutdown::Drain;
 
-/// How often it looks: often enough to seem live, seldom enough that a thousand tasks cost next to nothing.
+/// The interval of events: short enough to seem live, long enough that a thousand tasks cost next to nothing.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// One stream of events.
@@ -39,7 +39,7 @@ struct Overview {
     every: Interval,
     drain: Drain,
     events: EventRenderer,
-    /// What is left of the event that is being sent.
+    /// The unsent rest of the current event.
     sending: Option<PageReader>,
     /// The first event.
     first: Option<String>,
@@ -53,7 +53,7 @@ pub(super) async fn watch_node(
 ) -> Result<ApiResponse, ApiError> {
     let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
-    // A slow reader gets fewer events, not all of them at once.
+    // A slow reader gets fewer events, not a burst of overdue ones.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut overview = Overview {
         agent: agent.clone(),
@@ -73,7 +73,7 @@ pub(super) async fn watch_node(
 }
 
 impl Overview {
-    /// The next part of the stream; nothing once the agent ends. An error breaks the connection.
+    /// The next part of the stream; `None` once the agent ends. An error breaks the connection.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         if let Some(first) = self.first.take() {
             return Some(Ok(first.into()));
@@ -95,7 +95,7 @@ impl Overview {
         }
     }
 
-    /// Looks at every task, and renders an event of those that have changed.
+    /// Compares every task with its last state, and renders an event with those that have changed.
     async fn render_changes(&mut self) -> Result<(), ApiError> {
         self.events.wait_for_room().await;
         let (data, filters) = (self.agent.reading.data.clone(), Arc::clone(&self.filters));

@@ -108,7 +108,8 @@ impl MetricsPage {
         self.write_value(stats::RECEIVE_BUFFER, buffers as f64);
     }
 
-    /// Every code and reason is there from the start: a counter that appears with its first event has no increase.
+    /// Every code and reason is exported from the start: `increase()` misses the first event of a counter that appears
+    /// with it.
     fn write_received(&mut self, counts: &Accounting) {
         self.write_value(stats::DATAGRAMS, counts.received as f64);
         self.write_value(stats::BYTES, counts.bytes as f64);

@@ -24,7 +24,7 @@ use crate::statsd::Rejected;
 const HTML: &str = "text/html; charset=utf-8";
 const DOCUMENT: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-/// In this order: what asks, formats, draws and lists; what is shown; what ties it together.
+/// In this order: requests, formatting, plots and lists; the views; the page that uses them.
 const SCRIPT: &str = concat!(
     "\"use strict\";\n",
     include_str!("page/source.js"),
@@ -62,7 +62,7 @@ static PAGE: LazyLock<WebPage> = LazyLock::new(|| {
     }
 });
 
-/// What to do about what was lost, in the words of the rest of the program.
+/// The suggested fix for every kind of loss, with the same wording as in the rest of the program.
 #[derive(Serialize)]
 struct Advice {
     dropped: BTreeMap<&'static str, &'static str>,
@@ -75,7 +75,7 @@ impl Advice {
             dropped: Dropped::ALL.iter().map(|reason| (reason.as_str(), reason.suggested_fix())).collect(),
             rejected: Rejected::ALL.iter().map(|code| (code.as_str(), code.suggested_fix())).collect(),
         };
-        // It stands in an element, which no text of it may end.
+        // It is embedded in a `script` element, which its text must not close.
         String::from_utf8_lossy(&crate::query::to_json(&advice)).replace('<', "\\u003c")
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn get_page(encoding: Option<&str>, known: Option<&str>) -> ApiRespon
     let headers = [
         ("content-security-policy", page.policy.as_str()),
         ("etag", &page.tag),
-        // Always asked for again, and seldom sent again.
+        // Browsers revalidate it each time, and seldom have to load it again.
         ("cache-control", "no-cache"),
         ("vary", "accept-encoding"),
         ("x-content-type-options", "nosniff"),

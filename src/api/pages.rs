@@ -44,10 +44,10 @@ pub(super) use writer::{PageWriter, Stop};
 const SHARED: Duration = Duration::from_secs(1);
 /// How long a request waits for a builder before it is answered with 429.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a build may work, its waits for memory aside.
+/// How long a build may work, not counting its waits for memory.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What requests have in common that get the same page.
+/// Requests with equal keys can share a page.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct PageKey {
     lane: u8,
@@ -56,7 +56,7 @@ pub(super) struct PageKey {
     detail: String,
 }
 
-/// The state that a page shows. Two pages of one key and equal state differ only in the time that they were built at.
+/// The state that a page shows. Two pages with the same key and state differ only in their build time.
 #[derive(Clone, Debug)]
 pub(super) struct Shows {
     pub(super) published: Cursor,
@@ -89,11 +89,11 @@ pub(super) struct PageRequest {
 pub(super) struct PageCounts {
     /// Bytes of pages that are built or being sent.
     pub(super) held: usize,
-    /// What they may be.
+    /// The limit of `held`, in bytes.
     pub(super) limit: usize,
     /// Pages built.
     pub(super) built: u64,
-    /// Requests that got a page that was built for another.
+    /// Requests that shared a page built for another request.
     pub(super) shared: u64,
     /// Requests answered with 429.
     pub(super) busy: u64,
@@ -169,7 +169,7 @@ impl PageRequest {
 }
 
 impl Pages {
-    /// No pages. What they may hold together is `http.page_memory` of the configuration.
+    /// Starts without pages. Their total memory is limited by `http.page_memory` of the configuration.
     #[must_use]
     pub fn new(config: &Arc<RwLock<Arc<AgentConfig>>>) -> Self {
         Self(Arc::new(PagesInner {
@@ -198,19 +198,18 @@ impl Pages {
         }
     }
 
-    /// Stops answers, or lets them go on. While stopped, nothing is rendered or written to connections: in the pause of a hand-over
-    /// datagrams wait in the kernel, and every other use of the processors prolongs it.
+    /// Suspends or resumes rendering and writing of pages. In the pause of a hand-over, datagrams wait in the kernel,
+    /// and any other use of the CPUs prolongs it.
     pub(crate) fn stand_still(&self, still: bool) {
         self.0.room.stand_still(still);
     }
 
-    /// Answers a request: with a page that another request is getting, or with a new one. `gather` runs first, on the
-    /// control runtime. It asks other threads for data, and leaves long computations to a thread of the build ([`PageWork::run`]).
-    /// What it returns renders the page on such a thread.
+    /// Responds to a request with a page that is shared with another request, or with a new one. `gather` runs first,
+    /// on the control runtime. It collects data from other threads, and runs long computations on a thread of the build
+    /// ([`PageWork::run`]). It returns the function that renders the page, which runs on such a thread.
     ///
-    /// # Errors
-    /// With 429 where too many pages wait for a builder, with 503 where the page was not finished in time, and with what
-    /// `gather` or the renderer fail with.
+    /// # Errors With 429 if too many pages wait for a builder, with 503 if the page was not finished in time, and with
+    /// the errors of `gather` and the renderer.
     pub(super) async fn answer_request<R, F>(
         &self,
         request: PageRequest,
@@ -228,7 +227,7 @@ impl Pages {
             Some(bytes) => Body::Whole(bytes),
             None => Body::Chunks(Box::pin(reader)),
         };
-        // An empty page of metrics has a type, too: scrapers refuse one without.
+        // An empty page of metrics has a content type, too: scrapers reject one without.
         let content_type = if opened.head.status == 204 { "" } else { content_type };
         Ok(ApiResponse { status: opened.head.status, content_type, headers: opened.head.headers, body })
     }
@@ -243,7 +242,7 @@ impl Pages {
         F: Future<Output = Result<R, ApiError>> + Send + 'static,
     {
         let PageRequest { asker, lane, route, detail, gzip, shows, .. } = request;
-        // Patterns are as expensive on the admin socket.
+        // The priority follows the requested lane: patterns are as expensive on the admin socket.
         let priority = lane.thread_priority();
         let (lane, client) = (asker.effective_lane(lane), asker.client());
         let key = PageKey { lane: lane as u8, route, detail };
@@ -308,7 +307,7 @@ impl Drop for Queued {
     }
 }
 
-/// A page that is to be built.
+/// A page whose build is scheduled.
 struct Build {
     key: PageKey,
     page: Arc<BufferedPage>,
@@ -344,12 +343,12 @@ impl Build {
             }
         };
         let keep = shows.is_some();
-        // From here on a request that comes is newer than what the page will show, unless nothing has changed since.
+        // Requests from here on are newer than what the page will show, unless nothing has changed since.
         if !page.begin_build(shows, Instant::now()) {
             inner.lock_shelf().remove(&key, &page);
         }
         if page.abandon_if_unread() {
-            // Its readers have gone while it waited. The builder is the next page's at once.
+            // All its readers left while it waited. The builder is free for the next page.
             inner.lock_shelf().remove(&key, &page);
             return;
         }
@@ -366,7 +365,7 @@ impl Build {
     }
 }
 
-/// Gathers and renders; answers whether that was in time.
+/// Gathers data and renders the page; returns whether that finished in time.
 async fn render_page<R, F>(work: PageWork, gzip: bool, gather: impl FnOnce(PageWork) -> F) -> bool
 where
     R: FnOnce(&mut PageWriter) -> Result<(), Stop> + Send + 'static,
@@ -384,7 +383,7 @@ where
     };
     let writer = PageWriter::new(Arc::clone(&page), gzip, DEADLINE);
     let rendered = work.run(move |_| Ok(writer.run(render))).await;
-    // A panic is in the log already.
+    // A panic has been logged already.
     rendered.unwrap_or_else(|error| {
         page.fail_with(error);
         true

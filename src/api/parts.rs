@@ -1,4 +1,4 @@
-//! The parts of the agent that handlers need, by what they do with them. Cheap to clone.
+//! The parts of the agent that handlers need, grouped by use. Cheap to clone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::window_log;
 /// For answers about containers and their series.
 #[derive(Clone, Debug)]
 pub struct ReaderContext {
-    /// What the answers come from.
+    /// The data that responses are built from.
     pub data: Data,
-    /// Builds them, within bounds.
+    /// Builds the responses, within bounds.
     pub pages: Pages,
     /// Counts scrapes.
     pub stats: Arc<Stats>,
@@ -29,7 +29,7 @@ pub struct ReaderContext {
 }
 
 impl ReaderContext {
-    /// The state that pages show which depend on published windows, containers and configuration alone.
+    /// The state shown by pages that depend only on published windows, containers and configuration.
     pub(super) fn shown_state(&self) -> Shows {
         Shows {
             published: self.data.store.end_cursor(),
@@ -46,7 +46,7 @@ pub struct AgentContext {
     pub reading: ReaderContext,
     /// The journal of containers.
     pub containers: ContainerTableHandle,
-    /// Whether everything that must be is ready.
+    /// The conditions of readiness.
     pub readiness: Readiness,
     /// The window log, where there is one.
     pub window_log: Option<Arc<window_log::LogStatus>>,
@@ -65,7 +65,7 @@ pub struct AgentContext {
 pub struct LifecycleContext {
     /// The container table.
     pub containers: ContainerTableHandle,
-    /// What is answered about containers.
+    /// For the documents about containers.
     pub reading: ReaderContext,
 }
 
@@ -80,14 +80,14 @@ pub struct MaintenanceContext {
     pub missed: mpsc::Sender<MissedRequest>,
 }
 
-/// Everything that is routed to.
+/// What all routes need.
 #[derive(Clone, Debug)]
 pub struct Routes {
     /// For answers about the agent, and about containers and their series.
     pub agent: AgentContext,
     /// For calls that make the agent look again.
     pub maintenance: MaintenanceContext,
-    /// The node's use of its processors.
+    /// The node's CPU usage.
     pub cpu: Arc<CpuMeter>,
 }
 
@@ -102,11 +102,12 @@ impl Routes {
 /// Requests a reload of the configuration.
 #[derive(Debug)]
 pub struct ReloadRequest {
-    /// Whether it may take protection away from the HTTP listener.
+    /// Whether the reload may remove protection from the HTTP listener.
     pub force: bool,
     /// Where the outcome goes: the settings that need a restart, or why it was refused.
     pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
 }
 
-/// Requests that the wrapper's notes are read. The answer is the containers that they name; none where they cannot be read.
+/// Requests that the wrapper's notes are read. The reply lists the containers that they name; `None` if they cannot be
+/// read.
 pub type MissedRequest = oneshot::Sender<Option<Vec<ContainerId>>>;

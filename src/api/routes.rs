@@ -21,7 +21,7 @@ use super::{
 use crate::net::http::Peer;
 use crate::query::Query;
 
-/// Longest body that is read, in bytes.
+/// Maximum length of a request body, in bytes.
 const BODY: usize = 1 << 20;
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub fn http_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     recover_rejections(read_routes(routes, false).or(health_routes(&routes.agent)).unify().boxed())
 }
 
-/// What the admin socket serves: everything, and more of it.
+/// What the admin socket serves: the routes of the HTTP listener and those that change state.
 #[must_use]
 pub fn admin_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     let containers = routes.lifecycle_context();
@@ -41,7 +41,7 @@ pub fn admin_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     recover_rejections(changing.or(others).unify().boxed())
 }
 
-/// The answer to a request that gets to no route.
+/// The response to a request that is refused before routing.
 #[must_use]
 pub fn refusal_response(error: ApiError) -> Response {
     ApiResponse::from(error).into_response()
@@ -84,7 +84,7 @@ impl Reply for ApiResponse {
             headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         }
         for (name, value) in self.headers {
-            // A header cannot hold every text that a label can.
+            // Not every text of a label is a valid header value.
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -93,12 +93,12 @@ impl Reply for ApiResponse {
     }
 }
 
-/// What a handler answered, as a response.
+/// The result of a handler as a response.
 fn build_response(answer: Result<ApiResponse, ApiError>) -> Response {
     answer.unwrap_or_else(ApiResponse::from).into_response()
 }
 
-/// A part of a path, percent-decoded. Text that is not UTF-8 then is no id of anything.
+/// A segment of a path, percent-decoded. Text that is not UTF-8 is not a valid id.
 struct PathSegment(String);
 
 impl std::str::FromStr for PathSegment {
@@ -113,7 +113,7 @@ fn path_segment() -> impl Filter<Extract = (PathSegment,), Error = Rejection> + 
     warp::path::param()
 }
 
-/// No query: what a route does not know is refused, as [`Query::read`] does it.
+/// For routes without parameters: any parameter is refused, as by [`Query::read`].
 fn no_query() -> impl Filter<Extract = (), Error = Rejection> + Copy {
     raw_query()
         .and_then(|raw: String| async move {
@@ -122,7 +122,7 @@ fn no_query() -> impl Filter<Extract = (), Error = Rejection> + Copy {
         .untuple_one()
 }
 
-/// The query as it came; empty where there is none.
+/// The raw query; empty if there is none.
 fn raw_query() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
     async fn empty_query(_: Rejection) -> Result<(String,), Infallible> {
         Ok((String::new(),))
@@ -131,7 +131,7 @@ fn raw_query() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
 }
 
 fn optional_header(name: &'static str) -> impl Filter<Extract = (Option<String>,), Error = Rejection> + Copy {
-    // One that is not text is as good as none.
+    // A value that is not text is ignored.
     warp::header::headers_cloned()
         .map(move |headers: http::HeaderMap| {
             headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -166,7 +166,7 @@ fn request_asker() -> impl Filter<Extract = (Asker,), Error = Infallible> + Copy
     warp::ext::optional::<Peer>().map(Asker::new)
 }
 
-/// A part of the agent, for a handler.
+/// Passes a part of the agent to a handler.
 fn with_api<T: Clone + Send + Sync>(
     part: &T,
 ) -> impl Filter<Extract = (T,), Error = Infallible> + Clone + use<T> {
@@ -174,7 +174,7 @@ fn with_api<T: Clone + Send + Sync>(
     warp::any().map(move || part.clone())
 }
 
-/// A route of fixed parts.
+/// A route of a method and path segments; `_` is a parameter.
 macro_rules! at {
     ($method:ident $(/ $part:tt)*) => {
         at!(@parts warp::any().boxed(); $($part)*).and(warp::path::end()).and(warp::$method())

@@ -9,7 +9,7 @@ use crate::containers::{TaskContainers, suggest_names};
 use crate::query::{self, Budget as _, Filters, Query, Sink as _, Summaries};
 use crate::wire;
 
-/// The most ids that an unknown one is compared with: a third of a second of work where all of them are long.
+/// Maximum number of ids that an unknown one is compared with: a third of a second of work if all of them are long.
 const COMPARED: usize = 1024;
 
 impl ReaderContext {
@@ -33,7 +33,7 @@ impl ReaderContext {
         ApiError::unknown_container(id, self.pages.suggest_names(asker, compare).await)
     }
 
-    /// Events and checks of a task's containers that the filters want, as they are now.
+    /// Current events and checks of a task's containers that match the filters.
     async fn summaries_of(
         &self,
         work: &PageWork,

@@ -1,6 +1,6 @@
 //! The DC/OS metrics API: its paths, its schema and its status codes.
 //!
-//! An unknown container and a silent one both get 204, as they did; ids match whole, names match whole or up to a dot.
+//! As in DC/OS, an unknown container and a silent one both get 204; ids match whole, names match whole or up to a dot.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::net::clock;
 use crate::query::{Data, Query, Sink as _, v0};
 use crate::wire::v0::Ping;
 
-/// The time, in whole seconds.
+/// The wall time, in whole seconds.
 fn now() -> Timestamp {
     Timestamp::from_secs(clock::wall_time().as_secs())
 }
@@ -91,7 +91,7 @@ pub(super) async fn get_node_resources(
     .await
 }
 
-/// Answers with a document, or with 204 where there is none.
+/// Responds with a document, or with 204 if there is none.
 async fn answer_document<T: Serialize>(
     reading: &ReaderContext,
     asker: Asker,

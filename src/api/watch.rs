@@ -19,7 +19,7 @@ use crate::wire;
 
 /// The content type of streams that do not end by themselves.
 pub const EVENT_STREAM: &str = "text/event-stream";
-/// How often a stream without events sends a comment, so that no proxy closes it as idle.
+/// The interval at which a stream without events sends a comment, so that no proxy closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// One stream of events. It follows the store by its cursor and holds no windows: a client that does not read keeps one rendered
 /// event in memory, however much it asked for.
@@ -33,7 +33,7 @@ struct Watch {
     changed: watch::Receiver<()>,
     drain: Drain,
     events: EventRenderer,
-    /// What is left of the event that is being sent.
+    /// The unsent rest of the current event.
     sending: Option<PageReader>,
     /// A comment or a short event that is sent next.
     note: Option<String>,
@@ -75,8 +75,8 @@ pub(super) async fn watch_task(
 }
 
 impl Watch {
-    /// The next part of the stream; nothing after its end. An error breaks the connection: the client sees that there is more, and
-    /// can come back with the id of the last event.
+    /// The next part of the stream; `None` after its end. An error breaks the connection: the client sees that the
+    /// stream is incomplete, and can resume with the id of the last event.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             if let Some(note) = self.note.take() {
@@ -118,13 +118,13 @@ impl Watch {
         }
     }
 
-    /// Whether more can come.
+    /// Whether more windows can follow.
     fn is_live(&self) -> bool {
         let listed = self.reading.data.directory.find_task(self.task_id.as_str());
         listed.is_some_and(|listed| listed.containers.iter().any(|info| info.finished_at.is_none()))
     }
 
-    /// Renders the next event, if there is one: that of the first window of the task that was published since.
+    /// Renders the next event, if there is one: the first window of the task that was published since the last event.
     async fn render_next_event(&mut self) -> Result<(), ApiError> {
         while self.sending.is_none() && self.reading.data.store.end_cursor() != self.cursor {
             let (data, task, filters) =

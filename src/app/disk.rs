@@ -21,29 +21,29 @@ use crate::window_log::{
     WriterSources, recover_windows, survey_log,
 };
 
-/// The window log of this life.
+/// The window log of this run.
 #[derive(Debug)]
 pub(super) struct AgentWindowLog {
     pub(super) status: Arc<LogStatus>,
     writer: LogWriterState,
 }
 
-/// Who writes.
+/// The state of the writer.
 #[derive(Debug)]
 enum LogWriterState {
     Now(LogWriter),
-    /// Once the process before has ended.
+    /// Starts once the previous process has ended.
     Then(JoinHandle<Result<LogWriter, StartError>>),
-    /// It could not begin.
+    /// It could not be started.
     Never,
 }
 
-/// How long the process before may take to write what it has, and to end.
+/// How long the previous process may take to write its windows and end.
 const ENDING: Duration = Duration::from_secs(10);
-/// How long writing what there is may take.
+/// How long writing all windows may take.
 const WRITING: Duration = Duration::from_secs(2);
 
-/// What an earlier life has left, and the files it is in.
+/// The windows of the previous run, and their files.
 pub(super) type PreviousLog = (Arc<dyn Files>, Recovered);
 
 /// Reads the window log. `None` where it is disabled.
@@ -74,7 +74,7 @@ fn log_report(report: &RecoveryReport) {
     let Some(last) = report.last else { return };
     let (gap, in_order) = (report.gap, report.in_order);
     let RecoveryReport { containers, windows, open, ahead, .. } = *report;
-    tracing::info!(%last, ?gap, in_order, containers, windows, open, "windows of the life before are back");
+    tracing::info!(%last, ?gap, in_order, containers, windows, open, "restored windows of the previous run");
     if ahead > 0 {
         tracing::warn!(
             windows = ahead,
@@ -88,7 +88,7 @@ fn log_report(report: &RecoveryReport) {
 }
 
 impl AgentWindowLog {
-    /// Takes in what came back, shows the containers of which nothing else is known, and starts to write.
+    /// Restores windows, shows containers that are known only from the log, and starts the writer.
     pub(super) fn start(
         sources: WriterSources,
         config: &AgentConfig,
@@ -113,7 +113,7 @@ impl AgentWindowLog {
         Ok(Self { status, writer: LogWriterState::Now(writer) })
     }
 
-    /// Writes on where the process before has, as soon as it has ended, if it has not. Nothing where no log is wanted.
+    /// Continues the log of the previous process once that has ended. `None` if the log is disabled.
     pub(super) fn start_after(
         before: Option<Channel>,
         sources: WriterSources,
@@ -126,7 +126,7 @@ impl AgentWindowLog {
         let shown = Arc::clone(&status);
         let writer = tokio::task::spawn_blocking(move || {
             let failing = Arc::clone(&shown);
-            // Nothing comes but the end of the connection.
+            // The only event on this connection is its end.
             let _either_way = before.map(|before| before.receive(ENDING));
             let start = || {
                 let files = open(&config)?;
@@ -146,12 +146,12 @@ impl AgentWindowLog {
         Some(Self { status, writer: LogWriterState::Then(writer) })
     }
 
-    /// Notes that containers are heard again, and says for how long they were not.
+    /// Records that datagrams are received again, and logs how long they were not.
     pub(super) fn heard_again(&self, now: Timestamp) {
         log_report(&self.status.heard_again(now));
     }
 
-    /// Has everything written that is closed.
+    /// Writes all closed windows and ends the log.
     pub(super) async fn finish_in_order(self) {
         if let Some(writer) = self.into_writer().await {
             writer.finish_in_order().await;
@@ -198,7 +198,7 @@ fn writer_settings(config: &AgentConfig) -> WindowLogSettings {
     }
 }
 
-/// Most containers that a report names.
+/// Maximum number of containers named in a report.
 const NAMED: usize = 20;
 
 /// Logs a damaged epoch file and keeps it for `/v1/node`.
@@ -209,8 +209,8 @@ pub(super) fn report_epoch(epoch: &Epoch, directory: &Path, damage: &DamagedFile
     damage.record_damage(StateFile::Epoch, Damaged { places: 1, found: found.clone() });
 }
 
-/// Logs a damaged journal and keeps it for `/v1/node`, with the containers that may be lost: the window log had them as live, and the
-/// journal does not have them.
+/// Logs a damaged journal and keeps it for `/v1/node`, with the containers that may be lost: those that are live
+/// according to the window log, and missing in the journal.
 pub(super) fn report_journal(
     replayed: &Replayed,
     recovered: Option<&Recovered>,

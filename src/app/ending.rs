@@ -1,4 +1,4 @@
-//! How an agent ends: in order, to another process, or because it has failed.
+//! How an agent ends: by draining, by a hand-over to another process, or after a failure.
 
 use std::io;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::net::unix::{BoundSocket, HeldDirectory};
 use crate::restart::{Holding, StateStore, Successor, find_store, save_state};
 use crate::shutdown::DrainTrigger;
 
-/// How long answers may take that were under way when another process took over. A busy node needs more than a moment for a
-/// large one, and only the window log of that process waits for it.
+/// How long responses in progress may take after another process took over. A busy node needs time for a large one, and
+/// only the window log of the other process waits for it.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// How long the window log may take for what it has yet to write, when another process has taken over.
+/// How long the window log may take for its remaining writes after another process took over.
 const LAST_WINDOWS: Duration = Duration::from_secs(5);
 
 /// The signal that ends an agent and leaves its state for the next one.
 pub(super) const TERM: &str = "TERM";
 
-/// What the agent is told by signals.
+/// The signals that the agent handles.
 #[derive(Debug)]
 pub(super) struct Signals {
     pub(super) term: Signal,
@@ -51,11 +51,11 @@ impl Signals {
 
 /// Why the agent ends.
 pub(super) enum Why {
-    /// A signal said so.
+    /// A signal, with its name.
     Told(&'static str),
-    /// Another process has everything, and waits for the end of this connection.
+    /// Another process has taken over, and waits for the end of this connection.
     HandedOver(Channel),
-    /// Another process waits for the end of this connection to start from what is on disk.
+    /// Another process waits for the end of this connection and then starts from disk.
     Replaced(Channel),
     /// A store holds everything for the next agent, and waits for the end of this connection.
     StateSaved(Box<dyn StateStore>),
@@ -72,14 +72,14 @@ impl From<Successor> for Why {
     }
 }
 
-/// How it went.
+/// The outcome of an ending.
 #[derive(Debug)]
 pub(super) struct Conclusion {
-    /// Whether in order, and not by a deadline, a second signal or a failure.
+    /// Whether it ended without a deadline, a second signal or a failure.
     pub(super) cleanly: bool,
-    /// Whether another process serves the node, or is about to.
+    /// Whether another process serves the node or is about to.
     pub(super) succeeded: bool,
-    /// The connection whose end a successor waits for that needs every address free.
+    /// The connection to a successor that waits for its end before it binds the addresses.
     pub(super) waiting: Option<Channel>,
 }
 
@@ -89,7 +89,7 @@ impl Conclusion {
     }
 }
 
-/// What has to end.
+/// Everything that has to end.
 pub(super) struct AgentShutdown {
     pub(super) running: Running,
     pub(super) window_log: Option<AgentWindowLog>,
@@ -97,12 +97,12 @@ pub(super) struct AgentShutdown {
     pub(super) holding: Arc<Holding>,
     pub(super) names: [BoundSocket; 3],
     pub(super) state: HeldDirectory,
-    /// Whether the agent was told to end a second time already.
+    /// Whether a second signal to end has arrived already.
     pub(super) at_once: bool,
 }
 
 impl AgentShutdown {
-    /// Ends. A second signal cuts the drain short.
+    /// Ends the agent. A second signal cuts the drain short.
     pub(super) async fn run(
         mut self,
         why: Why,
@@ -171,7 +171,7 @@ impl AgentShutdown {
     /// Leaves everything in a store for the next agent. `None` where there is no store, or it does not take everything.
     async fn save_for_next_agent(&mut self) -> Option<Box<dyn StateStore>> {
         let store = find_store(&self.holding).await?;
-        // Should what is kept be lost, this is what comes back.
+        // If the saved state is lost, the next agent restores this.
         if let Some(log) = &mut self.window_log {
             tokio::select! {
                 () = log.write_now() => {}
@@ -181,8 +181,8 @@ impl AgentShutdown {
         save_state(store, Arc::clone(&self.holding)).await
     }
 
-    /// Closes everything that another process has as well. Names and locks are that one's now, and what is under way here has
-    /// a moment to end. Dropping `heir`, the connection to that process, tells it to continue with the window log.
+    /// Closes everything that another process has as well. Names and locks belong to that process now; work in progress
+    /// here gets a short time to finish. Dropping `heir`, the connection to that process, tells it to continue with the window log.
     async fn leave_to_heir<F: Future<Output = ()>>(
         self,
         heir: impl Sized,
@@ -196,7 +196,8 @@ impl AgentShutdown {
                 finish_log(log).await;
             }
         };
-        // Side by side: the other process may wait for the port of the HTTP listener, and the runtime for that process.
+        // Concurrently: the other process may wait for the port of the HTTP listener, and the container runtime for
+        // that process.
         let _late =
             tokio::join!(tokio::time::timeout(LAST_WINDOWS, last_windows), drain.start(LAST_ANSWERS),);
         drop(state);
@@ -204,11 +205,11 @@ impl AgentShutdown {
         tracing::info!("handed over");
     }
 
-    /// Drains containers, writes what was closed, and lets answers that are under way finish; then gives up every name and
-    /// lock. Answers whether all of it was done in time.
+    /// Drains containers, writes closed windows, and lets responses in progress finish; then gives up every name and
+    /// lock. Returns whether all of it finished in time.
     async fn drain_within(self, deadline: Duration, signals: &mut Signals) -> bool {
         let Self { running, window_log, drain, holding, names, state, .. } = self;
-        // A process may have taken over while this one was told to end; then the names are its own. None begins from now on.
+        // If a process has taken over since the signal, the names belong to it. No hand-over begins from now on.
         let moved = holding.close_to_successors().await;
         let ending = async {
             let started = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! What the HTTP listener asks of those who come: TLS, tokens and names, from files that a reload reads again.
+//! Access settings of the HTTP listener: TLS, tokens and host names, from files that a reload reads again.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -30,14 +30,14 @@ pub enum EntranceError {
         /// Why not.
         source: io::Error,
     },
-    /// The file of tokens has something else in it.
+    /// The file of tokens contains an invalid line or no token.
     #[error("http.tokens: {}: {mistake}", path.display())]
     Tokens {
         /// Where.
         path: PathBuf,
         mistake: Mistake,
     },
-    /// What would be asked is too little for where the listener is.
+    /// The listener is not on loopback, and TLS or tokens are missing.
     #[error("http.listen = \"{}\" is off loopback and stays so until a restart; without {lacks} everyone could read everything", http.listen)]
     Open {
         /// What is missing.
@@ -50,7 +50,7 @@ pub enum EntranceError {
 /// What is asked of requests at the moment.
 pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
 
-/// What is asked, as it was read.
+/// TLS and access settings as they were read.
 pub(super) struct Asked {
     tls: Option<tls::Server>,
     access: Arc<Access>,
@@ -77,10 +77,9 @@ fn read_tokens(path: &Path) -> Result<Tokens, EntranceError> {
     Tokens::parse(&text).map_err(|mistake| EntranceError::Tokens { path: path.to_owned(), mistake })
 }
 
-/// Whether the files that a configuration names can be used.
+/// Checks that the files named in a configuration can be used.
 ///
-/// # Errors
-/// When one cannot be.
+/// # Errors When one cannot be used.
 pub fn check_entrance(http: &HttpConfig) -> Result<(), EntranceError> {
     read(http).map(drop)
 }
@@ -101,7 +100,7 @@ impl Entrance {
         entrance
     }
 
-    /// Has new connections and requests asked something else.
+    /// Applies settings to new connections and requests.
     pub(super) fn apply_settings(&self, http: &HttpConfig, asked: Asked) {
         warn_of_unsafe_settings(http);
         let expires = asked.tls.as_ref().and_then(|server| server.expires);
@@ -145,8 +144,6 @@ fn warn_of_unsafe_settings(http: &HttpConfig) {
         }
     }
     if !http.listen.ip().is_loopback() && http.tls.is_none() && http.tokens.is_some() {
-        tracing::warn!(
-            "tokens cross the network unencrypted, and anybody on the way can read them: use TLS as well"
-        );
+        tracing::warn!("tokens cross the network unencrypted and can be read in transit; enable TLS as well");
     }
 }

@@ -13,9 +13,9 @@ use crate::shutdown::Drain;
 
 /// Why they have no socket.
 const NO_AGENT: &str = "no agent answered when it was started";
-/// How often the wrapper's notes are read.
+/// The interval at which the wrapper's notes are read.
 const EVERY: Duration = Duration::from_secs(2);
-/// How long it may take from a note to a process. What has none by then did not start, or has ended.
+/// How long a process may take to appear after its note. A container without one by then did not start, or has ended.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Reads notes until the agent ends, now and then and at every request.
@@ -47,7 +47,7 @@ pub(super) async fn run(
             }
             Err(error) => {
                 if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(directory = %directory.display(), %error, "what the wrapper left is not read");
+                    tracing::warn!(directory = %directory.display(), %error, "cannot read the notes of the OCI wrapper");
                 }
                 None
             }
@@ -58,11 +58,12 @@ pub(super) async fn run(
     }
 }
 
-/// Shows a container that runs, and says which where that is new. Its note stays as long as it does, for the agent's next life.
+/// Shows a running container, and returns its id if it was not shown before. Its note stays as long as it runs, for the
+/// agent's next start.
 async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Option<ContainerId> {
     let reservation = match read_reservation(&missed.request) {
         Ok(reservation) if reservation.opt_out_reason().is_none() => reservation,
-        // It wanted none, or asked for what it would not have been given.
+        // It opted out, or its request is invalid.
         _ => {
             forget_note(missed);
             return None;
@@ -78,7 +79,7 @@ async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Opti
                 Ok(_) => {
                     let process = ProcessRef { pid, start_ticks: Some(ticks) };
                     if let Err(error) = containers.attach_process(id.clone(), process).await {
-                        // It may have ended just now.
+                        // The process may have ended just now.
                         tracing::debug!(container = %id, pid, %error, "its process cannot be watched");
                         let _either_way = containers.release(id).await;
                         return None;
@@ -97,6 +98,6 @@ async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Opti
 
 fn forget_note(missed: &Missed) {
     if let Err(error) = missed.remove_note() {
-        tracing::debug!(%error, "a note of the wrapper's stays");
+        tracing::debug!(%error, "cannot remove a note of the OCI wrapper");
     }
 }

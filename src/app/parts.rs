@@ -38,7 +38,7 @@ pub(super) struct Running {
     pub(super) stats: Arc<Stats>,
     /// Answers that are being built or sent.
     pub(super) pages: Pages,
-    /// Whether everything that must be is ready.
+    /// The conditions of readiness.
     pub(super) readiness: Readiness,
     /// Requests a reload of the configuration.
     pub(super) reloads: mpsc::Sender<ReloadRequest>,
@@ -52,7 +52,7 @@ impl Running {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The parts that answers about containers and their series need.
+    /// The parts needed for documents about containers and their series.
     pub(super) fn reader_context(&self) -> ReaderContext {
         let data = Data {
             store: Arc::clone(&self.store),
@@ -82,7 +82,7 @@ impl Running {
     }
 }
 
-/// The parts of an agent, tied together.
+/// The connected parts of an agent.
 #[derive(Debug)]
 pub(super) struct AgentParts {
     pub(super) running: Running,
@@ -96,13 +96,13 @@ pub(super) struct AgentParts {
     pub(super) entrance: Entrance,
 }
 
-/// What an agent has before its parts are started.
+/// What the parts of an agent are started with.
 pub(super) struct Beginning {
     pub(super) config: AgentConfig,
     /// The guard, where there is one, and whether containers are guarded.
     pub(super) guarded: (Option<Guard>, Guarded),
     pub(super) store: Arc<Store>,
-    /// The moment before which no shard's clock may be, where another process closed windows up to it.
+    /// The earliest time for the clocks of shards, if another process closed windows up to it.
     pub(super) not_before: Option<Timestamp>,
     /// The address that HTTP is served on.
     pub(super) http_address: SocketAddr,
@@ -111,7 +111,7 @@ pub(super) struct Beginning {
 }
 
 impl AgentParts {
-    /// Starts the shards, and ties the parts together.
+    /// Starts the shards and connects the parts.
     pub(super) fn new(beginning: Beginning) -> Result<Self, StartError> {
         let Beginning { config, guarded, store, not_before, http_address, asked } = beginning;
         let (guard, guarding) = guarded;
@@ -171,7 +171,7 @@ impl AgentParts {
         })
     }
 
-    /// Takes in the windows of the life before, and keeps a log of those that come.
+    /// Restores the windows of the previous run, and starts the log for new ones.
     pub(super) fn keep_windows(
         &mut self,
         left: PreviousLog,
@@ -190,7 +190,7 @@ impl AgentParts {
     }
 }
 
-/// What the container table needs of the configuration.
+/// The settings of the container table.
 pub(super) fn table_settings(config: &AgentConfig) -> containers::TableSettings {
     containers::TableSettings {
         containers: config.node_limits.containers,

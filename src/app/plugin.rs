@@ -1,4 +1,4 @@
-//! The NRI plugin, as the configuration wants it.
+//! Starts the NRI plugin as configured.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::nri::{
     self, Carried, Endpoint, LabelRule, Plugin, PluginSettings, SelectionMode, SelectionRules, Suspender,
 };
 
-/// What the rest of the agent has of the plugin.
+/// Handles to the running plugin.
 #[derive(Debug)]
 pub(super) struct Started {
     /// What a reload tells it.
     pub(super) settings: PluginControl,
-    /// What a hand-over asks of it.
+    /// Suspends it for a hand-over.
     pub(super) suspender: Suspender,
 }
 
-/// Starts the plugin, where the configuration wants one, with what the process before has carried over. A connection that
-/// is carried over to an agent without a plugin is closed.
+/// Starts the plugin if it is enabled, with the connection of the previous process. An agent without a plugin closes
+/// that connection.
 pub(super) fn start(tasks: &mut JoinSet<()>, running: &Running, carried: Option<Carried>) -> Started {
     let config = running.current_config();
     let (told, settings) = watch::channel(Arc::new(plugin_settings(&config)));
@@ -45,7 +45,7 @@ impl PluginControl {
     }
 }
 
-/// What the plugin needs of the configuration.
+/// The settings of the plugin.
 pub(super) fn plugin_settings(config: &AgentConfig) -> PluginSettings {
     let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
     let labels = |rules: &[String]| rules.iter().map(|rule| LabelRule::new(rule)).collect();

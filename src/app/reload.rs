@@ -1,4 +1,4 @@
-//! Reading the configuration again while the agent runs.
+//! Reloads the configuration while the agent runs.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,8 +29,7 @@ pub struct Loader {
 impl Loader {
     /// Reads every layer.
     ///
-    /// # Errors
-    /// With all mistakes of all sources.
+    /// # Errors With all errors of all sources.
     pub fn load_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
         self.load_from(&ProcessEnvironment)
     }
@@ -55,7 +54,7 @@ impl Loader {
     }
 }
 
-/// Answers requests to reload, one after the other. A drain does not wait for it: it has nothing to finish.
+/// Serves requests to reload, one at a time. A drain does not wait for it: it has nothing to finish.
 pub(super) async fn serve_reloads(
     mut requests: mpsc::Receiver<ReloadRequest>,
     loader: Loader,
@@ -72,7 +71,7 @@ pub(super) async fn serve_reloads(
                 entrance.apply_settings(&applied.http, asked);
                 containers.apply_settings(table_settings(&applied)).await;
                 pods.apply_settings(&applied);
-                // A shard that has ended is noticed elsewhere.
+                // The main loop notices shards that have ended.
                 let _either_way = pool.apply_settings(
                     &settings,
                     applied.node_limits.memory,
@@ -92,11 +91,10 @@ pub(super) async fn serve_reloads(
     }
 }
 
-/// Reads the configuration again: what of it can be applied, TLS and tokens of the HTTP listener, and the settings that need a
-/// restart.
+/// Reads the configuration again. Returns what can be applied, TLS and tokens of the HTTP listener, and the settings
+/// that need a restart.
 ///
-/// # Errors
-/// With all mistakes, or with the protection that the new configuration would drop, unless `force` is set.
+/// # Errors With all errors, or with the protection that the new configuration would remove, unless `force` is set.
 fn reload_config(
     loader: &Loader,
     old: &AgentConfig,
@@ -115,7 +113,7 @@ fn reload_config(
     Ok((applied, asked, needs_restart))
 }
 
-/// What a reload changes.
+/// The parts that a reload changes.
 pub(super) struct ReloadParts {
     pool: Arc<ShardPool>,
     containers: ContainerTableHandle,
@@ -170,11 +168,11 @@ mod tests {
         }
     }
 
-    /// What the parts of the agent that a reload reaches read of a configuration, for all containers. What they read at the start only
-    /// is left out, so that a row cannot promise more than a reload does.
+    /// The settings that a reload applies to all containers. Those that are read only at startup are left out, so that
+    /// a row cannot promise more than a reload does.
     fn running(config: &AgentConfig) -> String {
         let AgentConfig { http, prometheus, process, node_limits, .. } = config;
-        // An aggregator keeps the length and the number of its windows.
+        // Aggregators keep the length and number of their windows.
         let shards = AggregatorSettings { window: Duration::ZERO, keep: 0, ..config.aggregation.clone() };
         let limits = (node_limits.memory, node_limits.remembered);
         let access = (&http.tls, &http.tokens, &http.hosts, http.page_memory);
@@ -182,7 +180,8 @@ mod tests {
         format!("{shards:?} {limits:?} {access:?} {prometheus:?} {ending:?} {}", config.log.filter)
     }
 
-    /// The same of those that reserve sockets. The port of sockets and the queue and directory of Unix sockets are read at the start.
+    /// The same for settings that apply to new containers. The port of sockets and the queue and directory of Unix
+    /// sockets are read at startup.
     fn reserving(config: &AgentConfig) -> String {
         let mut table = table_settings(config);
         (table.port, table.unix.queue, table.unix.directory) = (0, 0, PathBuf::new());
@@ -195,7 +194,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let labels = directory.path().join("labels");
         std::fs::write(&labels, "rack=r7").unwrap();
-        // Settings that others need beside them, or whose default depends on others.
+        // Settings that other settings require, or whose default depends on others.
         let base = "prometheus.timers = \"histogram\"\nstate_dir = \"/s\"\nhttp.tls_certificate = \"/c\"\nhttp.tls_key = \"/k\"\n";
         let config = |key: &str, value: &str| {
             let others = base.lines().filter(|line| !line.starts_with(&format!("{key} =")));

@@ -21,7 +21,7 @@ use crate::telemetry::LogFilter;
 /// How the agent ended.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// In order.
+    /// In an orderly way.
     Cleanly,
     /// By a deadline, a second signal, or because a part of it failed.
     Otherwise,
@@ -38,7 +38,7 @@ pub struct BoundAgent {
     pub(super) nri: Option<Carried>,
 }
 
-/// How often shards are looked after.
+/// The interval at which shards are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl BoundAgent {
@@ -106,7 +106,7 @@ impl BoundAgent {
                     if !running.pool.ended_shards().is_empty() {
                         break Why::Failed;
                     }
-                    // One that failed just now is looked at again next time.
+                    // A shard that failed just now is checked again next time.
                     if running.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
                         shards.open();
                     }
@@ -120,7 +120,7 @@ impl BoundAgent {
             AgentShutdown { running, window_log, drain, holding, names: sockets, state, at_once: false };
         let Conclusion { cleanly, succeeded, waiting } = ending.run(why, &mut signals, &mut successor).await;
         tasks.shutdown().await;
-        // No address is taken any more.
+        // This process holds no addresses any more.
         drop(waiting);
         tracing::info!(cleanly, "ended");
         if succeeded && waits && !told {
@@ -131,7 +131,7 @@ impl BoundAgent {
     }
 }
 
-/// Asks for a reload as the admin API does; the outcome is logged where it is made.
+/// Requests a reload as the admin API does; the outcome is logged by the task that reloads.
 fn ask_for_reload(running: &Running) {
     let (reply, _not_waited_for) = oneshot::channel();
     if running.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {

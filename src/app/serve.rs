@@ -1,5 +1,5 @@
-//! Between the accept loop and the routes: who may not ask is refused, who may not ask any more is told no more, every answer is
-//! counted, and every call on the admin socket is logged with who made it. Requests without a valid token are counted, and logged at
+//! The layer between the accept loop and the routes: refuses requests without access, ends streams whose access is
+//! revoked, counts every response, and logs every call on the admin socket with its user and process. Requests without a valid token are counted, and logged at
 //! most once a minute.
 
 use std::convert::Infallible;
@@ -53,7 +53,7 @@ pub(super) fn serve_listeners(
     tasks.spawn(serve(listener, service, limits, admin_connections, reading.drain.clone()));
 }
 
-/// Routes as a service that counts, and on the admin socket logs.
+/// Wraps routes in a service that counts requests, and logs those of the admin socket.
 fn counting_service(
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
@@ -63,16 +63,16 @@ fn counting_service(
     CountingService { routes, listener, stats, access, token_failures: Arc::default() }
 }
 
-/// How long a request may take until its answer begins: longer than any part of it may.
+/// How long a request may take until its response begins: longer than the limit of any single step.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A service that counts, and on the admin socket logs.
+/// A service that counts requests, and logs those of the admin socket.
 #[derive(Clone)]
 struct CountingService {
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
     stats: Arc<Stats>,
-    /// Nothing is asked of those who reach the admin socket.
+    /// `None` for the admin socket, whose file mode controls access.
     access: Option<Doorkeeper>,
     token_failures: Arc<TokenFailures>,
 }
@@ -99,7 +99,7 @@ impl Service<http::Request<Incoming>> for CountingService {
             uri: request.uri().clone(),
             headers: request.headers().clone(),
         });
-        // HEAD is GET without the body, which hyper leaves out.
+        // HEAD is served as GET; hyper leaves out the body.
         if method == Method::HEAD {
             *request.method_mut() = Method::GET;
         }
@@ -128,13 +128,13 @@ impl Service<http::Request<Incoming>> for CountingService {
     }
 }
 
-/// An answer that browsers take for what its `Content-Type` says, whatever is in it: names and labels are chosen by others.
+/// Makes browsers respect the `Content-Type` of a response, which may contain names and labels chosen by containers.
 fn as_declared(mut response: Response) -> Response {
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// Who was let in, by what was asked for.
+/// A request that was let in, for checking it again.
 struct Visitor {
     access: Doorkeeper,
     uri: Uri,
@@ -159,14 +159,14 @@ fn is_endless(response: &Response) -> bool {
     response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM)
 }
 
-/// A stream that ends when its reader's token is taken away.
+/// Ends a stream when its reader's token is revoked.
 fn until_refused(response: Response, visitor: Visitor) -> Response {
     let (head, body) = response.into_parts();
     let chunks = BodyDataStream::new(body).take_until(Box::pin(visitor.wait_until_refused()));
     Response::from_parts(head, warp::reply::stream(chunks).into_response().into_body())
 }
 
-/// Shortest time between two log lines, so that a client that guesses tokens cannot fill the disk.
+/// Minimum time between two log lines, so that a client that guesses tokens cannot fill the disk.
 const QUIET: Duration = Duration::from_mins(1);
 
 /// Refused requests since the last log line.
@@ -199,7 +199,8 @@ impl TokenFailures {
         );
     }
 
-    /// Counts a failure; the numbers of missing and unknown tokens since the last log line, where the next one is due.
+    /// Counts a failure. Returns the numbers of missing and unknown tokens since the last log line if the next one is
+    /// due.
     fn count_failure(&self, failure: TokenFailure, now: Instant) -> Option<(u64, u64)> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {

@@ -44,7 +44,8 @@ pub async fn start(
     }
 }
 
-/// What must be ready before anything is taken from another process: the guard, and the HTTP listener's TLS and tokens.
+/// What must be ready before anything is taken over from another process: the guard, and the HTTP listener's TLS and
+/// tokens.
 type Prepared = ((Option<Guard>, Guarded), entrance::Asked);
 
 fn prepare_start(config: &AgentConfig) -> Result<Prepared, StartError> {
@@ -117,7 +118,7 @@ async fn resume_agent(
         .await
         .map_err(|error| take_over_error(io::Error::other(error)))?;
     source.confirm_serving().map_err(take_over_error)?;
-    // Only now: giving names and locks back by failing would take them from the other process.
+    // Only now: after an earlier failure, dropping names and locks would take them from the other process.
     let config = parts.running.current_config();
     let held = listeners.into_resources(&config, &offer, shared).await.map_err(take_over_error)?;
     parts.routes.agent.http_address = held.http_address;
@@ -134,7 +135,7 @@ fn take_over_error(source: io::Error) -> StartError {
     StartError::TakeOver { source }
 }
 
-/// The guard, where there is to be one, and how that went.
+/// Creates the guard, if it is enabled, and returns the outcome.
 fn create_guard(config: &AgentConfig) -> Result<(Option<Guard>, Guarded), GuardError> {
     if config.listeners.guard == Guarding::Off {
         return Ok((None, Guarded::Off));

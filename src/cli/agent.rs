@@ -14,28 +14,28 @@ use crate::restart::{self, Inherited, TakeOver};
 use crate::telemetry;
 use crate::wire::{HealthDocument, ReloadedDocument};
 
-/// Threads of the control side: one can render a large answer while the other sees a process end.
+/// Threads of the control runtime: one can render a large response while the other handles the end of a process.
 const CONTROL_THREADS: usize = 2;
-/// Turns of tasks between two looks for events and for tasks woken by other threads. Tokio's 61 are for turns that are shorter:
-/// beside many large answers a small request would wait for dozens of them at each step.
+/// Task polls between two checks for I/O events and for tasks woken by other threads. Tokio's default of 61 is for
+/// shorter polls: beside many large responses, a small request would wait for dozens of them at each step.
 const INTERVAL: u32 = 7;
 
 pub(super) fn run_agent(args: &AgentArgs, _out: &mut Console) -> Result<ExitCode, Failure> {
-    // Before anything is opened.
+    // Before any descriptor is opened.
     let inherited = Inherited::from_environment().map_err(|error| Failure::system_error(&error))?;
     let loader = loader_from_args(args)?;
     let (config, _) = loader.load_config()?;
     let log = telemetry::start(&config.log);
-    // Before there are other threads.
+    // Before other threads are started.
     sys::bound_allocator();
-    // Who is refused sees less, and says so where that matters.
+    // Without the privilege, the agent sees fewer control groups, and reports that where it matters.
     if cgroup::see_those_of_the_node().unwrap_or_default() {
         tracing::debug!("entered the node's cgroup namespace");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
-        // A turn of a connection with a large answer is 64 KiB: after so few of them new requests are looked for.
+        // A connection with a large response writes 64 KiB per poll, so check for new requests after a few of them.
         .event_interval(INTERVAL)
         .global_queue_interval(INTERVAL)
         .enable_all()
@@ -76,7 +76,7 @@ fn loader_from_args(args: &AgentArgs) -> Result<Loader, Failure> {
     Ok(loader)
 }
 
-/// The file and the settings of `--set`.
+/// A loader for the configuration file and the settings of `--set`.
 pub(super) fn loader_from_sources(sources: &Sources) -> Result<Loader, Failure> {
     let mut loader = Loader { file: sources.config.clone(), flags: Vec::new() };
     for pair in &sources.set {
@@ -107,7 +107,7 @@ pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCo
 
 pub(super) async fn check_health(args: &HealthArgs, out: &mut Console) -> Result<(), Failure> {
     let health: HealthDocument<'_> = parse_response(&args.at.build_client()?.get("/health").await?)?;
-    // A variable that is set to nothing is as good as none.
+    // An empty variable counts as unset.
     match args.instance.as_deref().filter(|wanted| !wanted.is_empty()) {
         Some(wanted) if wanted != health.instance => Err(wrong_instance_failure(args, wanted, &health)),
         _ => Ok(out.write_line(format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
@@ -119,7 +119,7 @@ fn wrong_instance_failure(args: &HealthArgs, wanted: &str, health: &HealthDocume
     let is = if instance.is_empty() { "has no name".to_owned() } else { format!("is {instance:?}") };
     let url = &args.at.url;
     Failure::new(code::ERROR, format!("another agent answers at {url}: pid {pid} {is}, not {wanted:?}")).with_hint(
-        "during an update this ends when the new agent has taken over; `agent.instance` sets an agent's name",
+        "during an update, this is normal until the new agent has taken over; `agent.instance` sets an agent's name",
     )
 }
 

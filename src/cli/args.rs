@@ -1,4 +1,4 @@
-//! What can be typed. Help, completions and manual pages are made from this.
+//! The commands. Help, completions and manual pages are generated from these definitions.
 
 mod options;
 
@@ -120,7 +120,7 @@ Examples:
   tallyport reload
   kubectl -n tallyport exec ds/tallyport -- tallyport reload
 
-A configuration with a mistake is refused: the old one stays in force, and the exit code is 1.")]
+A configuration with errors is refused: the old one stays in force, and the exit code is 1.")]
     Reload(ReloadArgs),
     /// Check that the agent answers, and that it is the expected one
     #[command(after_help = "\
@@ -129,7 +129,7 @@ Examples:
   tallyport health --instance 7d0f1a52
 
 For probes of orchestrators: the exit code is 0 if the agent is alive, 1 if another agent answers, 5 if
-none does. It asks for /health alone and needs no token.")]
+none does. It requests only /health and needs no token.")]
     Health(HealthArgs),
     /// Remove a taint from a Kubernetes node once its agent is registered with the container runtime
     #[cfg(feature = "nri")]
@@ -149,9 +149,9 @@ Examples:
   tallyport doctor --probe runc --probe docker
 
 A probe is a short container that is started as others are and sends one metric; doctor says
-how far that came, and what mends it.")]
+how far it came, and how to fix what failed.")]
     Doctor(DoctorArgs),
-    /// Send what doctor's probe looks for
+    /// Send the metric that doctor's probe waits for
     #[command(hide = true)]
     ProbeSend,
     /// Print completions for a shell
@@ -174,13 +174,13 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ContainersCommand {
-    /// Every container the agent knows
+    /// List every container the agent knows
     #[command(after_help = "\
 Examples:
   tallyport containers list
   tallyport containers list --task 'web.*' -o ndjson")]
     List(ContainersListArgs),
-    /// One container
+    /// Show one container
     #[command(after_help = "\
 Examples:
   tallyport containers show c-42")]
@@ -200,7 +200,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MetricsCommand {
-    /// Every series of a task
+    /// Show every series of a task
     #[command(after_help = "\
 Examples:
   tallyport metrics details web.1
@@ -209,15 +209,15 @@ Examples:
   tallyport metrics details web.1 --window all -o hdr > web.1.hlog
   tallyport metrics details -n shop web-0 -c main
 
-Without --window, each series shows its newest closed record, or the open one where none is
+Without --window, each series shows its newest closed record, or the open one if none is
 closed yet.")]
     Details(DetailsArgs),
-    /// A task at a glance: state, rates, drops, its largest series
+    /// Show a task at a glance: state, rates, drops, its largest series
     #[command(after_help = "\
 Examples:
   tallyport metrics summary web.1")]
     Summary(SummaryArgs),
-    /// A task's series, redrawn with every window
+    /// Show a task's series, redrawn with every window
     #[command(after_help = "\
 Examples:
   tallyport metrics watch web.1
@@ -227,7 +227,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Find every mistake at once
+    /// Report every error of the configuration
     #[command(after_help = "\
 Examples:
   tallyport config check --config agent.toml")]

@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::{self, Effect};
 use crate::stats;
 
-/// What holds for one setting.
+/// The effective value of one setting.
 #[derive(Serialize)]
 struct Holds<'a> {
     key: &'static str,

@@ -114,7 +114,7 @@ pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console
 fn print_container(response: &Response, output: &OutputArgs, out: &mut Console) -> Result<(), Failure> {
     if response.status == 404 {
         let failure = Failure::from_response(response)
-            .with_hint("`tallyport containers list` lists those that are here");
+            .with_hint("`tallyport containers list` lists the containers of this node");
         return Err(failure.with_code(code::NO_TASK));
     }
     match output.selected_format() {

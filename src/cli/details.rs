@@ -40,7 +40,7 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
     Ok(())
 }
 
-/// Writes the log, and says on standard error what it does not contain.
+/// Writes the log, and reports on standard error what it does not contain.
 fn print_hdr_log(
     args: &DetailsArgs,
     task_id: &str,
@@ -56,10 +56,10 @@ fn print_hdr_log(
             log.omitted
         ));
     }
-    // No record at all is the caller's failure.
+    // The caller reports the case of no records at all.
     if log.is_empty() && !records.is_empty() {
         let message = format!(
-            "task {task_id} has no timer, histogram or distribution that fits and that HdrHistogram can hold"
+            "task {task_id} has no matching timer, histogram or distribution that HdrHistogram can hold"
         );
         return Err(Failure::new(code::NO_DATA, message)
             .with_hint(format!("`tallyport metrics details {}` lists its records", args.task_id)));
@@ -72,9 +72,9 @@ fn no_data_failure(args: &DetailsArgs, task_id: &str) -> Failure {
         || args.pod.pod_container.is_some()
         || args.window.is_some()
         || args.since.is_some();
-    let said = if filtered { "has no record that fits" } else { "has sent nothing yet" };
+    let said = if filtered { "has no matching record" } else { "has sent nothing yet" };
     Failure::new(code::NO_DATA, format!("task {task_id} {said}"))
-        .with_hint(format!("`tallyport explain {task_id}` says how far its metrics come"))
+        .with_hint(format!("`tallyport explain {task_id}` shows how far its metrics get"))
 }
 
 fn details_query(args: &DetailsArgs) -> String {
@@ -106,7 +106,7 @@ pub(super) fn parse_records(metrics: &[Value]) -> Result<Vec<RecordDocument>, Fa
     metrics.iter().map(record).collect::<Result<_, _>>().map_err(|error| Failure::malformed_response(&error))
 }
 
-/// The record in the order of the DC/OS CLI, with the end of its window as its timestamp; then everything else.
+/// The keys of the record in the order of the DC/OS CLI, with the end of its window as its timestamp; then all others.
 fn reorder_record(record: &Value) -> Value {
     let mut rest = record.as_object().cloned().unwrap_or_default();
     let timestamp = rest.get("end").cloned().unwrap_or_default();
@@ -154,7 +154,7 @@ fn build_table(records: &[RecordDocument], now: Timestamp) -> TextTable {
     table
 }
 
-/// A timer is one cell: how many, and how they lie.
+/// The value of a record. Timers show their count and quantiles in one cell.
 pub(super) fn format_value(record: &RecordDocument) -> String {
     if let Some(status) = record.agg.get("status").and_then(Value::as_str) {
         return status.to_owned();
@@ -177,7 +177,7 @@ fn format_age(record: &RecordDocument, now: Timestamp) -> String {
     format_elapsed(now, last_at.filter(|_| carried).unwrap_or(record.end))
 }
 
-/// Prometheus text: counters since they were created, levels, and summaries of the window.
+/// Prometheus text: counters since their creation, gauges, and summaries of the window.
 fn render_exposition(records: &[RecordDocument]) -> String {
     let mut families: std::collections::BTreeMap<(String, &str), Vec<&RecordDocument>> =
         std::collections::BTreeMap::new();
@@ -187,7 +187,7 @@ fn render_exposition(records: &[RecordDocument]) -> String {
     let mut text = Exposition::new(Text::Prometheus);
     let mut taken = std::collections::BTreeSet::new();
     for ((name, metric_type), records) in &families {
-        // A family has one type; the second one to come under a name says which it is.
+        // A family has one type; further types with the same name get their type as a suffix.
         let name = if taken.insert(name.clone()) { name.clone() } else { format!("{name}_{metric_type}") };
         let kind = match *metric_type {
             "counter" => FamilyKind::Counter,

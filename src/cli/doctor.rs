@@ -1,4 +1,4 @@
-//! `tallyport doctor`: what is wrong on this node, and what to do about it.
+//! `tallyport doctor`: finds problems on this node, and suggests fixes.
 
 mod containers;
 pub(super) mod finding;
@@ -23,8 +23,8 @@ use crate::statsd::Rejected;
 use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, StateDamageDocument, Task};
 use finding::{Finding, FindingStatus, print_findings};
 
-/// What the kernel charges a small datagram against a socket's buffer, which holds twice what was asked for: measured
-/// on Linux 6.
+/// Bytes that the kernel charges to a socket's buffer for a small datagram, as measured on Linux 6. The buffer is twice
+/// the requested size.
 const SMALL_DATAGRAM: usize = 832;
 
 const NODE_MEMORY: Effect = Setting::effect_of("limits.node_memory");
@@ -104,7 +104,7 @@ fn check_memory(node: &NodeDocument) -> Finding {
     }
 }
 
-/// Everything is counted once, or we have a mistake.
+/// Checks that every value is counted exactly once; anything else is a bug of tallyport.
 fn check_accounting(accounting: &AccountingDocument) -> Finding {
     let wrong = accounting.containers.iter().filter(|container| !container.counts.balanced);
     let wrong: Vec<&str> = wrong.map(|container| container.container_id.as_str()).collect();
@@ -151,13 +151,14 @@ fn check_receive_buffers(node: &NodeDocument) -> Option<Finding> {
     )
 }
 
-/// Whether the kernel could give the port of containers' sockets to another process.
+/// Checks whether the kernel could give the port of containers' sockets to another process.
 fn check_ephemeral_ports(port: Option<u16>) -> Option<Finding> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     Some(port_in(port?, &ephemeral_ports(&text)?))
 }
 
-/// Whether another process has the port on every address, so that no container of the host's network can have it on its own.
+/// Checks whether another process has bound the port on every address, so that no container on the host's network can
+/// bind it.
 fn check_port_holder(port: u16) -> Option<Finding> {
     let holder = holder_of(port)?;
     let found = format!(
@@ -181,7 +182,7 @@ fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
     ))
 }
 
-/// Whether containers on the host's network can be forged.
+/// Checks whether other processes can send metrics in the name of containers on the host's network.
 fn check_guard(node: &NodeDocument) -> Finding {
     let all = "every process of the host's network can send to containers there";
     match (&*node.guard, &node.guard_missing) {
@@ -202,7 +203,7 @@ fn check_guard(node: &NodeDocument) -> Finding {
     }
 }
 
-/// Whether a crash would lose addresses.
+/// Checks whether a crash would lose addresses.
 fn check_journal(node: &NodeDocument) -> Finding {
     match &node.journal_trouble {
         None => Finding::new("journal", FindingStatus::Ok, "containers outlive a crash of the agent"),
@@ -214,7 +215,7 @@ fn check_journal(node: &NodeDocument) -> Finding {
     }
 }
 
-/// What an earlier run left and this one could not read.
+/// Reports state files of the previous run that could not be read.
 fn damage(damage: &StateDamageDocument) -> Finding {
     let found = format!("{} was damaged at the start: {}", damage.file, damage.found);
     let advice = match &*damage.file {
@@ -244,7 +245,7 @@ fn check_certificate(node: &NodeDocument) -> Option<Finding> {
     })
 }
 
-/// What only the admin socket tells.
+/// The checks that need the admin socket.
 async fn check_containers(admin: &Client) -> Vec<Finding> {
     let listed = match admin.get("/v1/containers").await {
         Ok(response) => parse_response::<Vec<ContainerDocument>>(&response),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Labels, Timestamp};
 use crate::wire::{ContainerDocument, RecordDocument, TallyMap};
 
-/// What people call a container.
+/// The name of a container for people.
 pub(super) fn name(container: &ContainerDocument) -> &str {
     container_name(&container.reserved.container_id, &container.labels)
 }
@@ -17,7 +17,7 @@ pub(super) fn sorted_counts(counts: &TallyMap) -> Vec<(String, u64)> {
     counts
 }
 
-/// A number as people read it.
+/// Formats a number for people.
 pub(super) fn format_number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         return format!("{value:.0}");
@@ -30,7 +30,7 @@ pub(super) fn format_number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// How long ago, in one unit.
+/// Formats the time since `then`, in one unit.
 pub(super) fn format_elapsed(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs();
     match seconds {
@@ -41,22 +41,22 @@ pub(super) fn format_elapsed(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
-/// Digits of a runtime's id that are shown, as many as container engines show.
+/// Digits shown of a generated id, as many as container engines show.
 const SHORT: usize = 12;
 
-/// An id as people read it: the first digits of what a runtime made up, and anything else as it is.
+/// Shortens an id for people: the first digits of a generated id; any other id unchanged.
 pub(super) fn short_id(id: &str) -> &str {
     let made_up = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if made_up { id.get(..SHORT).unwrap_or(id) } else { id }
 }
 
-/// The name that a pod gives to a container, or its id where it is in no pod.
+/// The name of a container in its pod, or its short id without a pod.
 pub(super) fn container_name<'a>(id: &'a str, labels: &'a Labels) -> &'a str {
     labels.get("container").map_or_else(|| short_id(id), String::as_str)
 }
 
-/// The containers of some records by name. Those of one name, such as a container and the one that it was before a restart, are
-/// told apart by their ids.
+/// The display names of the containers of some records, by id. Containers with the same name, such as one before and
+/// after a restart, get their ids added.
 pub(super) fn container_names(records: &[RecordDocument]) -> BTreeMap<&str, String> {
     let of = |record: &'_ RecordDocument| record.origin.container_id.is_some();
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -77,7 +77,7 @@ pub(super) fn container_names(records: &[RecordDocument]) -> BTreeMap<&str, Stri
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Bars from the smallest number to the largest; a gap where there is none.
+/// Bars scaled from the smallest number to the largest; a space for a missing number.
 pub(super) fn render_sparkline(numbers: &[Option<f64>]) -> String {
     let known = || numbers.iter().flatten().copied().filter(|number| number.is_finite());
     let (low, high) =

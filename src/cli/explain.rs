@@ -1,4 +1,4 @@
-//! `tallyport explain`: the way of a task's metrics, station by station, and what stopped them.
+//! `tallyport explain`: follows a task's metrics station by station, and reports what stopped them.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use crate::net::clock;
 use crate::statsd::Rejected;
 use crate::wire::{ContainerDocument, RecordDocument, Task, TaskMetrics};
 
-/// How a station went.
+/// The result at a station.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum StationOutcome {
@@ -26,7 +26,7 @@ enum StationOutcome {
     Bad,
 }
 
-/// One station of the way.
+/// One station on the way from the socket to the scraper.
 #[derive(Debug, Serialize)]
 struct Station {
     station: &'static str,
@@ -49,7 +49,7 @@ struct Explanation {
 pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod, &args.task_id).await?;
-    // The admin socket knows the lines themselves; without it their codes have to do.
+    // The admin socket also has the rejected lines; without it, only their codes are shown.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
@@ -86,7 +86,7 @@ fn build_explanation(task: &Task, records: &[RecordDocument], name: Option<&str>
     let verdict = match stopped {
         _ if arrives => format!("{subject} can be read"),
         Some(station) => format!("{subject}: stopped at {:?}: {}", station.station, station.found),
-        None => format!("{subject}: nothing has come yet; wait for the first window"),
+        None => format!("{subject}: nothing has arrived yet; wait for the first window"),
     };
     Explanation { task_id: task.task_id.clone(), name: name.map(str::to_owned), stations, verdict, arrives }
 }
@@ -133,7 +133,7 @@ fn check_environment(task: &Task) -> Station {
                 outcome = StationOutcome::Bad;
                 found.push_str("; the process does not have them");
                 advice.push(
-                    "the launcher did not hand the variables on; start it with `tallyport run` or its hook"
+                    "the launcher did not pass the variables on; start it with `tallyport run` or its hook"
                         .to_owned(),
                 );
             }
@@ -154,7 +154,7 @@ fn check_environment(task: &Task) -> Station {
     new_station("injected", outcome, found).with_advice(advice)
 }
 
-/// Why a container that runs has no socket.
+/// Why a running container has no socket.
 fn unserved_reason(container: &ContainerDocument) -> Option<&'static str> {
     match &*container.reserved.state {
         "mute" => Some("it was started while the agent was away, or could not be served"),
@@ -163,7 +163,7 @@ fn unserved_reason(container: &ContainerDocument) -> Option<&'static str> {
     }
 }
 
-/// What a process has in its environment, as far as we may look.
+/// Whether the environment of a process has its address.
 enum EnvironmentMatch {
     Ours,
     Other(String),
@@ -191,16 +191,16 @@ fn environment_of(container: &ContainerDocument) -> Option<EnvironmentMatch> {
 fn check_datagrams(task: &Task) -> Station {
     let (datagrams, kernel) = (task.totals.datagrams.received, task.totals.datagrams.kernel_drops);
     let Some(last) = task.last_datagram else {
-        return new_station("received", StationOutcome::Bad, "no datagram has come").with_advice([
+        return new_station("received", StationOutcome::Bad, "no datagram has arrived").with_advice([
             "does the application send? `tallyport tail` shows lines as they come".to_owned(),
-            "does its client read STATSD_UDP_HOST and STATSD_UDP_PORT, or has it an address of its own?"
+            "does its client read STATSD_UDP_HOST and STATSD_UDP_PORT, or is it configured with another address?"
                 .to_owned(),
             "does its client buffer? Many send only when a buffer is full or closed".to_owned(),
         ]);
     };
     let found = format!("{datagrams} datagrams, the last {} ago", format_elapsed(clock::wall_time(), last));
     if kernel > 0 {
-        let found = format!("{found}; the kernel dropped {kernel} for want of buffer");
+        let found = format!("{found}; the kernel dropped {kernel} because the buffer was full");
         let advice =
             "send fewer and fuller datagrams, or raise listeners.receive_buffer and net.core.rmem_max";
         return new_station("received", StationOutcome::Note, found).with_advice([advice.to_owned()]);
@@ -268,7 +268,7 @@ fn check_values(task: &Task) -> Station {
         .with_advice(many_series(task, dropped.iter().chain(&over)))
 }
 
-/// What makes so many series, where there are too many.
+/// Names the tags with the most values, if there are too many series.
 fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u64)>) -> Option<String> {
     let limits = [Dropped::SeriesLimit, Dropped::MemoryLimit, Dropped::NodeMemory].map(Dropped::as_str);
     let too_many = task.totals.values.folded > 0

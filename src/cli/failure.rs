@@ -15,7 +15,7 @@ pub(super) struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
-    /// Whether the reader of our output has gone away, which is not a failure of the command.
+    /// Whether the reader of our output has closed it, which is not a failure of the command.
     silent: bool,
 }
 
@@ -51,7 +51,7 @@ impl Failure {
         Self::new(code::ERROR, error.to_string())
     }
 
-    /// A response that reports an error.
+    /// A failure from an error response.
     pub(super) fn from_response(response: &Response) -> Self {
         match serde_json::from_slice::<Refusal>(&response.body) {
             Ok(refusal) => Self::new(code::ERROR, refusal.message),

@@ -1,6 +1,6 @@
 //! `tallyport metrics details -o hdr`: records as a log that HdrHistogram's tools read.
 //!
-//! The format is that of the `HistogramLogWriter` of the Java implementation, version 1.3.
+//! The format is version 1.3 of the Java implementation's `HistogramLogWriter`.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use crate::model::Timestamp;
 use crate::wire::RecordDocument;
 
-/// Characters that a tag cannot contain, and those that divide its parts.
+/// Characters that a tag cannot contain, and the separators of its parts.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b';').add(b'%');
 /// The same for the key of a tag of the series.
 const ESCAPED_IN_KEY: &AsciiSet = &ESCAPED.add(b'=');
 
-/// Records with a distribution, in the order of time, which the tools require.
+/// Records with a distribution, ordered by time as the tools require.
 pub(super) struct HdrLog<'a> {
     lines: Vec<(&'a RecordDocument, &'a str)>,
     /// Timers, histograms and distributions that could not be encoded.
@@ -36,7 +36,7 @@ impl<'a> HdrLog<'a> {
         self.lines.is_empty()
     }
 
-    /// The whole log. `Interval_Max` is in the unit of the values, as the tools' own writers have it: they divide by 1e6, too.
+    /// The whole log. `Interval_Max` is in the unit of the values: the tools' own writers also divide by 1e6.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::from(
             "#[Values: multiplied by 1000000; those of timers are nanoseconds]\n\

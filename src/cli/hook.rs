@@ -1,4 +1,4 @@
-//! `tallyport hook install|remove`: engines' configuration, shown before it is written.
+//! `tallyport hook install|remove`: changes engines' configuration, and shows the changes first.
 
 mod args;
 
@@ -13,7 +13,7 @@ use crate::install::{self, Engine, FileChange, InstallPlan, InstallRequest, Mech
 pub(super) use args::HookCommand;
 use args::{EngineArgs, EngineName, HookInstallArgs, HookRemoveArgs, MechanismName};
 
-/// Lines around a change.
+/// Lines of context around a change.
 const CONTEXT: usize = 3;
 
 pub(super) fn run_hook(command: &HookCommand, out: &mut Console) -> Result<(), Failure> {
@@ -85,7 +85,7 @@ fn carry_out(plan: &InstallPlan, dry_run: bool, nothing: &str, out: &mut Console
     Ok(out.write_line(format!("next: {}", plan.restart))?)
 }
 
-/// A change as `diff -u` shows it.
+/// A change in the format of `diff -u`.
 fn format_diff(change: &FileChange, out: &Console) -> Vec<SafeText> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let nowhere = PathBuf::from("/dev/null");

@@ -25,7 +25,7 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
         }));
     }
     if out.is_terminal() {
-        out.write_stderr_line(format!("lines of {} as they come; Ctrl-C ends this", task.task_id));
+        out.write_stderr_line(format!("lines of {} as they arrive; Ctrl-C stops", task.task_id));
     }
     let mut left = args.lines.unwrap_or(u64::MAX);
     while left > 0 {
@@ -39,7 +39,7 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
             serde_json::from_str(&text).map_err(|error| Failure::malformed_response(&error))?;
         if line.lost > 0 {
             out.write_stderr_line(format!(
-                "tallyport: {} lines came faster than they could be shown",
+                "tallyport: {} lines were skipped because they arrived faster than they could be shown",
                 line.lost
             ));
         }
@@ -59,9 +59,7 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
 
 pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<(), Failure> {
     let styles = style::read(args.tag_styles.split(',')).map_err(|wrong| {
-        Failure::usage_error(format!(
-            "{wrong:?} is not a tag style; there are influx, librato, signalfx and all"
-        ))
+        Failure::usage_error(format!("{wrong:?} is not a tag style; use influx, librato, signalfx or all"))
     })?;
     let print = |out: &mut Console, datagram: &[u8]| out.write_ndjson([describe_datagram(datagram, styles)]);
     if !args.datagrams.is_empty() {

@@ -1,4 +1,4 @@
-//! Completions, manual pages and the version, from the same definitions as the commands.
+//! Completions, manual pages and the version, generated from the definitions of the commands.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -42,7 +42,7 @@ pub(super) fn write_man_pages(args: &ManArgs, out: &mut Console) -> Result<(), F
             std::fs::create_dir_all(dir)?;
             clap_mangen::generate_to(Cli::command(), dir)?;
             let pages = std::fs::read_dir(dir)?.count();
-            out.write_line(format!("{pages} pages are in {}", dir.display()))?;
+            out.write_line(format!("wrote {pages} pages to {}", dir.display()))?;
         }
         None => {
             let mut page = Vec::new();

@@ -1,4 +1,4 @@
-//! Where a command writes: text, tables, JSON. Colours only on a terminal.
+//! The output of commands: text, tables, JSON. Colours only on a terminal.
 //!
 //! Text for people goes through [`SafeText`], which escapes control characters on terminals and in pipes alike: what a pipe
 //! collects is often shown on a terminal later (`less -R`, a CI log). JSON keeps its value exactly.
@@ -26,12 +26,12 @@ impl Console {
         Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, width }
     }
 
-    /// Whether a person looks at it.
+    /// Whether standard output is a terminal.
     pub(super) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Columns of the terminal, if it is one.
+    /// The width of the terminal in columns, if it is one.
     pub(super) fn terminal_width(&self) -> Option<usize> {
         self.width
     }
@@ -41,12 +41,12 @@ impl Console {
         self.out.flush()
     }
 
-    /// A page that this program contains, such as the reference of settings; written as it is.
+    /// Writes a page that this program contains, such as the reference of settings, unchanged.
     pub(super) fn write_page(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)
     }
 
-    /// Lines in a format that programs read, such as Prometheus text: exact in files and pipes, escaped on a terminal.
+    /// Writes lines in a format for programs, such as Prometheus text: exact in files and pipes, escaped on a terminal.
     pub(super) fn write_data(&mut self, text: &str) -> io::Result<()> {
         if self.terminal { self.write(escape_lines(text).as_bytes()) } else { self.write(text.as_bytes()) }
     }
@@ -55,7 +55,7 @@ impl Console {
         self.write(format!("{}\n", text.into().as_str()).as_bytes())
     }
 
-    /// Several lines in one write, so that a table which is drawn again does not flicker.
+    /// Writes several lines at once, so that a redrawn table does not flicker.
     pub(super) fn write_lines(&mut self, lines: impl Iterator<Item = SafeText>) -> io::Result<()> {
         let mut text = String::new();
         for line in lines {
@@ -65,17 +65,17 @@ impl Console {
         self.write(text.as_bytes())
     }
 
-    /// One line to standard error. A failure to write it is ignored: there is no other place to report it.
+    /// Writes a line to standard error. A failure is ignored: there is no other place to report it.
     pub(super) fn write_stderr_line(&mut self, text: impl Into<SafeText>) {
         let _unreportable = writeln!(self.err, "{}", text.into().as_str());
     }
 
-    /// A message of several lines to standard error, such as a list of mistakes.
+    /// Writes a message of several lines to standard error, such as a list of errors.
     pub(super) fn write_stderr_lines(&mut self, text: &str) {
         let _unreportable = writeln!(self.err, "{}", escape_lines(text));
     }
 
-    /// Indented JSON, as every command prints it.
+    /// Writes indented JSON, in the format of all commands.
     pub(super) fn write_json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let value = serde_json::to_value(value)?;
         let mut text = String::new();
@@ -83,12 +83,12 @@ impl Console {
         self.write_json_line(&text)
     }
 
-    /// A JSON document as the agent sent it.
+    /// Writes a JSON document as the agent sent it.
     pub(super) fn write_json_line(&mut self, json: &str) -> io::Result<()> {
         self.write(format!("{}\n", escape_json(json)).as_bytes())
     }
 
-    /// One JSON document a line.
+    /// Writes one JSON document per line.
     pub(super) fn write_ndjson<T: Serialize>(
         &mut self,
         values: impl IntoIterator<Item = T>,
@@ -101,12 +101,12 @@ impl Console {
         self.write(escape_json(&text).as_bytes())
     }
 
-    /// Text that stands out on a terminal.
+    /// Bold on a terminal.
     pub(super) fn style_bold(&self, text: impl Into<SafeText>) -> SafeText {
         self.apply_style("1", text)
     }
 
-    /// Text that stands back on a terminal.
+    /// Dimmed on a terminal.
     pub(super) fn style_dimmed(&self, text: impl Into<SafeText>) -> SafeText {
         self.apply_style("2", text)
     }
@@ -130,8 +130,8 @@ impl Console {
     }
 }
 
-/// JSON with four spaces and one key a line, as the DC/OS CLI printed it; tags stay on one line, so that a `grep` for
-/// a name shows its value, unit, moment and tags.
+/// JSON indented by four spaces with one key per line, as the DC/OS CLI printed it. Tags stay on one line, so that
+/// `grep` with context shows a name with its value, unit, timestamp and tags.
 fn write_indented_json(out: &mut String, value: &Value, depth: usize, flat: bool) {
     let indent = |out: &mut String, depth: usize| {
         if !flat {
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// What is written to standard output.
+    /// The captured standard output.
     fn written(terminal: bool, write: impl FnOnce(&mut Console) -> io::Result<()>) -> String {
         let out = Written::default();
         write(&mut Console { out: Box::new(out.clone()), err: Box::new(io::sink()), terminal, width: None })

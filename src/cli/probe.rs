@@ -1,7 +1,8 @@
-//! `tallyport doctor --probe`: a short container by the way that containers go on this node, and what became of it.
+//! `tallyport doctor --probe`: starts a short-lived container as others are started on this node, and checks whether
+//! its metric arrives.
 //!
-//! Its process is this program, which sends one metric (`tallyport probe-send`). The first step that fails is said, with
-//! what mends it.
+//! Its process is this program, which sends one metric (`tallyport probe-send`). The first step that fails is reported
+//! with its remedy.
 
 use std::fs::File;
 use std::net::UdpSocket;
@@ -18,21 +19,21 @@ use super::output::Console;
 use crate::client::Client;
 use crate::wire::{RecordDocument, TaskMetrics};
 
-/// What the probe sends, and its value.
+/// The metric that the probe sends, and its value.
 const METRIC: &str = "tallyport.probe";
 const VALUE: f64 = 42.0;
-/// How long an engine may take to start a container and end it.
+/// How long an engine may take to run the container.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long what was sent may take to be readable: a window of the usual length, at most.
+/// How long the metric may take to be readable: at most a window of the default length.
 const ARRIVAL: Duration = Duration::from_secs(15);
-/// Where this program is in the container.
+/// The path of this program in the container.
 const INSIDE: &str = "/tallyport-probe";
-/// What a program of the node needs in a container that has nothing of its own.
+/// Directories of the node that a program needs in an empty container.
 const SYSTEM: [&str; 4] = ["/bin", "/lib", "/lib64", "/usr"];
-/// Names the runtime that the engine takes itself.
+/// Selects the engine's default runtime.
 const DEFAULT: &str = "default";
 
-/// What went wrong, and what mends it.
+/// A problem and its remedy.
 struct Trouble {
     found: String,
     advice: String,
@@ -42,7 +43,7 @@ fn new_trouble(found: impl Into<String>, advice: impl Into<String>) -> Trouble {
     Trouble { found: found.into(), advice: advice.into() }
 }
 
-/// One container, and what is made for it. Goes when this does.
+/// One container and its files, which are removed on drop.
 struct Probe<'a> {
     args: &'a DoctorArgs,
     subject: ProbeName,
@@ -51,7 +52,7 @@ struct Probe<'a> {
     wrapper: PathBuf,
 }
 
-/// Starts a probe in each of these ways, one after the other.
+/// Runs a probe in each of the requested ways, one after the other.
 pub(super) async fn run_probes(args: &DoctorArgs) -> Vec<Finding> {
     let mut findings = Vec::new();
     for subject in &args.probe {
@@ -61,7 +62,7 @@ pub(super) async fn run_probes(args: &DoctorArgs) -> Vec<Finding> {
                 Finding::new(
                     "probe",
                     FindingStatus::Failed,
-                    format!("{subject}: nothing can be made for it: {error}"),
+                    format!("{subject}: its directory cannot be created: {error}"),
                 )
                 .with_advice("is there room in the directory for temporary files (TMPDIR)?"),
             ),
@@ -106,13 +107,13 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Whether the programs on the way are there.
+    /// Checks that the required programs can be started.
     fn check_programs(&self) -> Result<String, Trouble> {
         let program = self.subject.program_name();
         if !self.subject.is_runtime() {
             let said = self.run_command(Command::new(program).arg("version")).map_err(|why| {
                 let advice = format!("is {program} installed, and its service running?");
-                new_trouble(format!("{program} does not answer: {why}"), advice)
+                new_trouble(format!("{program} does not work: {why}"), advice)
             })?;
             return Ok(format!("{program} answers ({})", first_line(&said)));
         }
@@ -126,7 +127,7 @@ impl<'a> Probe<'a> {
         Ok(format!("{wrapper} starts {}", first_line(&said)))
     }
 
-    /// Runs the container to its end; answers the address that its process had.
+    /// Runs the container to its end; returns the address that its process had.
     fn start(&self) -> Result<String, Trouble> {
         let command = match self.subject {
             ProbeName::Runc | ProbeName::Crun => self.write_bundle().map(|()| self.runtime_command()),
@@ -152,7 +153,7 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// What mends a container that did not run.
+    /// The remedy for a container that did not run.
     fn start_failure_advice(&self, why: &str) -> String {
         let engine = self.subject;
         let unknown = ["nknown", "not found", "nvalid"].iter().any(|word| why.contains(word));
@@ -168,7 +169,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Waits for the metric under the task that the container was given.
+    /// Waits for the metric under the container's task.
     async fn wait_for_metric(&self, client: &Client) -> Result<String, Trouble> {
         let task = &self.id;
         let (path, since) = (format!("/v1/tasks/{task}/metrics?window=all"), Instant::now());
@@ -201,10 +202,10 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// What a command prints, where it succeeds within its time; else what it says.
+    /// Runs a command. Returns its output if it succeeds in time, and the reason otherwise.
     fn run_command(&self, command: &mut Command) -> Result<String, String> {
         let file = |name: &str| File::create(self.directory.join(name)).map_err(|error| error.to_string());
-        // Files, because a runtime leaves its output to its container.
+        // Files instead of pipes, because a container inherits them from the runtime.
         command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
         if let Some(socket) = &self.args.admin.admin_socket {
             command.env("TALLYPORT_ADMIN_SOCKET", socket);
@@ -279,10 +280,10 @@ impl<'a> Probe<'a> {
         command
     }
 
-    /// An image with nothing in it, and a container with the node's programs.
+    /// A container with an empty image and the node's programs.
     fn docker_command(&self) -> std::io::Result<Command> {
         let nothing = self.directory.join("nothing.tar");
-        // Two empty blocks end a tar.
+        // An empty tar is two empty blocks.
         std::fs::write(&nothing, [0; 1024])?;
         self.run_command(Command::new("docker").arg("import").arg(&nothing).arg(self.image_name()))
             .map_err(std::io::Error::other)?;
@@ -312,7 +313,7 @@ impl<'a> Probe<'a> {
         command
     }
 
-    /// What is left of a container that did not go by itself.
+    /// Removes what is left of the container.
     fn clean_up(&self) {
         let mut command = Command::new(self.subject.program_name());
         match self.subject {
@@ -323,7 +324,7 @@ impl<'a> Probe<'a> {
             ProbeName::Docker => {
                 command.args(["image", "rm", "--force", &self.image_name()]);
             }
-            // These take it away themselves (--rm).
+            // These remove it themselves (--rm).
             ProbeName::Containerd | ProbeName::Podman => return,
         }
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -333,7 +334,7 @@ impl<'a> Probe<'a> {
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        // Nothing of the node's may hang in there still: what is removed would be the node's.
+        // Do not remove the directory while a directory of the node is still mounted in it.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         if !mounts.contains(&self.id) {
             let _either_way = std::fs::remove_dir_all(&self.directory);
@@ -341,14 +342,14 @@ impl Drop for Probe<'_> {
     }
 }
 
-/// What is mounted into a container, and where to.
+/// Sources and targets of the mounts of a container.
 fn bind_mounts() -> impl Iterator<Item = (PathBuf, &'static str)> {
     let program = std::env::current_exe().ok().map(|program| (program, INSIDE));
     let system = SYSTEM.into_iter().filter(|path| Path::new(path).is_dir());
     system.map(|path| (PathBuf::from(path), path)).chain(program)
 }
 
-/// The same, as docker and podman take it.
+/// The same as arguments of docker and podman.
 fn add_volume_args(command: &mut Command) {
     for (from, to) in bind_mounts() {
         command.args(["--volume", &format!("{}:{to}:ro", from.display())]);
@@ -359,7 +360,7 @@ fn first_line(text: &str) -> &str {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 
-/// `tallyport probe-send`: what a probe's process does.
+/// `tallyport probe-send`: the process of a probe.
 pub(super) fn send_probe(out: &mut Console) -> Result<ExitCode, Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (Some(host), Some(port)) = (variable("STATSD_UDP_HOST"), variable("STATSD_UDP_PORT")) else {

@@ -1,4 +1,4 @@
-//! Asking the agent, and finding the task that a name means.
+//! Clients of the agent, and the resolution of task names.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::client::{Client, ClientError, Response, Target};
 use crate::config::{Layers, ProcessEnvironment};
 use crate::wire::{Refusal, Task};
 
-/// What stays as it is in a part of a path (RFC 3986, unreserved).
+/// Characters that need no encoding in a path segment (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A name as a part of a path. `.` and `..` would be taken for directories by a proxy.
@@ -23,7 +23,7 @@ pub(super) fn encode_segment(name: &str) -> String {
     }
 }
 
-/// A query from keys and values.
+/// Encodes keys and values as a query.
 pub(super) fn encode_query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs);
@@ -45,7 +45,7 @@ impl UrlArgs {
 }
 
 impl ClientArgs {
-    /// A client with what the agent wants to see of it.
+    /// A client with the configured token.
     pub(super) fn build_client(&self) -> Result<Client, Failure> {
         let client = self.at.build_client()?;
         Ok(match self.read_token()? {
@@ -72,7 +72,7 @@ impl ClientArgs {
 }
 
 impl AdminArgs {
-    /// The admin socket: as said, or where an agent of this user has it.
+    /// A client for the given admin socket, or for the default one of this user.
     pub(super) fn build_client(&self) -> Client {
         let usual = || {
             let layers = Layers::with_defaults(&ProcessEnvironment);
@@ -98,7 +98,7 @@ pub(super) fn flag_pairs<'a>(flags: &[(&'a str, &'a [String])]) -> Vec<(&'a str,
     flags.iter().flat_map(|(key, values)| values.iter().map(|value| (*key, value.as_str()))).collect()
 }
 
-/// An answer of 2xx, read.
+/// Parses the body of a 2xx response.
 pub(super) fn parse_response<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
     if !(200..300).contains(&response.status) {
         return Err(Failure::from_response(response));
@@ -107,13 +107,13 @@ pub(super) fn parse_response<T: DeserializeOwned>(response: &Response) -> Result
 }
 
 impl PodArgs {
-    /// The filter that leaves one container of the pod.
+    /// The filter for one container of the pod.
     pub(super) fn container_label(&self) -> Option<String> {
         self.pod_container.as_ref().map(|name| format!("container={name}"))
     }
 }
 
-/// The task that is meant: by its own name or the start of one, or by its pod's.
+/// Finds a task by its name or a prefix of it, or by its pod.
 pub(super) async fn find_task(client: &Client, of: &NamespaceArgs, name: &str) -> Result<Task, Failure> {
     match &of.namespace {
         Some(namespace) => find_pod_task(client, namespace, name).await,
@@ -121,7 +121,7 @@ pub(super) async fn find_task(client: &Client, of: &NamespaceArgs, name: &str) -
     }
 }
 
-/// The task of the pod with this name, or with a name that starts so, or with this other name inside its namespace.
+/// Finds the task of a pod by its name or a prefix of it, or by its alias in the namespace.
 async fn find_pod_task(client: &Client, namespace: &str, name: &str) -> Result<Task, Failure> {
     let label = format!("namespace={namespace}");
     let tasks: Vec<Task> = parse_response(
@@ -131,7 +131,7 @@ async fn find_pod_task(client: &Client, namespace: &str, name: &str) -> Result<T
     match found.len() {
         0 => {}
         1 => return Ok(found.remove(0)),
-        n => return Err(ambiguous_failure(n, &format!("pods of {namespace:?} fit {name:?}"), &found)),
+        n => return Err(ambiguous_failure(n, &format!("pods of {namespace:?} match {name:?}"), &found)),
     }
     let response =
         client.get(&format!("/v1/tasks/{}", encode_segment(&format!("{namespace}/{name}")))).await?;
@@ -146,7 +146,7 @@ async fn find_pod_task(client: &Client, namespace: &str, name: &str) -> Result<T
     }
 }
 
-/// The pods that a name means: those of exactly this name before those that start so, and the living before others.
+/// The tasks whose pod matches the name: exact matches before prefixes, and live ones before finished ones.
 fn select_pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
     let pod = |task: &Task| task.labels.get("pod").cloned().unwrap_or_default();
     let (exact, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| pod(task) == name);
@@ -161,10 +161,10 @@ fn select_pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
 fn ambiguous_failure(n: usize, what: &str, found: &[Task]) -> Failure {
     let listed = found.iter().map(|task| format!("    {}  {}", task.task_id, task.state));
     let listed = listed.collect::<Vec<_>>().join("\n");
-    Failure::new(code::AMBIGUOUS, format!("{n} {what}:\n{listed}")).with_hint("say more of the name")
+    Failure::new(code::AMBIGUOUS, format!("{n} {what}:\n{listed}")).with_hint("give more of the name")
 }
 
-/// The whole name of the task that a name, or the start of one, means.
+/// Finds a task by its name or a prefix of it.
 async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
     let response = client.get(&format!("/v1/tasks/{}", encode_segment(name))).await?;
     if response.status != 404 {
@@ -180,7 +180,7 @@ async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
 }
 
 fn no_such_task(response: &Response) -> Failure {
-    let hint = "`tallyport tasks` lists those that are here";
+    let hint = "`tallyport tasks` lists the tasks of this node";
     match serde_json::from_slice::<Refusal>(&response.body) {
         Ok(Refusal { message, nearest, .. }) if nearest.len() > 1 => {
             Failure::new(code::NO_TASK, message).with_hint(format!("nearest: {}; {hint}", nearest.join(", ")))

@@ -1,4 +1,4 @@
-//! What a task's containers use, as the agent reads it from their control groups.
+//! Resource usage of a task's containers, from their control groups.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::wire::Task;
 use crate::wire::v0::{Datapoint, Message};
 
-/// What all containers of a task use together. What none of them tells is absent.
+/// The total usage of all containers of a task. Values that no container reports are `None`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Used {
     cpu_seconds: Option<f64>,
@@ -20,7 +20,7 @@ pub(super) struct Used {
     io_written_bytes: Option<f64>,
 }
 
-/// Asks for every container of a task; none where nothing is known of any.
+/// Fetches the usage of all containers of a task; `None` if no container reports any.
 pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<Used>, Failure> {
     let mut used = Used::default();
     let mut known = false;
@@ -54,7 +54,7 @@ impl Used {
         *sum = Some(sum.unwrap_or_default() + point.value);
     }
 
-    /// A line for people of each that is known.
+    /// Lines for the known values, for people.
     pub(super) fn format_lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let Some(seconds) = self.cpu_seconds {

@@ -17,9 +17,9 @@ use crate::model::Labels;
 use crate::net::variables::{check_variable, other_of_pair};
 use crate::wire::{Network, ReservationDocument, ReservedDocument, TtlDocument};
 
-/// What a shell answers for a command that is not there.
+/// Exit code of shells for a command that does not exist.
 const NOT_FOUND: u8 = 127;
-/// What a shell answers for a command that cannot be started.
+/// Exit code of shells for a command that cannot be started.
 const NOT_STARTED: u8 = 126;
 
 pub(super) fn run(args: &RunArgs, out: &mut Console) -> Result<ExitCode, Failure> {
@@ -38,7 +38,7 @@ pub(super) fn run(args: &RunArgs, out: &mut Console) -> Result<ExitCode, Failure
             out.write_stderr_line("tallyport: starting without a socket; metrics will not be counted (use --fail-closed to make this an error)");
         }
     }
-    // Only comes back where the command did not start.
+    // Returns only if the command did not start.
     let error = command.exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
     Err(Failure::new(code, format!("cannot start {}: {error}", program.display())))
@@ -58,7 +58,7 @@ fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReservedDocu
         labels: Some(Cow::Owned(parse_labels(&args.labels)?)),
         network: Some(Network::Host),
         pid: pid.try_into().ok(),
-        // The process keeps its number when it becomes the command.
+        // `exec` keeps the process id.
         ..ReservationDocument::new(format!("run-{pid}"))
     };
     let Some(container) = request_reservation(&args.admin, &reservation)? else { return Ok(None) };
@@ -71,8 +71,8 @@ fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReservedDocu
     Ok(Some(container))
 }
 
-/// The variables of an answer that name a socket. Others are left out with a message: a process that poses as the agent may have
-/// sent them.
+/// The variables of a response that describe a socket. Others are ignored with a message: they may come from a process
+/// that poses as the agent.
 pub(super) fn socket_variables<'c>(
     container: &'c ReservedDocument,
     out: &mut Console,
@@ -88,7 +88,7 @@ pub(super) fn socket_variables<'c>(
     all.filter(is_taken).collect()
 }
 
-/// Makes a reserve call. None where the container is opted out.
+/// Makes a reserve call. `None` if the container is opted out.
 pub(super) fn request_reservation(
     admin: &AdminArgs,
     reservation: &ReservationDocument<'_>,
@@ -128,13 +128,13 @@ fn inject_variables(command: &mut Command, container: &ReservedDocument, out: &m
 pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let lines = match reserve_env_socket(args) {
         Ok(Some(container)) => render_env_file(&container, out),
-        // It was opted out.
+        // The container is opted out.
         Ok(None) => String::new(),
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
             let _its_code = failure.report(out);
             out.write_stderr_line("tallyport: there is no socket; metrics will not be counted (use --fail-closed to make this an error)");
-            // An address of an earlier life must not stay: it may be another's by now.
+            // Do not leave an old address in the file: another container may have it by now.
             String::new()
         }
     };
@@ -168,7 +168,7 @@ fn render_env_file(container: &ReservedDocument, out: &mut Console) -> String {
     variables.flat_map(|(name, value)| [name, "=", value, "\n"]).collect()
 }
 
-/// Readers see the old file or the new one.
+/// Replaces a file atomically: readers see the old one or the new one.
 fn write_env_file(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory)?;

@@ -16,7 +16,7 @@ use super::text::SafeText;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
 
-/// How many series are shown.
+/// Maximum number of series shown.
 const LARGEST: usize = 10;
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ struct TaskSummary {
     largest: Vec<Largest>,
 }
 
-/// A series and how much it sends.
+/// A series and its rate.
 #[derive(Serialize)]
 struct Largest {
     name: String,
@@ -69,13 +69,13 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     }
     if summary.datagrams == 0 {
         return Err(Failure::new(code::NO_DATA, format!("task {} has sent nothing yet", task.task_id))
-            .with_hint(format!("`tallyport explain {}` says how far its metrics come", task.task_id)));
+            .with_hint(format!("`tallyport explain {}` shows how far its metrics get", task.task_id)));
     }
     Ok(())
 }
 
 fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSummary {
-    // A series that was silent in the newest window of the task adds nothing to what it sends now.
+    // Series that were silent in the task's newest window do not count towards the current rate.
     let newest = records.iter().map(|record| record.start).max();
     let rate = |record: &RecordDocument| match record.agg_value("samples") {
         Some(samples) if Some(record.start) == newest && record.covered > 0.0 => samples / record.covered,

@@ -3,7 +3,7 @@
 use super::output::Console;
 use super::text::{SafeText, escape_text};
 
-/// Which way a column's cells lean.
+/// The alignment of a column.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Align {
     Left,
@@ -18,7 +18,7 @@ pub(super) struct TextTable {
 }
 
 const GAP: usize = 2;
-/// No column is cut below this.
+/// The width below which no column is cut.
 const NARROWEST: usize = 8;
 
 impl TextTable {
@@ -27,7 +27,7 @@ impl TextTable {
     }
 
     pub(super) fn add_row(&mut self, cells: &[String]) {
-        // Escaped here, so that widths are those of what is printed. A tab would break the columns.
+        // Escaped here, so that widths match the printed text. A tab would break the columns.
         self.rows.push(cells.iter().map(|cell| escape_text(cell).replace('\t', "\\t")).collect());
     }
 

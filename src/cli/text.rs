@@ -1,4 +1,4 @@
-//! Text for people, in which nothing that came from outside can act on the terminal.
+//! Text for people, in which no input from outside can control the terminal.
 
 use std::fmt::Write as _;
 use std::ops::Add;
@@ -53,8 +53,8 @@ impl<T: Into<Self>> Add<T> for SafeText {
     }
 }
 
-/// Replaces characters that a terminal obeys or does not show by `\n`, `\x1b` or `\u{202e}`. A tab and a backslash stay: this
-/// is for people. Programs that need the exact text read JSON.
+/// Replaces characters that a terminal interprets or does not show by `\n`, `\x1b` or `\u{202e}`. Tabs and backslashes
+/// stay, since this is for people; programs that need the exact text read JSON.
 pub(super) fn escape_text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -76,8 +76,8 @@ pub(super) fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape_text).collect::<Vec<_>>().join("\n")
 }
 
-/// The same JSON document without characters that a terminal obeys. JSON writers escape C0 controls themselves; everything
-/// else that is unsafe can only stand inside a string, where `\u` escapes mean the same.
+/// The same JSON document without characters that a terminal interprets. JSON writers escape C0 controls themselves;
+/// other unsafe characters can only occur inside strings, where `\u` escapes mean the same.
 pub(super) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -92,9 +92,9 @@ pub(super) fn escape_json(json: &str) -> String {
     escaped
 }
 
-/// Whether a terminal obeys the character, or shows a line with it as another: C0 and C1 controls, line and paragraph
-/// separators, bidirectional controls (Unicode TR 36, 3.8), and characters without a glyph. The joiners U+200C and U+200D
-/// are left: scripts and emoji need them.
+/// Whether a terminal interprets the character or displays it misleadingly: C0 and C1 controls, line and paragraph
+/// separators, bidirectional controls (Unicode TR 36, 3.8), and characters without a glyph. The joiners U+200C and
+/// U+200D are left: scripts and emoji need them.
 fn is_unsafe(c: char) -> bool {
     (c.is_control() && c != '\t')
         || matches!(

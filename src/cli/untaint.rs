@@ -1,6 +1,6 @@
 //! `tallyport untaint`: removes a node's startup taint once the container runtime has registered the agent.
 //!
-//! It goes on after that, since a node that registers again may come back with the taint. Whatever fails is tried again; only
+//! It keeps running after that, since a node that registers again may have the taint again. Failures are retried; only
 //! TERM and INT end it.
 
 mod args;
@@ -20,9 +20,9 @@ pub(super) use args::UntaintArgs;
 use cluster::{Cluster, ClusterError, Freshness};
 use node::ensure_registered;
 
-/// How often the agent is asked whether it is registered. It is on this machine, and pods wait for it.
+/// The interval at which the agent is polled. It is short: the agent is on this machine, and pods wait for it.
 const POLL: Duration = Duration::from_secs(1);
-/// The pause after a first failure of the API server; it doubles with each one that follows.
+/// The pause after the first failure of the API server; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ pub(super) fn untaint_node(args: &UntaintArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Looks after the node for as long as the process lives.
+/// Keeps the node untainted until the process ends.
 async fn keep_untainted(args: &UntaintArgs, cluster: &Cluster) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -62,7 +62,7 @@ async fn keep_untainted(args: &UntaintArgs, cluster: &Cluster) {
             }
             Err(ClusterError::Conflict) => sleep(CONFLICT_PAUSE).await,
             Err(error) => {
-                tracing::warn!(node = args.node, %error, retry_in = ?pause, "cannot look after the node's taint");
+                tracing::warn!(node = args.node, %error, retry_in = ?pause, "cannot check or remove the node's taint");
                 sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_PAUSE);
             }
@@ -82,7 +82,7 @@ async fn remove_startup_taint(args: &UntaintArgs, cluster: &Cluster) -> Result<(
         "the node is tainted; waiting until its agent is registered"
     );
     until_registered(args).await;
-    // The node may have changed meanwhile, so what is seen now decides.
+    // The node may have changed meanwhile, so read it again.
     let now = cluster.fetch_node(&args.node, Freshness::Newest).await?;
     if let Some(patch) = now.without_taint(&args.taint) {
         cluster.patch_node(&args.node, &patch).await?;
@@ -95,7 +95,7 @@ async fn remove_startup_taint(args: &UntaintArgs, cluster: &Cluster) -> Result<(
 async fn until_registered(args: &UntaintArgs) {
     let mut last = None;
     loop {
-        // Made anew each time: the certificate to trust may be mounted, or renewed, while this waits.
+        // A new client each time: the CA certificate may be mounted or renewed meanwhile.
         let answer = match args.at.build_client() {
             Ok(client) => client.get("/ready").await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

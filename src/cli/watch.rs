@@ -16,7 +16,7 @@ use crate::client::{Client, ClientError, LineStream, Response};
 use crate::model::Timestamp;
 use crate::wire::{RecordDocument, TaskMetrics, WindowEvent};
 
-/// Windows that a sparkline shows.
+/// Maximum number of windows in a sparkline.
 const SHOWN: usize = 30;
 
 /// The last windows of every series.
@@ -60,7 +60,9 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
                 return Ok(());
             }
             ("gap", _) => {
-                out.write_stderr_line("windows were closed and forgotten faster than they could be read");
+                out.write_stderr_line(
+                    "some windows were skipped: they were discarded before they could be read",
+                );
             }
             _ => continue,
         }
@@ -69,15 +71,15 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     Ok(())
 }
 
-/// The events of a task, over more than one connection where one breaks.
+/// The events of a task; reconnects when a connection breaks.
 struct EventStream {
     client: Client,
     path: String,
     lines: LineStream,
     event: String,
-    /// The id of the last event that came whole.
+    /// The id of the last complete event.
     last: Option<String>,
-    /// The id of the event that is coming.
+    /// The id of the event that is being received.
     id: Option<String>,
 }
 
@@ -87,7 +89,7 @@ impl EventStream {
         Ok(Self { client, path, lines, event: String::new(), last: None, id: None })
     }
 
-    /// The name and the data of the next event; nothing where the agent has ended the stream.
+    /// The name and data of the next event; `None` if the agent has ended the stream.
     async fn next(&mut self, out: &mut Console) -> Result<Option<(String, String)>, Failure> {
         loop {
             let line = match self.lines.next().await {
@@ -109,14 +111,15 @@ impl EventStream {
         }
     }
 
-    /// Continues after the last event on another connection. Fails where this one brought no event: the next would break as well.
+    /// Continues after the last event on another connection. Fails if this one brought no event, since the next would
+    /// probably break as well.
     async fn resume_events(&mut self, broken: ClientError, out: &mut Console) -> Result<(), Failure> {
         let Some(last) = self.last.take() else { return Err(broken.into()) };
         let Ok(lines) = self.client.stream_lines_after(&self.path, Some(&last)).await else {
             return Err(broken.into());
         };
         self.lines = ensure_success(lines).await?;
-        // What had come of an event is void.
+        // Discard the incomplete event.
         self.id = None;
         self.event.clear();
         out.write_stderr_line(format!("tallyport: {broken}; going on after the last window that came"));
@@ -124,7 +127,7 @@ impl EventStream {
     }
 }
 
-/// The lines of a stream, or the failure that the agent answered with.
+/// Returns the stream if its status is 200, or the failure from its response.
 async fn ensure_success(lines: LineStream) -> Result<LineStream, Failure> {
     match lines.status {
         200 => Ok(lines),
@@ -175,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request with this part of a stream, and breaks the connection. Answers the event that was asked for.
+    /// Replies to one request with this part of a stream, and breaks the connection. Returns the requested event id.
     async fn serve(agent: &TcpListener, part: &str) -> Option<String> {
         let (stream, _) = agent.accept().await.unwrap();
         let mut stream = BufReader::new(stream);
@@ -212,7 +215,7 @@ mod tests {
             loop {
                 match stream.next(&mut out).await {
                     Ok(event) => events.push(event.unwrap()),
-                    // That connection brought no event that could be continued from.
+                    // That connection brought no event to continue from.
                     Err(_) => break events,
                 }
             }

@@ -11,11 +11,11 @@ use crate::products::Product;
 const LONGEST_SOCKET: usize = 107;
 /// The descriptor socket is beside the admin socket and has `.fd` appended to its name.
 const LONGEST_ADMIN_SOCKET: usize = LONGEST_SOCKET - ".fd".len();
-/// Directories of the second level that images put other things into.
+/// Second-level directories that contain other files in most images.
 const SHARED: [&str; 8] =
     ["/var/run", "/var/lib", "/var/tmp", "/var/log", "/usr/bin", "/usr/lib", "/usr/local", "/dev/shm"];
 
-/// Adds what is wrong with a configuration to the mistakes in single values.
+/// Checks a configuration as a whole, and adds errors to those of single values.
 pub(super) fn check_values(config: &AgentConfig, layers: &Layers, errors: &mut Vec<ConfigError>) {
     // A wrong value was replaced by its default, which may look unsafe beside the others.
     let http_is_sound = !errors.iter().any(|error| error.is_in("http"));
@@ -87,7 +87,7 @@ fn check_http(config: &AgentConfig, wrong: &mut impl FnMut(&'static str, &str)) 
     }
 }
 
-/// Whether mounting the directory of this socket into a container would hide other files of it.
+/// Whether mounting the directory of this socket into a container would hide other files of the container.
 fn hides_other_files(socket: &Path) -> bool {
     let parent = socket.parent().unwrap_or(Path::new("/"));
     let climbs = socket.components().any(|part| !matches!(part, Component::RootDir | Component::Normal(_)));

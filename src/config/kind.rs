@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::aggregate::{Bounds, MOST_BOUNDS};
 use crate::identity::read_switch;
 
-/// What a setting holds.
+/// The form and range of a setting's value.
 #[derive(Copy, Clone, Debug)]
 pub enum SettingKind {
-    /// Text without control characters, from the first number of bytes to the second.
+    /// Text without control characters, with a minimum and maximum length in bytes.
     Text(usize, usize),
     /// A log level, or `target=level` pairs.
     LogFilter,
@@ -22,7 +22,7 @@ pub enum SettingKind {
     Ip,
     /// An IP address and a port.
     Address,
-    /// `true` or `false`, or another word for it.
+    /// `true` or `false`, or an equivalent word.
     Switch,
     /// One of these words.
     OneOf(&'static [&'static str]),
@@ -64,14 +64,15 @@ pub(super) enum Value {
     Time(Duration),
 }
 
-/// Entries that a list may have. Many lists are of patterns, each of which is compared with names that others choose.
+/// Maximum number of entries in a list. Many lists contain patterns, each of which is matched against names from
+/// outside.
 const MOST_WORDS: usize = 256;
-/// Bytes that an entry may have: as many as a filter of a query.
+/// Maximum length of an entry in bytes, the same as for a filter in a query.
 const LONGEST_WORD: usize = 1024;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl SettingKind {
-    /// What may be written, in a few words.
+    /// A short description of valid values.
     #[must_use]
     pub fn expected_form(&self) -> String {
         match self {
@@ -102,8 +103,7 @@ impl SettingKind {
 
     /// Reads the text of a value.
     ///
-    /// # Errors
-    /// When it has another form or is out of range; the text follows the key and the value.
+    /// # Errors When the form is wrong or the value is out of range; the text is printed after the key and the value.
     pub(super) fn read(&self, text: &str) -> Result<Value, String> {
         let read = match *self {
             Self::Text(least, most) => {
@@ -161,7 +161,7 @@ fn number_in_range(read: Option<u64>, least: u64, most: u64) -> Option<Value> {
     read.filter(|number| (least..=most).contains(number)).map(Value::Number)
 }
 
-/// The library takes a misspelled level for a target, and then logs everything of that target.
+/// Rejects misspelled levels, which the library would treat as targets.
 fn log_filter(text: &str) -> bool {
     let pairs = text.split(',').all(|part| part.contains('=') || LEVELS.contains(&part.trim()));
     pairs && text.parse::<tracing_subscriber::filter::Targets>().is_ok()
@@ -174,7 +174,7 @@ fn read_bounds(text: &str, places: i8) -> Result<Bounds, String> {
     Bounds::new(&numbers, places).map_err(|error| error.to_string())
 }
 
-/// A time with a unit: `500ms`, `10s`, `1h 30m`.
+/// Parses a time with a unit: `500ms`, `10s`, `1h 30m`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("needs a unit, such as {text}s"));
@@ -194,7 +194,7 @@ const UNITS: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
-/// A size with a unit: `512B`, `256KiB`, `2GiB`.
+/// Parses a size with a unit: `512B`, `256KiB`, `2GiB`.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("needs a unit, such as {text}KiB"));
@@ -206,7 +206,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     read.ok_or_else(|| "is not a size; write it like 512B, 256KiB or 2GiB".to_owned())
 }
 
-/// A size as it is written, in the largest unit that fits.
+/// Formats a size in the largest unit that divides it.
 pub(super) fn size_text(bytes: u64) -> String {
     let fitting = UNITS.iter().take(4).rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match fitting {
@@ -215,7 +215,7 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
 }
 
-/// A time as it is written.
+/// Formats a time.
 pub(super) fn time_text(millis: u64) -> String {
     if millis == 0 {
         return "0s".to_owned();

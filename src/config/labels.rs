@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// Bytes of a file at most. Each label is in every record of the node.
+/// Maximum size of the file, in bytes. Each label is in every record of the node.
 pub(super) const LONGEST: usize = 64 << 10;
 
-/// Names that say who a container is: a file that claimed one would put one container's word in place of another's.
+/// Labels that identify a container: a file must not set them for all containers.
 const IDENTITY: [&str; 11] = [
     "container",
     "container_id",
@@ -19,13 +19,12 @@ const IDENTITY: [&str; 11] = [
     "workload",
     "workload_kind",
 ];
-/// Names that tell the agent what to do with a container.
+/// Prefix of labels that configure how the agent treats a container.
 const ORDERS: &str = "tallyport.";
 
 /// Reads a file's text.
 ///
-/// # Errors
-/// Every mistake, with the number of its line.
+/// # Errors With every error and its line number.
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<(usize, String)>> {
     let (mut labels, mut mistakes) = (BTreeMap::new(), Vec::new());
     if text.len() > LONGEST {
@@ -55,7 +54,7 @@ fn parse_label(line: &str) -> Result<(&str, String), String> {
         return Err(format!("{key:?} is not a label's name"));
     }
     if IDENTITY.contains(&key) || key.starts_with(ORDERS) {
-        return Err(format!("{key} says who a container is, and cannot be said of a node"));
+        return Err(format!("{key} identifies a container and cannot be set for a node"));
     }
     let value = match value.strip_prefix('"') {
         Some(quoted) => parse_quoted_value(quoted)?,
@@ -67,7 +66,7 @@ fn parse_label(line: &str) -> Result<(&str, String), String> {
     }
 }
 
-/// What stands between quotes. What Kubernetes allows in a label needs no escapes; in an annotation it may.
+/// Parses the text between quotes. Values of Kubernetes labels need no escapes; those of annotations may.
 fn parse_quoted_value(rest: &str) -> Result<String, String> {
     let (mut value, mut characters) = (String::new(), rest.chars());
     loop {

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::setting::{SETTINGS, Setting};
 use crate::files;
 
-/// The process's environment, or a test's.
+/// The environment of the process, or a substitute in tests.
 pub trait Environment {
     /// The value of a variable.
     fn get(&self, name: &str) -> Option<String>;
@@ -19,7 +19,7 @@ pub trait Environment {
     fn hostname(&self) -> String;
     /// Whether the process is root.
     fn is_root(&self) -> bool;
-    /// The user's number.
+    /// The user id.
     fn uid(&self) -> u32;
 }
 
@@ -50,16 +50,16 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// A value as it was written, and by whom.
+/// A value as written, and its source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SettingValue {
     /// The text; a list's words are joined by commas.
     pub text: String,
-    /// Who wrote it.
+    /// Its source.
     pub origin: SettingOrigin,
 }
 
-/// The value of every setting, as it was written last.
+/// The value of every setting, from the source with the highest precedence.
 #[derive(Clone, Debug)]
 pub struct Layers {
     defaults: BTreeMap<&'static str, String>,
@@ -67,7 +67,7 @@ pub struct Layers {
 }
 
 impl ConfigError {
-    /// A value that is written for a setting and cannot be used.
+    /// An invalid value of a setting.
     pub(super) fn value(layers: &Layers, key: &str, reason: &str) -> Self {
         match layers.get(key) {
             Some(written) => Self::new(&written.origin, key, format!(" = {:?} {reason}", written.text)),
@@ -77,7 +77,7 @@ impl ConfigError {
 }
 
 impl Layers {
-    /// The defaults, some of which depend on who runs the agent and where.
+    /// The defaults, some of which depend on the user and the machine.
     #[must_use]
     pub fn with_defaults(environment: &dyn Environment) -> Self {
         let runtime_dir = runtime_dir(environment);
@@ -94,23 +94,23 @@ impl Layers {
         Self { written: written.collect(), defaults }
     }
 
-    /// The text that holds for a setting if no source sets it.
+    /// The default text of a setting.
     pub(super) fn default_of(&self, setting: &Setting) -> &str {
         self.defaults.get(setting.key).map_or(setting.default, String::as_str)
     }
 
-    /// What is written for a setting.
+    /// The text and source of a setting.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&SettingValue> {
         self.written.get(key)
     }
 
-    /// Every setting in the order of the table, and what is written for it.
+    /// All settings in the order of the table, with their text and source.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &SettingValue)> {
         SETTINGS.iter().filter_map(|setting| Some((setting, self.written.get(setting.key)?)))
     }
 
-    /// Writes a value.
+    /// Sets a value.
     ///
     /// # Errors
     /// When there is no such setting.
@@ -124,7 +124,7 @@ impl Layers {
         }
     }
 
-    /// Writes what a file says; answers what is wrong with it.
+    /// Sets the values of a file; returns its errors.
     pub fn add_file(&mut self, path: &Path) -> Vec<ConfigError> {
         let name = path.display().to_string();
         match files::read_to_string(path) {
@@ -133,7 +133,7 @@ impl Layers {
         }
     }
 
-    /// Writes what a file's text says; answers what is wrong with it.
+    /// Sets the values in a file's text; returns its errors.
     pub fn add_toml(&mut self, text: &str, name: &str) -> Vec<ConfigError> {
         let (table, errors) = DeTable::parse_recoverable(text);
         let line_of = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
@@ -207,7 +207,7 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Where the admin socket is by default.
+/// The default directory of the admin socket.
 fn runtime_dir(environment: &dyn Environment) -> String {
     if environment.is_root() {
         return "/run/tallyport".to_owned();
@@ -243,7 +243,7 @@ impl fmt::Display for SettingOrigin {
     }
 }
 
-/// One mistake.
+/// An error in a configuration.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{place}{key}{reason}")]
 pub struct ConfigError {
@@ -252,7 +252,7 @@ pub struct ConfigError {
     reason: String,
 }
 
-/// Every mistake.
+/// All errors of a configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
@@ -297,7 +297,7 @@ impl ConfigError {
         Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
     }
 
-    /// Whether it concerns a setting of this table.
+    /// Whether it is about a setting in this table.
     pub(super) fn is_in(&self, table: &str) -> bool {
         self.key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
     }

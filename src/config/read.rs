@@ -1,4 +1,4 @@
-//! From values to the configuration that they mean.
+//! Builds the configuration from values.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, LimitMode, Limit
 use crate::render::prometheus::{Level, Naming, Timers};
 use crate::statsd::{TagStyles, style};
 
-/// Reads everything, and checks it.
+/// Reads and checks the configuration.
 pub(super) fn read_config(layers: &Layers) -> Result<AgentConfig, ConfigErrors> {
     let (values, mut errors) = SettingValues::read(layers);
     let labels = read_node_labels(layers, &values).unwrap_or_else(|mistakes| {
@@ -43,7 +43,7 @@ fn read_node_labels(
     })
 }
 
-/// The configuration that values mean. Settings are read here and in no other place.
+/// Builds the configuration from values. This is the only place that reads settings.
 pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, String>) -> AgentConfig {
     AgentConfig {
         node: values.raw_text("node"),
@@ -165,7 +165,7 @@ fn read_kubernetes(values: &SettingValues) -> KubernetesConfig {
     }
 }
 
-/// What `/metrics/tasks` serves if the query does not say.
+/// The defaults of `/metrics/tasks`.
 pub(super) fn build_prometheus(values: &SettingValues) -> PrometheusConfig {
     PrometheusConfig {
         naming: values
@@ -178,7 +178,7 @@ pub(super) fn build_prometheus(values: &SettingValues) -> PrometheusConfig {
     }
 }
 
-/// What is counted on arrival for it.
+/// What must be counted on arrival for these settings.
 pub(super) fn required_counting(values: &SettingValues) -> Counting {
     match timers(values) {
         Timers::Histogram => Counting::Classic {
@@ -194,7 +194,7 @@ fn timers(values: &SettingValues) -> Timers {
     values.choice_value("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))
 }
 
-/// The HTTP listener that values mean.
+/// Builds the configuration of the HTTP listener from values.
 pub(super) fn build_http(values: &SettingValues) -> HttpConfig {
     let certificate = values.optional_path("http.tls_certificate");
     let tls = certificate.zip(values.optional_path("http.tls_key"));

@@ -1,4 +1,4 @@
-//! The settings as documents: the reference page and the example file, from the one table.
+//! Documents generated from the table of settings: the reference page and the example file.
 
 use std::fmt::Write as _;
 

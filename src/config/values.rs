@@ -1,4 +1,4 @@
-//! The value of every setting, read by the kind that its row states.
+//! The value of every setting, parsed according to the kind in its row.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +15,8 @@ use crate::aggregate::Bounds;
 pub(super) struct SettingValues(BTreeMap<&'static str, Value>);
 
 impl SettingValues {
-    /// Reads what is written, with all that is wrong with it. A wrong value is replaced by the default, so that the other settings
-    /// can be checked as well; the caller does not use the values if there are errors.
+    /// Parses all values, and returns all errors. An invalid value is replaced by the default, so that the other
+    /// settings can be checked as well; the caller does not use the values if there are errors.
     pub(super) fn read(layers: &Layers) -> (Self, Vec<ConfigError>) {
         let mut errors = Vec::new();
         let mut values = BTreeMap::new();
@@ -25,7 +25,7 @@ impl SettingValues {
                 errors.push(ConfigError::value(layers, setting.key, &reason));
                 setting.kind.read(layers.default_of(setting))
             });
-            // The host's name may be unusable, which is an error already.
+            // The host name may be invalid, which has been reported already.
             values.insert(setting.key, value.unwrap_or_else(|_| Value::Text(String::new())));
         }
         let mut values = Self(values);
@@ -45,7 +45,7 @@ impl SettingValues {
         }
     }
 
-    /// These values, but those of `running` where a change needs a restart.
+    /// These values, with those of `running` for settings whose change needs a restart.
     pub(super) fn applied_over(mut self, running: &Self) -> Self {
         for setting in SETTINGS.iter().filter(|setting| setting.effect == Effect::Restart) {
             self.0.insert(setting.key, running.get(setting.key).clone());
@@ -111,7 +111,7 @@ impl SettingValues {
         }
     }
 
-    /// What the word of a setting stands for.
+    /// The choice that the word of a setting selects.
     pub(super) fn choice_value<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> T {
         let value = self.get(key);
         let chosen = choices.iter().find(|(word, _)| matches!(value, Value::Word(chosen) if chosen == word));
@@ -157,13 +157,14 @@ impl SettingValues {
     }
 }
 
-/// A reader and the row of a setting contradict each other. Every reader runs whenever a configuration is read, so this cannot
-/// wait for a certain file to appear, and a test tries every word and every limit.
+/// A reader does not match the row of its setting. Every reader runs whenever a configuration is read, so this shows at
+/// the first start whatever the file contains, and a test tries every word and every limit.
 fn kind_mismatch(key: &str, value: &Value) -> ! {
     panic!("{key} is read as something else than its row says: {value:?}")
 }
 
-/// One thread for every two cores receives far more than a node's containers send, and leaves the other to them.
+/// One thread for every two cores can receive far more than a node's containers send, and leaves the other core to
+/// them.
 fn usual_shards() -> u64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (cores as u64 / 2).clamp(1, 8)

@@ -16,7 +16,7 @@ use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::shard::ContainerStats;
 
-/// One container in one generation. Immutable; a change is a new one.
+/// One generation of a container. Immutable; a change creates a new one.
 #[derive(Clone, Debug)]
 pub struct ContainerInfo {
     /// Its reservation.
@@ -29,35 +29,35 @@ pub struct ContainerInfo {
     pub state: LifecycleState,
     /// Whether its process is known.
     pub attached: bool,
-    /// The number of its process, once that is known and where it has one here.
+    /// Its process id, once known, if it has one in this PID namespace.
     pub pid: Option<i32>,
     /// Its address, once it has one.
     pub address: Option<SocketAddr>,
-    /// Its Unix socket, where it has one.
+    /// Its Unix socket, if it has one.
     pub unix: Option<ContainerUnixSocket>,
     /// The network namespace it asked for.
     pub network: ContainerNetwork,
     /// The network namespace its socket is in.
     pub place: SocketNamespace,
-    /// Whether the kernel refuses what others send to its socket.
+    /// Whether the kernel rejects datagrams from other processes to its socket.
     pub guarded: Guarded,
-    /// What a signed gauge value means to it.
+    /// The meaning of its signed gauge values.
     pub gauge_sign: GaugeSign,
     /// The unit of its timers.
     pub timer_unit: TimerUnit,
-    /// What its runtime says about it.
+    /// Information from its runtime.
     pub details: Details,
     /// Why it has no socket, in the states `mute` and `lost`.
     pub reason: Option<String>,
-    /// What was not as asked for.
+    /// Deviations from what was requested.
     pub warnings: Vec<String>,
     /// Bytes of its receive buffer.
     pub receive_buffer: usize,
     /// When it was reserved.
     pub reserved_at: Timestamp,
-    /// When it had ended and was drained.
+    /// When it had ended and had been drained.
     pub finished_at: Option<Timestamp>,
-    /// How it stood when it ended.
+    /// Its statistics at its end.
     pub last: Option<Arc<ContainerStats>>,
 }
 
@@ -75,23 +75,23 @@ struct DirectoryInner {
     /// Oldest generation first.
     containers: HashMap<ContainerId, Vec<Allocation>>,
     tasks: BTreeMap<TaskId, Vec<Allocation>>,
-    /// Other names of tasks. One may mean several tasks, and a task's own name goes before it.
+    /// Aliases of tasks. An alias may belong to several tasks; a task's own name takes precedence over aliases.
     aliases: BTreeMap<TaskId, Vec<Allocation>>,
-    /// What containers that are forgotten had sent.
+    /// Counts of forgotten containers.
     forgotten: Accounting,
     followers: Followers,
 }
 
-/// The containers of a task that its name means.
+/// A task with its current containers.
 #[derive(Clone, Debug)]
 pub struct TaskContainers {
     pub task_id: TaskId,
-    /// Its live containers; where none lives, those that have ended, each in its last generation.
+    /// Its live containers; if none is live, those that have ended, each in its last generation.
     pub containers: Vec<Arc<ContainerInfo>>,
 }
 
 impl Directory {
-    /// A container in its last generation.
+    /// The last generation of a container.
     #[must_use]
     pub fn find_container(&self, id: &ContainerId) -> Option<Arc<ContainerInfo>> {
         let inner = self.read();
@@ -111,7 +111,7 @@ impl Directory {
         self.read().all.values().cloned().collect()
     }
 
-    /// What a task's name means.
+    /// Finds a task by its name or alias.
     #[must_use]
     pub fn find_task(&self, id: &str) -> Option<TaskContainers> {
         let inner = self.read();
@@ -135,31 +135,31 @@ impl Directory {
         inner.tasks.iter().map(|(task_id, allocations)| inner.task_containers(task_id, allocations)).collect()
     }
 
-    /// The ids of at most so many tasks, sorted.
+    /// The ids of at most `most` tasks, sorted.
     #[must_use]
     pub fn task_ids(&self, most: usize) -> Vec<TaskId> {
         self.read().tasks.keys().take(most).cloned().collect()
     }
 
-    /// The ids of at most so many containers, in no order.
+    /// The ids of at most `most` containers, unordered.
     #[must_use]
     pub fn container_ids(&self, most: usize) -> Vec<ContainerId> {
         self.read().containers.keys().take(most).cloned().collect()
     }
 
-    /// What containers that are forgotten had sent, all together.
+    /// The total counts of forgotten containers.
     #[must_use]
     pub fn forgotten_accounting(&self) -> Accounting {
         self.read().forgotten.clone()
     }
 
-    /// Tells of every change.
+    /// A receiver that is notified of every change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Follows every change.
+    /// A follower that collects every change.
     #[must_use]
     pub fn follow_changes(&self) -> Follower {
         let mut inner = self.write();
@@ -188,7 +188,7 @@ impl Directory {
         self.notify_change();
     }
 
-    /// Counts what containers had sent that the process before had forgotten.
+    /// Adds the counts of containers that the previous process had forgotten.
     pub(super) fn merge_forgotten_accounting(&self, forgotten: &Accounting) {
         self.write().forgotten.merge(forgotten);
     }
@@ -230,7 +230,7 @@ impl Directory {
     }
 }
 
-/// Takes one out; answers whether none is left.
+/// Removes one; returns whether none is left.
 fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) -> bool {
     allocations.is_some_and(|allocations| {
         allocations.retain(|allocation| *allocation != gone);
@@ -239,7 +239,7 @@ fn remove(allocations: Option<&mut Vec<Allocation>>, gone: Allocation) -> bool {
 }
 
 impl DirectoryInner {
-    /// The containers that a task's name, or another name for it, means.
+    /// The containers of a task, by its name or an alias.
     fn resolve_task(&self, id: &str) -> Option<(&TaskId, &Vec<Allocation>)> {
         self.tasks.get_key_value(id).or_else(|| self.aliases.get_key_value(id))
     }
@@ -273,13 +273,13 @@ impl Follower {
         }
     }
 
-    /// The containers that came, changed or went since this was asked last; at first, all that were there.
+    /// The containers that were added, changed or removed since the last call; at first, all existing ones.
     pub fn take_changed(&self) -> BTreeSet<Allocation> {
         std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Those who follow.
+/// The followers of a directory.
 #[derive(Default, Debug)]
 struct Followers(Vec<Weak<Mutex<BTreeSet<Allocation>>>>);
 
@@ -302,13 +302,13 @@ impl Followers {
 /// The longest name that is compared, in bytes. Time and memory of a comparison grow with the product of both lengths, and a
 /// reader can send a name of many kilobytes.
 const LONGEST: usize = 128;
-/// How many names are suggested at most.
+/// Maximum number of suggestions.
 const SUGGESTED: usize = 5;
-/// Names are suggested whose likeness is more than this; identical names have 1, those without a common character 0.
+/// Minimum similarity of suggested names, exclusive; identical names have 1, names without a common character 0.
 const ALIKE: f64 = 0.4;
 
-/// At most five of the names, most similar first: those that contain the mistyped one, and those that few edits lead to.
-/// Empty where the mistyped name is longer than 128 bytes; longer names are left out.
+/// At most five of the names, most similar first: those that contain the mistyped one, and those within a few edits.
+/// Empty if the mistyped name is longer than 128 bytes; longer names are skipped.
 pub fn suggest_names<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<Item = N>) -> Vec<String> {
     if mistyped.len() > LONGEST {
         return Vec::new();
@@ -322,8 +322,8 @@ pub fn suggest_names<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<It
     alike.into_iter().take(SUGGESTED).map(|(_, name)| name.borrow().to_owned()).collect()
 }
 
-/// How similar a name is: the share of characters that need no edit, and half more where it contains the mistyped one. None
-/// where it is too long to be compared.
+/// How similar a name is: the share of characters that need no edit, plus 0.5 if it contains the mistyped one. `None`
+/// if it is too long to be compared.
 fn name_similarity(mistyped: &str, name: &str) -> Option<f64> {
     if name.len() > LONGEST {
         return None;

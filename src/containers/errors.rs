@@ -1,4 +1,4 @@
-//! Why the table says no.
+//! Errors of the container table.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +9,20 @@ use crate::net::netns::NotANamespace;
 /// Why a container was not given a socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
-    /// It does not want one.
+    /// It opted out.
     #[error("{reason}")]
     OptedOut {
-        /// What says so.
+        /// What opts it out.
         reason: String,
     },
-    /// The id is alive with other properties.
+    /// A live container has this id and other properties.
     #[error("container {id} is already here with another {what}; release it first")]
     Conflict {
         id: ContainerId,
         /// What differs.
         what: &'static str,
     },
-    /// The node has as many containers as it may have.
+    /// The node has reached its limit of containers.
     #[error("this node has {limit} containers, as many as limits.containers allows")]
     Full { limit: usize },
     /// The path is not a network namespace.
@@ -45,24 +45,24 @@ pub enum ReserveError {
         /// Why not.
         source: io::Error,
     },
-    /// The agent keeps the last descriptors for itself.
+    /// The agent reserves the last descriptors for itself.
     #[error(
         "no socket can be opened: this agent may have {limit} descriptors open, and keeps the last {kept} for answering, and for \
          its files; let it have more (LimitNOFILE= in its unit, ulimit -Hn before it is started) and restart it"
     )]
     NoDescriptors {
-        /// How many it may have.
+        /// The limit of descriptors.
         limit: u64,
-        /// How many of them it keeps.
+        /// How many of them it reserves.
         kept: u64,
     },
-    /// Its Unix socket, the only one it wants, could not be opened.
+    /// Its Unix socket, the only one requested, could not be opened.
     #[error("cannot open its Unix socket: {source}")]
     Unix {
         /// Why not.
         source: io::Error,
     },
-    /// Every address is taken or at rest.
+    /// Every address is in use or resting.
     #[error("every address is in use or at rest")]
     NoAddress,
     /// The process cannot be the container.
@@ -84,7 +84,7 @@ fn port_hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// What a process without the privilege should do.
+/// The remedy for a missing privilege or a full port range.
 fn privilege_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => "; the agent needs CAP_SYS_ADMIN for that, as root has it",
@@ -96,7 +96,7 @@ fn privilege_hint(source: &io::Error) -> &'static str {
 /// Why a process cannot be a container's.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// There is none with this number.
+    /// There is no process with this id.
     #[error("there is no process {pid}")]
     NoProcess {
         /// The number.
@@ -110,7 +110,7 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// Its namespace cannot be looked at.
+    /// Its namespace cannot be read.
     #[error("cannot look at the network namespace of process {pid}: {source}")]
     Hidden {
         /// The number.
@@ -118,7 +118,7 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// It is not where the container is.
+    /// It is in another network namespace than the container.
     #[error("process {pid} is in another network namespace ({is}) than the container ({expected})")]
     AnotherNamespace {
         /// The number.
@@ -128,7 +128,7 @@ pub enum ProcessError {
         /// Inode of the namespace it should be in.
         expected: u64,
     },
-    /// It has no namespace of its own, though the container was to have one.
+    /// It has no network namespace of its own, which the reservation requires.
     #[error(
         "process {pid} shares the agent's network namespace, but the container was reserved with one of its own"
     )]
@@ -136,19 +136,19 @@ pub enum ProcessError {
         /// The number.
         pid: i32,
     },
-    /// Its namespace is a container's that was there before.
+    /// Its namespace belongs to another container.
     #[error("process {pid} is in the network namespace of another container")]
     Occupied {
         /// The number.
         pid: i32,
     },
-    /// It has the number of the process that was meant.
+    /// Another process has its id by now.
     #[error("process {pid} is not the one that was meant: it started at another time")]
     Recycled {
         /// The number.
         pid: i32,
     },
-    /// It was there before the container was reserved.
+    /// It is older than the reservation.
     #[error("process {pid} is older than the container's reservation")]
     Older {
         /// The number.
@@ -165,7 +165,7 @@ pub enum AttachError {
     /// It has ended.
     #[error("container {id} has ended")]
     Ended { id: ContainerId },
-    /// It is another process.
+    /// Another process is attached.
     #[error("container {id} is process {pid}")]
     Another {
         id: ContainerId,
@@ -181,7 +181,7 @@ pub enum AttachError {
         /// Why not.
         source: io::Error,
     },
-    /// A socket that was passed is not where the container's is to be.
+    /// A passed socket is not at the container's address, or not in its network namespace.
     #[error(
         "the socket at {address} is not at the address that was promised, or not in the container's own network"
     )]

@@ -1,4 +1,4 @@
-//! A container of the table as it is written down: for the next life of the agent, and for the process that takes over.
+//! The encoding of a container for the journal and for hand-overs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::aggregate::{Accounting, GaugeSign, TimerUnit};
 use crate::model::{Allocation, Origin, TaskId, Timestamp};
 use crate::shard::ContainerStats;
 
-/// The version of images that are written, and the only one that is read.
+/// The version of the encoding; other versions are not read.
 pub const IMAGE_VERSION: u8 = 2;
 
-/// Everything that is needed to have a container back, or to see that it is gone.
+/// Everything that is needed to restore a container, or to detect that it has ended.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ContainerSnapshot {
     pub(super) allocation: Allocation,
@@ -33,34 +33,34 @@ pub struct ContainerSnapshot {
     pub(super) place: SocketNamespace,
     pub(super) gauge_sign: GaugeSign,
     pub(super) timer_unit: TimerUnit,
-    /// Bundle, sandbox, uid of the pod, handler, image: absent keys are no values in JSON, and would be nothing at all here.
+    /// Bundle, sandbox, uid of the pod, handler, image. An array, because skipped fields would break this encoding.
     pub(super) details: [Option<String>; 5],
-    /// Whether it stands for a pod of which a container was found without an address.
+    /// Whether it represents a pod with a container that was found without an address.
     pub(super) adopted: bool,
     pub(super) reason: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) receive_buffer: usize,
     pub(super) reserved_at: Timestamp,
-    /// The same as the kernel counts the start of processes.
+    /// The same as time since boot, comparable with the start of processes.
     pub(super) since_boot: Duration,
     /// When the reservation expires, or the tombstone goes.
     pub(super) deadline: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
-    /// What it had sent when it ended.
+    /// Its counts when it ended.
     pub(super) accounting: Option<Accounting>,
 }
 
-/// By what a process is known again.
+/// Identifies a process across restarts of the agent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProcessFingerprint {
     /// When it started, in the kernel's ticks since boot.
     pub start_ticks: u64,
-    /// Its cgroup of version 2, where the kernel says.
+    /// The id of its cgroup v2, if available.
     pub cgroup: Option<u64>,
 }
 
 impl ContainerSnapshot {
-    /// The number of the container; not that of any other that is written down.
+    /// The number of the container, unique among all that are written.
     #[must_use]
     pub fn allocation(&self) -> Allocation {
         self.allocation
@@ -106,7 +106,7 @@ impl ContainerSnapshot {
         }
     }
 
-    /// What is shown of it. Whether it is guarded has to be found out.
+    /// The container as readers see it. Whether it is guarded is determined later.
     pub(super) fn to_info(&self) -> ContainerInfo {
         let [bundle, sandbox_id, pod_uid, runtime_handler, image] = self.details.clone();
         let ended = self.state.is_finished();
@@ -137,7 +137,7 @@ impl ContainerSnapshot {
         }
     }
 
-    /// The same container, once it is seen to have ended.
+    /// Marks the container as ended.
     pub(super) fn into_gone(mut self, now: Timestamp, deadline: Timestamp) -> Self {
         self.state = LifecycleState::Gone;
         self.finished_at = self.finished_at.or(Some(now));
@@ -145,7 +145,7 @@ impl ContainerSnapshot {
         self
     }
 
-    /// What it is called beside its siblings.
+    /// Its name among the containers of its pod.
     pub(super) fn name(&self) -> &str {
         let labelled = self.origin.labels.get(NAME_LABEL).map(String::as_str);
         labelled.unwrap_or(self.origin.container_id.as_str())

@@ -1,8 +1,8 @@
-//! The container table on disk, so that a life of the agent that ends without warning leaves its addresses to the next.
+//! The container table on disk, so that the next agent can restore addresses after a crash.
 //!
 //! ```text
 //! journal = boot record*
-//! boot    = a record that says which boot of the machine the others are of, with a checksum that is not seeded
+//! boot    = a record with the boot id of the records that follow; its checksum is not seeded
 //! record  = a frame of `wal`, with the mark "TPJ" and a version
 //! ```
 //!
@@ -36,7 +36,7 @@ const FORMAT: FrameFormat = FrameFormat {
 };
 /// A smaller file is not written anew.
 const SMALL: u64 = 256 << 10;
-/// The seed of the record that says which boot the others are of.
+/// The seed of the record with the boot id.
 const ANY_BOOT: u64 = 0;
 
 #[derive(Serialize, Deserialize)]
@@ -47,14 +47,14 @@ enum JournalRecord {
     Boot(u64),
 }
 
-/// What a journal had in it.
+/// The contents of a journal.
 #[derive(Debug, Default)]
 pub struct Replayed {
-    /// The containers, in the order they came.
+    /// The containers, in order of allocation.
     pub images: Vec<ContainerSnapshot>,
-    /// Places at which something could not be read.
+    /// Number of damaged places.
     pub damaged: usize,
-    /// Bytes of these.
+    /// Bytes in damaged places.
     pub damaged_bytes: usize,
 }
 
@@ -63,13 +63,13 @@ pub struct Replayed {
 pub struct JournalHealth(Arc<Mutex<(Option<String>, u64)>>);
 
 impl JournalHealth {
-    /// Why it cannot be written, where it cannot.
+    /// Why it cannot be written; `None` if it can.
     #[must_use]
     pub fn write_error(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// How often it could not be written.
+    /// How often writing failed.
     #[must_use]
     pub fn failure_count(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1
@@ -96,7 +96,7 @@ impl JournalHealth {
 
     fn record_recovery(&self) {
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).0.take().is_some() {
-            tracing::info!("the journal is written again");
+            tracing::info!("the journal can be written again");
         }
     }
 }
@@ -114,10 +114,10 @@ struct RefusedRecord {
 pub struct Journal {
     path: PathBuf,
     seed: u64,
-    /// Nothing where it has to be written anew.
+    /// `None` if it must be rewritten.
     file: Option<File>,
     written: u64,
-    /// Bytes that were written when it was written anew last.
+    /// Its size after the last rewrite, in bytes.
     live: u64,
     /// Containers of which the file does not say how they are now, because that is too long.
     refused: BTreeSet<Allocation>,
@@ -128,8 +128,7 @@ pub struct Journal {
 impl Journal {
     /// Reads the journal in a directory. It is written with the first `Journal::rewrite_images`.
     ///
-    /// # Errors
-    /// When it is there and cannot be read.
+    /// # Errors When it exists and cannot be read.
     pub fn open(directory: &Path, health: JournalHealth) -> io::Result<(Self, Replayed)> {
         let path = directory.join(JOURNAL);
         let bytes = match files::read(&path) {
@@ -142,7 +141,8 @@ impl Journal {
         Ok((journal, replayed))
     }
 
-    /// The journal in a directory, whatever it has: its containers are known. It is written with the first `Journal::rewrite_images`.
+    /// The journal in a directory, without reading it: the containers are known. It is written with the first
+    /// `Journal::rewrite_images`.
     #[must_use]
     pub fn new(directory: &Path, health: JournalHealth) -> Self {
         Self {
@@ -157,12 +157,12 @@ impl Journal {
         }
     }
 
-    /// Whether it is time to write it anew: most of it is out of date, or something could not be written.
+    /// Whether it must be rewritten: most of it is out of date, or a write failed.
     pub(super) fn is_stale(&self) -> bool {
         self.file.is_none() || self.written > SMALL.max(4 * self.live)
     }
 
-    /// Appends what became of a container: its image, or nothing where it is forgotten.
+    /// Appends a change of a container: its snapshot, or `None` if it was forgotten.
     pub(super) fn append_change(&mut self, allocation: Allocation, image: Option<ContainerSnapshot>) {
         if self.file.is_none() {
             return;
@@ -188,7 +188,7 @@ impl Journal {
         }
     }
 
-    /// Writes it anew: either all of it takes the place of what was there, or nothing.
+    /// Rewrites it atomically.
     pub(super) fn rewrite_images(&mut self, images: impl Iterator<Item = ContainerSnapshot>) {
         let mut bytes = Vec::new();
         self.refused.clear();
@@ -239,7 +239,7 @@ impl Journal {
     }
 }
 
-/// What tells this boot of the machine from others.
+/// A hash that identifies this boot of the machine.
 fn boot_seed() -> u64 {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     xxh3_64(&boot)

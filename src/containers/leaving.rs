@@ -1,4 +1,4 @@
-//! The container table as it goes to the process that takes over.
+//! The container table in a hand-over.
 
 use std::collections::HashMap;
 use std::net::UdpSocket;
@@ -17,22 +17,22 @@ use crate::net::unixgram::Unixgram;
 use crate::parallel;
 use crate::shard::{Before, OpenState, Senders};
 
-/// Everything there is of the containers, as bytes.
+/// The encoded state of all containers.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// Every container, finished ones included.
     pub(super) containers: Vec<Handed>,
-    /// What those had sent that are forgotten.
+    /// Counts of forgotten containers.
     pub(super) forgotten: Accounting,
     /// The next allocation.
     pub(super) next: u64,
-    /// Up to where windows are closed.
+    /// The time up to which windows are closed.
     pub not_before: Timestamp,
     /// When receiving stopped, since the machine was booted.
     pub stopped: Duration,
 }
 
-/// One container. Which of its descriptors there are, in this order: UDP socket, Unix socket, handle of its process.
+/// One container, and which descriptors it has, in this order: UDP socket, Unix socket, handle of its process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handed {
     pub(super) image: ContainerSnapshot,
@@ -44,12 +44,12 @@ pub(super) struct Handed {
     pub(super) process: bool,
 }
 
-/// Aggregators that have come ahead, with the checksums of their snapshots.
+/// Aggregators that were received ahead, with the checksums of their snapshots.
 #[derive(Debug, Default)]
 pub struct Arrived(HashMap<Allocation, (u64, Aggregator)>);
 
 impl Arrived {
-    /// Takes in snapshots. The one that comes last of a container is the one that changes follow.
+    /// Restores snapshots. Later changes apply to the last snapshot of a container.
     ///
     /// # Errors
     /// When one cannot be read.
@@ -58,7 +58,7 @@ impl Arrived {
         snapshots: Vec<(Allocation, Bytes)>,
         settings: &Arc<AggregatorSettings>,
     ) -> Result<(), ManifestError> {
-        // Those that came earlier make room first: with wide sets, one container's aggregator takes tens of megabytes.
+        // Drop earlier ones first to free memory: with large sets, one container's aggregator takes tens of megabytes.
         for (allocation, _) in &snapshots {
             self.0.remove(allocation);
         }
@@ -72,7 +72,7 @@ impl Arrived {
         Ok(())
     }
 
-    /// The aggregator of a container as it came in the pause.
+    /// Completes the aggregator of a container with its state from the pause.
     fn complete_aggregator(
         ahead: Option<(u64, Aggregator)>,
         carried: &OpenState,
@@ -92,28 +92,28 @@ impl Arrived {
     }
 }
 
-/// The table on its way out. While this is undecided nothing is received.
+/// The table during a hand-over. No datagrams are received until the outcome is known.
 #[derive(Debug)]
 pub struct Leaving {
-    /// What there is.
+    /// The state of the containers.
     pub manifest: Manifest,
-    /// The descriptors that belong to it, in order.
+    /// Their descriptors, in order.
     pub descriptors: Vec<OwnedFd>,
     /// What keeps the guard of listeners up until the next process has one.
     pub guard: Vec<OwnedFd>,
-    /// Told whether it went well: then this table is no more, else it goes on.
+    /// Receives the outcome: after a success this table ends, otherwise it resumes.
     pub(super) outcome: oneshot::Sender<bool>,
 }
 
 impl Leaving {
     /// Says whether the next process has the containers now.
     pub fn send_outcome(self, taken: bool) {
-        // The table waits for it, or is gone, and then nothing is left to decide.
+        // If the table is gone, nothing is left to decide.
         let _either_way = self.outcome.send(taken);
     }
 }
 
-/// A container that is ready to be received for again.
+/// A restored container, ready to receive.
 #[derive(Debug)]
 pub(super) struct ReadyContainer {
     pub(super) image: ContainerSnapshot,
@@ -123,7 +123,7 @@ pub(super) struct ReadyContainer {
     pub(super) process: Option<OwnedFd>,
 }
 
-/// All of them.
+/// All restored containers.
 #[derive(Debug)]
 pub struct Arriving {
     pub(super) containers: Vec<ReadyContainer>,
@@ -132,10 +132,10 @@ pub struct Arriving {
     stopped: Duration,
 }
 
-/// Why what came cannot be used.
+/// Why a received state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// There are more or fewer descriptors than it says.
+    /// The number of descriptors is wrong.
     #[error("the descriptors that came are not those that were announced")]
     Descriptors,
     /// A container's aggregator cannot be read.
@@ -149,10 +149,9 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Puts everything together with what has come ahead, so that nothing can be wrong with it any more.
+    /// Restores everything, using what was received ahead, so that nothing can fail afterwards.
     ///
-    /// # Errors
-    /// When something is.
+    /// # Errors When the state or its descriptors are invalid.
     pub fn into_arriving(
         self,
         mut arrived: Arrived,
@@ -164,7 +163,7 @@ impl Manifest {
             true => descriptors.next().map(Some).ok_or(ManifestError::Descriptors),
             false => Ok(None),
         };
-        // Nothing is received meanwhile, so every core helps with what takes long.
+        // No datagrams are received meanwhile, so use every core for this.
         let ahead = |handed: Handed| (arrived.0.remove(&handed.image.allocation), handed);
         let containers = self.containers.into_iter().map(ahead).collect();
         let restored = parallel::map_values(containers, |(ahead, mut handed)| {
@@ -199,7 +198,7 @@ impl Arriving {
         self.stopped
     }
 
-    /// How full the fullest UDP socket is by now, as a part of its buffer.
+    /// The fill level of the fullest UDP socket, as a fraction of its buffer.
     #[must_use]
     pub fn max_socket_fill(&self) -> f64 {
         let sockets = self.containers.iter().filter_map(|ready| ready.udp.as_ref());

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::net::netns::NamespaceId;
 
-/// Where ports are looked for, upward. Not 8125: the application may be a StatsD server itself.
+/// The first port that is tried. Not 8125, because the application may be a StatsD server itself.
 pub(super) const FIRST: u16 = 18_125;
-/// Ports that are tried before giving up; each one that fails is the application's.
+/// Ports that are tried before giving up; each failure is a port that the application uses.
 const TRIES: usize = 1024;
 
-/// Which ports are in use or at rest.
+/// The ports that are in use or resting.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     namespaces: HashMap<NamespaceId, Vec<Port>>,
@@ -24,7 +24,7 @@ pub(super) struct Ports {
 struct Port {
     number: u16,
     name: String,
-    /// Until when it rests (monotonic); none while it is in use.
+    /// Until when it rests (monotonic); `None` while it is in use.
     until: Option<Duration>,
 }
 
@@ -43,14 +43,14 @@ impl Ports {
         had.into_iter().chain(free).take(TRIES).collect()
     }
 
-    /// Takes a port that was opened.
+    /// Records a port that was opened.
     pub(super) fn claim_port(&mut self, namespace: NamespaceId, name: &str, number: u16) {
         let known = self.namespaces.entry(namespace).or_default();
         known.retain(|port| port.number != number);
         known.push(Port { number, name: name.to_owned(), until: None });
     }
 
-    /// Gives a port back; it rests until `until`.
+    /// Releases a port, which rests until `until`.
     pub(super) fn give_back(&mut self, namespace: NamespaceId, number: u16, until: Duration) {
         let known = self.namespaces.entry(namespace).or_default();
         for port in known.iter_mut().filter(|port| port.number == number) {
@@ -64,7 +64,7 @@ impl Ports {
         known.iter().any(|port| port.number == number && port.until.is_none())
     }
 
-    /// Whether a container has a socket there.
+    /// Whether a container has a socket in this namespace.
     pub(super) fn in_use(&self, namespace: NamespaceId) -> bool {
         self.namespaces.get(&namespace).is_some_and(|known| known.iter().any(|port| port.until.is_none()))
     }

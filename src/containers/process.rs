@@ -12,17 +12,17 @@ use super::errors::ProcessError;
 use crate::net::netns::{self, Namespace, NamespaceId};
 use crate::net::process::{self, Watched};
 
-/// How much older than its reservation a process may seem: the kernel counts its start in ticks.
+/// How much older than its reservation a process may appear, because the kernel records its start in ticks.
 const TICKS: Duration = Duration::from_millis(20);
 
-/// What is known of a process. All of it was read while its handle was open and the process alive, so none of it can
-/// be that of another process with the same number.
+/// Properties of a process. All were read while its handle was open and the process was alive, so none can belong to
+/// another process with the same id.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pid: i32,
     watched: Watched,
     namespace: io::Result<Namespace>,
-    /// Nothing where it has no number here by which its start could be read.
+    /// `None` if it has no id in this PID namespace.
     start_ticks: Option<u64>,
 }
 
@@ -41,14 +41,14 @@ impl Candidate {
         Ok(Self { pid, watched, namespace, start_ticks: Some(start_ticks) })
     }
 
-    /// A process that was passed as a handle. Its namespace is looked up by the handle and has to be the one that came with
-    /// it; where this program may not look, that one is believed. Answers the socket that came along, where this program
-    /// could not open it itself.
+    /// A process that was passed as a handle. Its network namespace is read from the handle and must match the passed
+    /// one; without the privilege to read it, the passed one is trusted. Returns the passed socket if this program
+    /// cannot open one itself.
     pub(super) async fn from_handle(handle: Handle) -> Result<(Self, Option<PassedSocket>), ProcessError> {
         let Handle { process, pid, namespace: said, socket } = handle;
         let hidden = |source| ProcessError::Hidden { pid, source };
         let seen = match Namespace::of_handle(&process).await {
-            // Before Linux 5.8 a handle leads nowhere.
+            // Before Linux 5.8, a handle does not give access to namespaces.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput && pid > 0 => {
                 Namespace::of_process(pid)
             }
@@ -75,7 +75,7 @@ impl Candidate {
         Ok((Self { pid, watched, namespace: Ok(namespace), start_ticks }, socket))
     }
 
-    /// Holds it to the start that the caller saw.
+    /// Checks its start time against the one that the caller saw.
     pub(super) fn started_at(self, ticks: Option<u64>) -> Result<Self, ProcessError> {
         match ticks {
             Some(_) if ticks != self.start_ticks => Err(ProcessError::Recycled { pid: self.pid }),
@@ -83,7 +83,7 @@ impl Candidate {
         }
     }
 
-    /// A container that was not born when it was reserved cannot be an older process.
+    /// Checks that it is not older than a reservation that was made before its namespace existed.
     pub(super) fn born_after(self, reserved: Duration) -> Result<Self, ProcessError> {
         let started = self.start_ticks.map(process::since_boot);
         match started.is_some_and(|started| started + TICKS < reserved) {
@@ -112,7 +112,7 @@ impl Candidate {
         }
     }
 
-    /// Takes it for what it is, and answers the namespace it brings with it, which is not the agent's own.
+    /// Accepts it, and returns its namespace, which must not be the agent's own.
     pub(super) fn with_own_namespace(self) -> Result<(i32, Watched, Namespace), ProcessError> {
         let (pid, hidden) = (self.pid, |source| ProcessError::Hidden { pid: self.pid, source });
         let namespace = self.namespace.map_err(hidden)?;
@@ -122,7 +122,7 @@ impl Candidate {
         Ok((pid, self.watched, namespace))
     }
 
-    /// Its cgroup of version 2, where the kernel says.
+    /// The id of its cgroup v2, if available.
     pub(super) fn cgroup_id(&self) -> Option<u64> {
         self.watched.cgroup_id()
     }
@@ -140,7 +140,7 @@ impl Candidate {
 /// Why descriptors were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// There are none, or more than three.
+    /// There is none, or more than three.
     #[error(
         "{count} descriptors were passed, not a process's handle, its network namespace and a socket at most"
     )]
@@ -148,7 +148,7 @@ pub enum HandleError {
         /// How many there are.
         count: usize,
     },
-    /// The first is not a process's.
+    /// The first is not a handle of a live process.
     #[error("the first descriptor is not a handle of a process that lives: {source}")]
     Process {
         /// Why not.
@@ -160,7 +160,7 @@ pub enum HandleError {
         /// Why not.
         source: io::Error,
     },
-    /// The third is not what a container's socket has to be.
+    /// The third is not a suitable socket.
     #[error("the third descriptor is not a UDP socket that only listens: {why}")]
     Socket {
         /// Why not.
@@ -172,11 +172,11 @@ pub enum HandleError {
 #[derive(Debug)]
 pub struct Handle {
     pub(super) process: OwnedFd,
-    /// Its number here; 0 where it has none.
+    /// Its process id; 0 if it has none in this PID namespace.
     pub(super) pid: i32,
     /// Its network, from a caller that may open it.
     pub(super) namespace: Option<Namespace>,
-    /// A socket in it.
+    /// A socket in that namespace.
     pub(super) socket: Option<PassedSocket>,
 }
 
@@ -188,10 +188,9 @@ pub(super) struct PassedSocket {
 }
 
 impl Handle {
-    /// Takes descriptors for what they are.
+    /// Validates descriptors.
     ///
-    /// # Errors
-    /// When they are something else. All of them are closed then.
+    /// # Errors When they are of the wrong number or kind. All of them are closed then.
     pub fn from_descriptors(passed: Vec<OwnedFd>) -> Result<Self, HandleError> {
         let count = passed.len();
         let mut passed = passed.into_iter();
@@ -224,13 +223,13 @@ impl PassedSocket {
         let socket = UdpSocket::from(socket);
         let address = socket.local_addr().map_err(|error| no(error.to_string()))?;
         if socket.peer_addr().is_ok() {
-            return Err(no("it hears one peer only".to_owned()));
+            return Err(no("it is connected to one peer".to_owned()));
         }
         Ok(Self { socket, address })
     }
 
-    /// Whether it is where others than the container could send to it: at another address than the one that was promised,
-    /// or in the agent's own namespace.
+    /// Whether processes outside the container could send to it: it is at another address than the promised one, or in
+    /// the agent's own namespace.
     pub(super) fn is_astray(&self, promised: Option<SocketAddr>) -> bool {
         promised != Some(self.address) || netns::is_here(&self.socket).unwrap_or(true)
     }

@@ -27,7 +27,7 @@ pub struct Reservation {
     pub task_id: Option<TaskId>,
     /// Another name by which its task can be read.
     pub alias: Option<TaskId>,
-    /// What its runtime says about it.
+    /// Its labels, from its runtime.
     pub labels: Labels,
     /// The network namespace for its socket.
     pub network: ContainerNetwork,
@@ -93,7 +93,7 @@ pub enum Dialect {
     Dcos,
 }
 
-/// What a runtime says about a container beyond its labels.
+/// Information from a runtime about a container beyond its labels.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Details {
     /// The OCI bundle. The same id with another bundle is another container.
@@ -145,8 +145,8 @@ impl Reservation {
         self.task_id.clone().or_else(labelled).unwrap_or_else(|| TaskId::from(&self.container_id))
     }
 
-    /// The pod that it belongs to, as the wrapper and the NRI plugin describe it: no other engine has both labels and a sandbox. Labels
-    /// that are derived from the pod's own are already in the reservation, if they are known.
+    /// The pod that it belongs to, as described by the wrapper and the NRI plugin: no other engine sets both labels and
+    /// a sandbox. Labels that are derived from the pod's own are already in the reservation, if they are known.
     fn pod(&self) -> Option<Pod<'_>> {
         let label = |key| self.labels.get(key).map(String::as_str);
         Some(Pod {

@@ -14,23 +14,23 @@ use crate::net::address::Addresses;
 use crate::net::listener;
 use crate::net::netns::{Namespace, NotANamespace};
 
-/// Addresses that are tried before giving up; each failure is a stranger who listens there.
+/// Addresses that are tried before giving up; each failure is an address that another process uses.
 const TRIES: usize = 64;
 
-/// The namespace that a container's socket is to be in.
+/// The namespace for a container's socket.
 #[derive(Debug)]
 pub(super) enum Site {
     /// The agent's.
     Shared,
     /// One of its own.
     Own(Namespace),
-    /// One of its own that is not born yet.
+    /// One of its own that does not exist yet.
     Unborn,
 }
 
 impl Site {
-    /// Where a container is to be. Runtimes give a path for the agent's own namespace too, so what counts is which
-    /// namespace it is, not whether there is a path.
+    /// The namespace of a container. Runtimes also give a path for the agent's own namespace, so compare namespaces
+    /// instead of testing for a path.
     pub(super) fn from_reservation(reservation: &Reservation) -> Result<Self, NotANamespace> {
         Ok(match &reservation.network {
             ContainerNetwork::Host => Self::Shared,
@@ -54,8 +54,8 @@ impl Site {
     }
 }
 
-/// The network namespace at a path, or that of the process that holds it: the path is the node's, and an agent in a
-/// container sees it only where the directory is mounted, while it sees the node's processes wherever it is.
+/// Opens the network namespace at a path, or that of the process that holds it. The path is one of the node: an agent
+/// in a container has it only if the directory is mounted, but can always see the node's processes.
 fn open_namespace(path: &Path, holder: Option<i32>) -> Result<Namespace, NotANamespace> {
     let missing = match Namespace::open(path) {
         Err(missing) if missing.why.kind() == io::ErrorKind::NotFound => missing,
@@ -64,7 +64,7 @@ fn open_namespace(path: &Path, holder: Option<i32>) -> Result<Namespace, NotANam
     holder.and_then(|pid| Namespace::of_process(pid).ok()).ok_or(missing)
 }
 
-/// Opens a socket for a container that shares our namespace.
+/// Opens a socket for a container that shares the agent's namespace.
 pub(super) fn open(
     reservation: &Reservation,
     settings: &TableSettings,
@@ -102,7 +102,7 @@ fn open_wanted(
     })
 }
 
-/// A port of its own at an address that containers share.
+/// Opens a separate port at an address that containers share.
 fn open_shared(
     host: IpAddr,
     addresses: &mut Addresses,
@@ -112,7 +112,7 @@ fn open_shared(
     first_open(addresses, buffer, |addresses| addresses.take_port(host, now))
 }
 
-/// A loopback address of its own; where there is no IPv4, a port of its own at `::1`.
+/// Opens a separate loopback address; without IPv4, a separate port at `::1`.
 fn open_loopback(
     name: &str,
     port: u16,
@@ -132,7 +132,7 @@ fn no_ipv4(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-/// Tries addresses until one can be opened; those that cannot are given back at once.
+/// Tries addresses until one can be opened; those that cannot are released at once.
 fn first_open(
     addresses: &mut Addresses,
     buffer: usize,
@@ -165,8 +165,8 @@ fn first_open(
 
 /// `STATSD_UDP_HOST` and `STATSD_UDP_PORT`, and the aliases of the presets.
 ///
-/// `DD_AGENT_HOST` is in no preset but its own: tracers read it, too, and would look for an agent there. Clients that know
-/// no `DD_DOGSTATSD_URL` send to port 8125 of it unless `DD_DOGSTATSD_PORT` says another.
+/// `DD_AGENT_HOST` has its own preset, because tracers read it, too, and would look for an agent there. Clients that do
+/// not support `DD_DOGSTATSD_URL` send to port 8125 of it unless `DD_DOGSTATSD_PORT` is set.
 #[must_use]
 pub fn udp_environment(address: SocketAddr, presets: &[String]) -> BTreeMap<String, String> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
@@ -188,7 +188,8 @@ pub fn udp_environment(address: SocketAddr, presets: &[String]) -> BTreeMap<Stri
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The variables of a container into which its Unix socket is mounted, at this path; they go before those of its address.
+/// The variables of a container with a Unix socket mounted at this path; they take precedence over those of its
+/// address.
 #[must_use]
 pub fn unix_environment(path: &Path, presets: &[String]) -> BTreeMap<String, String> {
     let datadog = presets.iter().any(|preset| preset == "datadog");

@@ -1,4 +1,4 @@
-//! Where a container is in its life.
+//! The states of a container.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use crate::net::netns::NamespaceId;
 /// The network namespace of a container's socket.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SocketNamespace {
-    /// The agent's: every process there reaches it.
+    /// The agent's: every process in it can reach the socket.
     Shared,
     /// The container's own, or its pod's: it cannot be reached from outside.
     Own(NamespaceId),
-    /// The container's own, once its process is there.
+    /// The container's own, which does not exist before its process.
     Unborn,
 }
 
-/// Whether the kernel refuses what others send, to one container on the host's network or to all of them.
+/// Whether the kernel rejects datagrams from other processes, for one container on the host's network or for all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Guarded {
-    /// It does.
+    /// It rejects them.
     On,
-    /// It is not asked to.
+    /// It is not configured to.
     #[default]
     Off,
-    /// It cannot; why not.
+    /// It cannot, for this reason.
     Unavailable(Arc<str>),
 }
 
@@ -45,7 +45,7 @@ impl Guarded {
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LifecycleState {
-    /// Its network namespace is not born yet; its socket will be bound when its process is attached.
+    /// Its network namespace does not exist yet; its socket is bound when its process is attached.
     Reserved,
     /// Its socket is open.
     Listening,
@@ -77,7 +77,7 @@ impl LifecycleState {
         }
     }
 
-    /// Whether the container lives: a reserve call finds it, rather than starting a new generation.
+    /// Whether the container is live: a reserve call finds it instead of starting a new generation.
     #[must_use]
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Reserved | Self::Listening | Self::Lost | Self::Mute)
@@ -89,7 +89,7 @@ impl LifecycleState {
         matches!(self, Self::Reserved | Self::Listening)
     }
 
-    /// Whether its windows will not grow any more.
+    /// Whether its windows are final.
     #[must_use]
     pub const fn is_finished(self) -> bool {
         matches!(self, Self::Draining | Self::Gone)

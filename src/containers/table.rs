@@ -36,25 +36,25 @@ mod unserved;
 pub use end::{FinishedContainer, ReconcileReport};
 pub use restore::RestoredCounts;
 
-/// Requests that may wait.
+/// Maximum number of queued requests.
 const QUEUE: usize = 1024;
-/// How often reservations, tombstones and resting addresses are looked over.
+/// Interval at which reservations, tombstones and resting addresses are checked.
 const TICK: Duration = Duration::from_millis(500);
-/// The smallest receive buffer that a socket is given when the node's are used up.
+/// The receive buffer of a socket when `receive_buffers` is used up, in bytes.
 const SMALLEST_BUFFER: usize = 4096;
 
-/// What the table is told.
+/// The settings of the table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableSettings {
-    /// Live containers at most.
+    /// Maximum number of live containers.
     pub containers: usize,
     /// Port of sockets in the agent's own namespace.
     pub port: u16,
     /// Receive buffer of one socket.
     pub receive_buffer: usize,
-    /// All receive buffers together.
+    /// Maximum total size of all receive buffers.
     pub receive_buffers: usize,
-    /// One receive buffer at most, in bytes.
+    /// Maximum size of one receive buffer, in bytes.
     pub receive_buffer_max: usize,
     /// How long an address rests.
     pub rest: Duration,
@@ -62,13 +62,13 @@ pub struct TableSettings {
     pub reservation_ttl: Duration,
     /// How long a finished container stays readable.
     pub tombstone: Duration,
-    /// Whether the pod of a container that was never told an address gets a socket at the usual one.
+    /// Whether the pod of a container that was started without an address gets a socket at the default one.
     pub adopt_mute: bool,
     /// What a signed gauge value means if the container does not say.
     pub gauge_sign: GaugeSign,
-    /// The unit of a container's timers where it does not say.
+    /// The unit of timers, for containers that do not set it.
     pub timer_unit: TimerUnit,
-    /// The address that the DC/OS dialect gives out.
+    /// The address that the DC/OS API returns.
     pub dcos_host: Option<IpAddr>,
     /// Labels that every container gets, over its own of these names: no container can claim to be elsewhere.
     pub node_labels: Labels,
@@ -88,27 +88,27 @@ pub struct ContainerTable {
     pool: Arc<ShardPool>,
     store: Arc<Store>,
     directory: Arc<Directory>,
-    /// What the journal has yet to be told.
+    /// Changes that are not in the journal yet.
     changes: Follower,
     requests: mpsc::Receiver<TableRequest>,
     entries: HashMap<Allocation, ContainerEntry>,
     live: HashMap<ContainerId, Allocation>,
     addresses: Addresses,
     ports: Ports,
-    /// Has the kernel refuse what others send to a container that shares our network.
+    /// Makes the kernel reject datagrams from other processes to containers that share the agent's network.
     guard: Option<Guard>,
     unix: Sockets,
-    /// Processes that are watched and sockets that are drained.
+    /// Watches of processes, and drains of sockets.
     tasks: JoinSet<TableEvent>,
     next: u64,
     started: Instant,
     ending: bool,
     journal: Option<Journal>,
-    /// What another process has now.
+    /// The containers that were handed over to another process.
     suspended: Option<SuspendedContainers>,
-    /// Those that run at an address that could not be opened again.
+    /// Running containers whose addresses could not be opened again.
     lost: HashMap<Allocation, ContainerSnapshot>,
-    /// When that was tried last.
+    /// When opening them was last tried.
     retried: Instant,
 }
 
@@ -117,13 +117,13 @@ struct ContainerEntry {
     info: Arc<ContainerInfo>,
     /// When the reservation expires, or the tombstone goes.
     deadline: Option<Instant>,
-    /// When it was reserved, as the kernel counts the start of processes.
+    /// When it was reserved, as time since boot, comparable with the start of processes.
     since_boot: Duration,
     process: Option<Arc<Watched>>,
     watch: Option<tokio::task::AbortHandle>,
 }
 
-/// What happens by itself.
+/// An event that no request causes.
 #[derive(Debug)]
 enum TableEvent {
     Ended(Allocation),
@@ -131,7 +131,7 @@ enum TableEvent {
 }
 
 impl ContainerTable {
-    /// A table without containers, and the way to ask it. [`ContainerTable::run`] must be run.
+    /// Creates an empty table and a handle for requests. [`ContainerTable::run`] must be run.
     #[must_use]
     pub fn new(
         settings: TableSettings,
@@ -175,7 +175,7 @@ impl ContainerTable {
         )
     }
 
-    /// Guards the listeners of containers that share our network.
+    /// Guards the listeners of containers that share the agent's network.
     #[must_use]
     pub fn guarded_by(mut self, guard: Option<Guard>) -> Self {
         self.guard = guard;
@@ -197,7 +197,7 @@ impl ContainerTable {
                 Some(event) = self.tasks.join_next() => match event {
                     Ok(TableEvent::Ended(allocation)) => self.handle_process_end(allocation),
                     Ok(TableEvent::Drained(allocation, stats)) => self.finish_drain(allocation, stats),
-                    // A watch that was aborted belongs to a container that is gone.
+                    // The aborted watch of a container that has ended.
                     Err(_) => {}
                 },
                 _ = tick.tick() => {
@@ -209,15 +209,16 @@ impl ContainerTable {
         }
     }
 
-    /// An answer that cannot be sent is no mistake: the caller has given up.
+    /// A reply that cannot be sent is not an error: the caller has given up.
     async fn handle_request(&mut self, request: TableRequest) {
         match request {
             TableRequest::Reserve(reservation, reply) => {
                 let reserved = self.reserve_container(*reservation).await;
                 self.record_changes();
                 if let Err(Ok(ReservedContainer { info, new: true })) = reply.send(reserved) {
-                    // The caller starts the container without this address, or asks again. Released here, before the next request
-                    // is looked at, it cannot be taken for a container that has its address.
+                    // The caller starts the container without this address, or retries. Release it here, before the
+                    // next request is handled, so that a retry does not find a reservation whose address the container
+                    // never got.
                     self.start_drain(info.allocation, "its caller gave up waiting for it");
                 }
             }
@@ -261,7 +262,7 @@ impl ContainerTable {
         self.entries.get(allocation).map(|entry| Arc::clone(&entry.info))
     }
 
-    /// Watches a container's process, and tells its shard whose datagrams are the container's.
+    /// Watches a container's process, and tells its shard which processes may send as the container.
     async fn watch_process(
         &mut self,
         allocation: Allocation,
@@ -280,7 +281,7 @@ impl ContainerTable {
         self.set_container_processes(allocation, &process).await
     }
 
-    /// Makes a changed copy of a container's info, and shows it.
+    /// Changes a copy of a container's info, and publishes it.
     fn update_info(
         &mut self,
         allocation: Allocation,
@@ -291,7 +292,7 @@ impl ContainerTable {
         Some(self.replace_info(info))
     }
 
-    /// Shows a container's info in place of what it was.
+    /// Publishes a container's new info.
     fn replace_info(&mut self, info: ContainerInfo) -> Arc<ContainerInfo> {
         let info = Arc::new(info);
         if let Some(entry) = self.entries.get_mut(&info.allocation) {
@@ -306,14 +307,14 @@ impl ContainerTable {
 mod tests;
 
 impl ContainerTable {
-    /// Writes every change into a journal from now on.
+    /// Records every change in this journal from now on.
     #[must_use]
     pub fn recorded_in(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
         self
     }
 
-    /// Writes down what has changed, before anybody is told.
+    /// Records all changes; called before a reply is sent.
     fn record_changes(&mut self) {
         let changed = self.changes.take_changed();
         let Some(mut journal) = self.journal.take() else { return };
@@ -323,7 +324,7 @@ impl ContainerTable {
         self.journal = Some(journal);
     }
 
-    /// Writes the journal anew where it is time to.
+    /// Rewrites the journal if it is stale.
     fn renew_journal(&mut self) {
         let Some(mut journal) = self.journal.take() else { return };
         if journal.is_stale() {
@@ -342,7 +343,7 @@ impl ContainerTable {
             entry.deadline.map(|at| clock::wall_time().saturating_add(at.saturating_duration_since(now)));
         let identity = entry.info.pid.zip(entry.process.as_ref()).and_then(|(pid, watched)| {
             let (start_ticks, cgroup) = (process::start_ticks(pid).ok()?, watched.cgroup_id());
-            // While it has not ended, its number means it and no other process.
+            // Until it has ended, its id cannot belong to another process.
             (!watched.has_ended()).then_some(ProcessFingerprint { start_ticks, cgroup })
         });
         Some(ContainerSnapshot::from_info(&entry.info, identity, entry.since_boot, deadline))

@@ -1,8 +1,8 @@
-//! Containers' Unix sockets: who gets one, and the directories that they are mounted from.
+//! Containers' Unix sockets: which containers get one, and the directories that are mounted into them.
 //!
-//! A directory is mounted and not the socket alone, so that a socket that is opened again after a restart is found by a
-//! container that has the directory already. The directories are in one that only the agent's user may enter; containers
-//! come in by their mount.
+//! A directory is mounted instead of the socket alone, so that a running container sees the socket that a restarted
+//! agent opens. The directories are in one that only the agent's user may enter; containers access theirs through the
+//! mount.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,23 +22,23 @@ pub enum UnixSocketMode {
     Off,
     /// Those that ask for it.
     OptIn,
-    /// All but those that say no.
+    /// All except those that opt out.
     All,
 }
 
-/// What a container says about a Unix socket.
+/// What a container requests.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum UnixWish {
     /// It wants none.
     No,
-    /// It wants one beside its address.
+    /// It wants one in addition to its address.
     Beside,
-    /// It wants nothing else: no address that others could send to.
+    /// It wants only a Unix socket, and no address that other processes could send to.
     Only,
 }
 
 impl UnixWish {
-    /// Reads a label or an annotation; nothing where it says neither.
+    /// Parses a label or an annotation; `None` if it is invalid.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         match read_switch(text) {
@@ -49,16 +49,16 @@ impl UnixWish {
     }
 }
 
-/// What the table is told about Unix sockets.
+/// Settings of Unix sockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnixSettings {
-    /// Who gets one.
+    /// Which containers get one.
     pub mode: UnixSocketMode,
-    /// Where containers find it.
+    /// Its path inside containers.
     pub path: PathBuf,
-    /// Where the agent has them, each in a directory of its own.
+    /// The agent's directory, with a subdirectory for each socket.
     pub directory: PathBuf,
-    /// Datagrams that may wait in one.
+    /// Maximum number of datagrams that may wait in one.
     pub queue: usize,
 }
 
@@ -77,18 +77,18 @@ impl UnixSettings {
 /// A container's Unix socket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ContainerUnixSocket {
-    /// The directory that it is in, as the agent sees it; to be mounted into the container.
+    /// The directory of the socket on the node, which is mounted into the container.
     pub source: PathBuf,
-    /// Where the container finds the socket.
+    /// The path of the socket inside the container.
     pub path: PathBuf,
-    /// Whether the container has no address beside it.
+    /// Whether the container has no address.
     pub only: bool,
-    /// Whether it is known whose datagrams are the container's.
+    /// Whether senders are checked to be processes of the container.
     pub checked: bool,
 }
 
 impl ContainerUnixSocket {
-    /// Where the directory is to be mounted in the container.
+    /// The path in the container at which the directory is mounted.
     #[must_use]
     pub fn mount_destination(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
@@ -104,7 +104,7 @@ impl ContainerUnixSocket {
 pub(super) struct Sockets {
     directory: PathBuf,
     queue: usize,
-    /// Made for the first socket: most nodes have none.
+    /// Created for the first socket, since most nodes have none.
     opener: Option<Opener>,
     /// Whether what an earlier life of the agent left, and that was not claimed since, is gone.
     swept: bool,
@@ -116,7 +116,7 @@ impl Sockets {
     pub(super) fn clear(&self) {
         for left in list_directory(&self.directory) {
             for file in list_directory(&left) {
-                // It may be gone already, or be nothing that is ours.
+                // It may be gone already, or may not be a file of the agent.
                 let _either_way = std::fs::remove_file(file);
             }
         }
@@ -126,8 +126,8 @@ impl Sockets {
         Self { directory: directory.to_owned(), queue, opener: None, swept: false }
     }
 
-    /// Where a container's socket is. The same container has the same place after a restart; a name says nothing about
-    /// where it leads, so an id may have anything in it.
+    /// The directory of a container's socket. It is the same after a restart of the agent, and a hash, because ids can
+    /// contain any characters.
     pub(super) fn container_directory(&self, id: &ContainerId) -> PathBuf {
         self.directory.join(format!("{:032x}", xxh3_128(id.as_str().as_bytes())))
     }
@@ -153,7 +153,7 @@ impl Sockets {
 
     /// Removes a socket, so that sending to it fails.
     pub(super) fn close(unix: &ContainerUnixSocket) {
-        // A reservation whose process never came may have a directory and no socket.
+        // A reservation that got no process may have a directory but no socket.
         let _either_way = std::fs::remove_file(unix.socket_path());
     }
 
@@ -161,7 +161,7 @@ impl Sockets {
     pub(super) fn remove(unix: &ContainerUnixSocket) {
         Self::close(unix);
         if let Err(error) = std::fs::remove_dir(&unix.source) {
-            tracing::debug!(directory = %unix.source.display(), %error, "a directory of a Unix socket stays");
+            tracing::debug!(directory = %unix.source.display(), %error, "cannot remove the directory of a Unix socket");
         }
     }
 
@@ -174,7 +174,7 @@ impl Sockets {
     pub(super) fn remove_unclaimed(&mut self, is_claimed: impl Fn(&Path) -> bool) {
         self.swept = true;
         for left in list_directory(&self.directory).into_iter().filter(|left| !is_claimed(left)) {
-            // What is not empty is nothing that we have made.
+            // A directory that is not empty was not created by the agent.
             let _either_way = std::fs::remove_dir(left);
         }
     }
@@ -185,7 +185,7 @@ fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// What is in a directory; nothing where there is none. A link is not followed: files of others would be removed.
+/// The entries of a directory; empty if it does not exist. Links are not followed, so that no other files are removed.
 fn list_directory(directory: &Path) -> Vec<PathBuf> {
     if !is_directory(directory) {
         return Vec::new();

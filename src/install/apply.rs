@@ -1,4 +1,4 @@
-//! Doing what was planned: a file is replaced whole or not at all, and only once everybody agrees.
+//! Applies a plan: each file is replaced atomically, and only after all checks have passed.
 
 use std::path::Path;
 
@@ -6,10 +6,9 @@ use super::check::{self, EngineVerdict};
 use super::{Backup, Error, FileChange, InstallPlan, backup_of, read};
 use crate::oci::file::StagedFile;
 
-/// Writes every file of a plan. Nothing is replaced before all have been written beside, and checked.
+/// Writes every file of a plan. Files are replaced only after all new versions have been written and checked.
 ///
-/// # Errors
-/// When a file cannot be written, was changed by somebody else, or the engine refuses it.
+/// # Errors When a file cannot be written, was changed by another program, or is rejected by the engine.
 pub fn apply_plan(plan: &InstallPlan) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     let mut staged = Vec::new();

@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::{Error, Garbled};
 use crate::oci::edit::{self, Gift, Hook, HookRecord};
 
-/// What clients send to where nobody has told them otherwise.
+/// The default address of clients.
 const ADDRESS: (&str, u16) = ("127.0.0.1", 8125);
-/// Seconds that the hook may take; the wrapper's own budget is a second.
+/// Timeout of the hook in seconds; the wrapper's own time limit is one second.
 const TIMEOUT: u64 = 3;
 
-/// A specification with our address and our hook.
+/// Adds the address and the hook to a specification.
 pub(super) fn with_address(specification: &str, wrapper: &str) -> Result<String, Garbled> {
     let (host, port) = ADDRESS;
     let port = port.to_string();
@@ -33,7 +33,7 @@ pub(super) fn with_address(specification: &str, wrapper: &str) -> Result<String,
     edit().map_err(|error: serde_json::Error| Garbled(error.to_string()))
 }
 
-/// The specification to begin with: a file's, or what containerd's client makes of nothing.
+/// The specification to start from: the given file, or the output of `ctr oci spec`.
 pub(super) fn load_specification(file: Option<&Path>) -> Result<String, Error> {
     if let Some(path) = file {
         return crate::files::read_to_string(path)

@@ -1,7 +1,6 @@
-//! containerd's `config.toml`, as far as its CRI plugin reads it.
+//! The settings of the CRI plugin in containerd's `config.toml`.
 //!
-//! The runtime's table is copied from the one that pods get already, so that settings such as `SystemdCgroup` hold for
-//! both.
+//! The runtime's table is copied from the current default, so that settings such as `SystemdCgroup` apply to both.
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, value};
 
@@ -10,15 +9,15 @@ use super::{EngineEntry, Garbled, Mechanism};
 
 pub(super) const FILE: &str = "/etc/containerd/config.toml";
 pub(super) const RESTART: &str = "systemctl restart containerd";
-/// What runc is to containerd.
+/// containerd's shim for runc.
 const SHIM: &str = "io.containerd.runc.v2";
-/// The runtime of pods that ask for none, where the file does not say.
+/// The default runtime if the file does not set one.
 const USUAL: &str = "runc";
 const DEFAULT: &str = "default_runtime_name";
-/// Both lines of containerd read it; without a file they run on what they call their defaults.
+/// The content of a new file; containerd 1 and 2 both read this version.
 const NEW: &str = "version = 2\n";
 
-/// Reads a file, and says what its version calls the plugin.
+/// Parses a file; returns it with the path of the CRI plugin in its version.
 fn open(file: &str) -> Result<(DocumentMut, [&'static str; 3]), Garbled> {
     let document = read(if file.trim().is_empty() { NEW } else { file })?;
     let version = document.get("version").and_then(Item::as_integer);
@@ -39,7 +38,7 @@ fn find_runtime<'a>(document: &'a DocumentMut, plugin: &[&str], name: &str) -> O
     get(document.as_table(), &[plugin, &["runtimes", name]].concat())?.as_table_like()
 }
 
-/// What stands under a runtime's name.
+/// The entry with a runtime's name.
 pub(super) fn find_entry(file: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let (document, plugin) = open(file)?;
     let default = get_string(document.as_table(), &[&plugin[..], &[DEFAULT]].concat());
@@ -62,7 +61,8 @@ pub(super) fn add_entry(file: &str, entry: &EngineEntry) -> Result<String, Garbl
         set_value(containerd, DEFAULT, entry.name.as_str());
     }
     let runtimes = ensure_table(containerd, &["runtimes"])?;
-    // containerd 1.x forgets its own runc where the file names any runtime, and then its CRI plugin does not start.
+    // containerd 1.x drops its built-in runc entry if the file names any runtime, and then its CRI plugin does not
+    // start.
     if runtimes.is_empty() {
         let mut runc = Table::new();
         runc.insert("runtime_type", value(SHIM));
@@ -82,7 +82,7 @@ pub(super) fn add_entry(file: &str, entry: &EngineEntry) -> Result<String, Garbl
     Ok(document.to_string())
 }
 
-/// What the new runtime is like: the default one where runc's shim starts that, else runc.
+/// The table to copy for the new runtime: the default runtime if it uses runc's shim, else runc.
 fn runtime_template(document: &DocumentMut, plugin: &[&str], name: &str) -> Table {
     let default = get_string(document.as_table(), &[plugin, &[DEFAULT]].concat());
     let names = default.iter().map(String::as_str).chain([USUAL]).filter(|other| *other != name);
@@ -96,14 +96,14 @@ fn runtime_template(document: &DocumentMut, plugin: &[&str], name: &str) -> Tabl
     model
 }
 
-/// What the runtime that the new one is copied from starts, where it is not runc: the wrapper would start another.
+/// The binary of the runtime that the new one is copied from, if it is not runc: the wrapper would start another.
 pub(super) fn template_binary(file: &str, name: &str) -> Result<Option<String>, Garbled> {
     let (document, plugin) = open(file)?;
     Ok(get_string(&runtime_template(&document, &plugin, name), &["options", "BinaryName"])
         .filter(|path| !super::is_ours(path)))
 }
 
-/// Whether the file turns pods off, as that of docker's packages does.
+/// Whether the file disables the CRI plugin, as the one in docker's packages does.
 pub(super) fn without_pods(file: &str) -> bool {
     let disabled =
         read(file).ok().and_then(|document| super::tables::string_list(document.get("disabled_plugins")));
@@ -111,7 +111,7 @@ pub(super) fn without_pods(file: &str) -> bool {
         .is_some_and(|names| names.iter().any(|name| name == "cri" || name == "io.containerd.grpc.v1.cri"))
 }
 
-/// Takes an entry away; the default becomes what it was `before`.
+/// Removes an entry, and restores the default of `before`.
 pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let (mut document, plugin) = open(file)?;
     let containerd = ensure_table(document.as_table_mut(), &plugin)?;

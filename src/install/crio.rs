@@ -1,4 +1,4 @@
-//! A file in CRI-O's `crio.conf.d`, of which the last that sets a value wins.
+//! A file in CRI-O's `crio.conf.d`; the last file that sets a value wins.
 
 use toml_edit::Item;
 
@@ -9,10 +9,10 @@ pub(super) const FILE: &str = "/etc/crio/crio.conf.d/99-tallyport.conf";
 pub(super) const RESTART: &str = "systemctl restart crio";
 const RUNTIME: [&str; 2] = ["crio", "runtime"];
 const DEFAULT: &str = "default_runtime";
-/// Where the runtime keeps the state of its containers, apart from other handlers' as CRI-O has it.
+/// The directory for the state of the runtime's containers; CRI-O uses a separate one for each handler.
 const STATE: &str = "/run/tallyport-crio";
 
-/// What stands under a handler's name.
+/// The entry with a handler's name.
 pub(super) fn find_entry(file: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let document = read(file)?;
     let Some(runtime) = get(document.as_table(), &RUNTIME).and_then(Item::as_table_like) else {
@@ -45,7 +45,7 @@ pub(super) fn add_entry(file: &str, entry: &EngineEntry) -> Result<String, Garbl
     })
 }
 
-/// Takes an entry away; the default becomes what it was `before`.
+/// Removes an entry, and restores the default of `before`.
 pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let mut document = read(file)?;
     let runtime = ensure_table(document.as_table_mut(), &RUNTIME)?;

@@ -1,6 +1,6 @@
 //! dockerd's `daemon.json`.
 //!
-//! `runtimes` has every runtime but runc by its name, `default-runtime` names the one for containers that ask for none.
+//! `runtimes` has every runtime except runc by name, and `default-runtime` is the name of the default one.
 
 use serde_json::Value;
 
@@ -10,9 +10,8 @@ use crate::oci::document;
 
 pub(super) const FILE: &str = "/etc/docker/daemon.json";
 pub(super) const RESTART: &str = "systemctl reload docker";
-/// What a reload no longer finds in the file, dockerd keeps as it was.
-pub(super) const RESTART_REMOVED: &str =
-    "systemctl restart docker, for a reload forgets nothing; its containers stop, unless it has live-restore";
+/// On a reload, dockerd keeps settings that are no longer in the file.
+pub(super) const RESTART_REMOVED: &str = "systemctl restart docker (a reload does not remove settings); its containers stop unless live-restore is on";
 const RUNTIMES: &str = "runtimes";
 const DEFAULT: &str = "default-runtime";
 
@@ -20,7 +19,7 @@ fn garbled_error(error: &serde_json::Error) -> Garbled {
     Garbled(error.to_string())
 }
 
-/// dockerd starts with an empty file as it does with none.
+/// dockerd treats an empty file like a missing one.
 fn object_or_empty(text: &str) -> &str {
     if text.trim().is_empty() { "{}\n" } else { text }
 }
@@ -29,7 +28,7 @@ fn parse_string(text: Option<&str>) -> Option<String> {
     serde_json::from_str(text?).ok()
 }
 
-/// What stands under a runtime's name.
+/// The entry with a runtime's name.
 pub(super) fn find_entry(text: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let text = object_or_empty(text);
     let path = json::get(text, &[RUNTIMES, name, "path"]).map_err(|error| garbled_error(&error))?;
@@ -59,7 +58,7 @@ pub(super) fn add_entry(text: &str, entry: &EngineEntry) -> Result<String, Garbl
     edit().map_err(|error| garbled_error(&error))
 }
 
-/// Takes an entry away; the default becomes what it was `before`.
+/// Removes an entry, and restores the default of `before`.
 pub(super) fn remove_entry(text: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let was = if entry.default { default(before)? } else { None };
     let edit = || {

@@ -1,4 +1,4 @@
-//! Why nothing was changed.
+//! Errors of installations and removals.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
     /// A file could not be read.
@@ -17,7 +17,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A file could not be written; it is as it was.
+    /// A file could not be written, and is unchanged.
     #[error("cannot write {}, which is left as it is: {source}", path.display())]
     Write {
         /// The file.
@@ -32,7 +32,7 @@ pub enum Error {
         path: PathBuf,
         why: String,
     },
-    /// The runtime's name is somebody else's.
+    /// Another runtime has this name already.
     #[error(
         "{} has a runtime {name:?} already, which starts {found:?}; choose another name with --runtime-name",
         path.display()
@@ -41,10 +41,10 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         name: String,
-        /// What it starts.
+        /// The program it starts.
         found: String,
     },
-    /// A program that containers would need is not there.
+    /// A program that containers need is missing or does not work.
     #[error("{}: {why}", path.display())]
     Program {
         /// The program.
@@ -52,18 +52,18 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// Whoever reads the file does not want it.
+    /// The engine rejects the new file.
     #[error("{program} refuses what {} would become, so it is left as it is: {said}", path.display())]
     Checker {
-        /// Who refuses it.
+        /// The program that rejects it.
         program: &'static str,
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// Its message.
         said: String,
     },
-    /// Somebody else wrote the file in between.
-    #[error("{} was changed by somebody else in this moment and is left as it is; try again", path.display())]
+    /// The file was changed since it was read.
+    #[error("{} has changed since it was read and is left as it is; try again", path.display())]
     Changed {
         /// The file.
         path: PathBuf,

@@ -1,10 +1,10 @@
-//! Changing one value of a JSON text: everything else keeps its place, its form and its spaces.
+//! Edits single values of a JSON text without changing the rest of it.
 
 use std::ops::Range;
 
 use crate::oci::document::{Object, to_json};
 
-/// Where the parts of an object stand in its text.
+/// The positions of the parts of an object in its text.
 struct ObjectLayout {
     /// After the `{`.
     open: usize,
@@ -27,7 +27,7 @@ impl ObjectLayout {
         let mut members = Vec::new();
         let mut end = open;
         for (key, value) in object.entries() {
-            // Values that have not been replaced are parts of the text they were read from.
+            // Values are slices of the text.
             let start = value.as_ptr().addr() - text.as_ptr().addr();
             let between = text.get(end..start).unwrap_or_default();
             let key_at = end + between.find('"').unwrap_or_default();
@@ -37,13 +37,13 @@ impl ObjectLayout {
         Ok(Self { open, members, close: text.rfind('}').unwrap_or(open) })
     }
 
-    /// The member that counts, where a key comes twice.
+    /// The effective member, which is the last one with this key.
     fn find(&self, key: &str) -> Option<(usize, &Member)> {
         self.members.iter().enumerate().rfind(|(_, member)| member.key == key)
     }
 }
 
-/// The text of a value; none where there is none or it is `null`.
+/// The text of a value; `None` if it is missing or `null`.
 pub(super) fn get<'a>(text: &'a str, keys: &[&str]) -> serde_json::Result<Option<&'a str>> {
     let Some((key, rest)) = keys.split_first() else { return Ok(Some(text)) };
     let shape = ObjectLayout::read(text)?;
@@ -54,7 +54,7 @@ pub(super) fn get<'a>(text: &'a str, keys: &[&str]) -> serde_json::Result<Option
     }
 }
 
-/// Replaces a value where it stands, or adds it as the last of its object.
+/// Replaces a value in place, or adds it at the end of its object.
 pub(super) fn set_value(text: &str, keys: &[&str], value: &str) -> serde_json::Result<String> {
     let Some((key, rest)) = keys.split_first() else { return Ok(value.to_owned()) };
     let shape = ObjectLayout::read(text)?;
@@ -68,7 +68,7 @@ pub(super) fn set_value(text: &str, keys: &[&str], value: &str) -> serde_json::R
     let member = format!("{}: {nested}", to_json(key));
     Ok(match (shape.members.first(), shape.members.last()) {
         (Some(first), Some(last)) => {
-            // As the members that are there are set apart.
+            // Use the same spacing as the existing members.
             let space = text.get(shape.open..first.whole.start).unwrap_or_default();
             let space = if space.contains('\n') { space } else { " " };
             splice_text(text, last.whole.end..last.whole.end, &format!(",{space}{member}"))
@@ -77,7 +77,7 @@ pub(super) fn set_value(text: &str, keys: &[&str], value: &str) -> serde_json::R
     })
 }
 
-/// Takes a value away, with its key. A text that does not have it stays as it is.
+/// Removes a value and its key. A text without it stays unchanged.
 pub(super) fn remove(text: &str, keys: &[&str]) -> serde_json::Result<String> {
     let Some((key, rest)) = keys.split_first() else { return Ok(text.to_owned()) };
     let shape = ObjectLayout::read(text)?;

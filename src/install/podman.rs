@@ -1,7 +1,7 @@
 //! podman's `containers.conf`: a runtime, or a directory of hooks.
 //!
-//! A list in one file takes the place of the same list in another that was read before, so one that is begun here
-//! begins with what holds without it.
+//! A list in one file replaces the same list in files that are read earlier, so a new list here starts with the current
+//! values.
 
 use toml_edit::{Array, Item, Table};
 
@@ -16,13 +16,13 @@ pub(super) const RESTART: &str = "nothing has to be restarted: podman reads it a
 /// Files that are read before ours.
 pub(super) const OTHERS: [&str; 2] =
     ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"];
-/// The file that podman finds in its directory of hooks.
+/// The name of the hook's file.
 pub(super) const HOOK: &str = "tallyport.json";
 const ENGINE: &str = "engine";
 const JSON: &str = "runtime_supports_json";
 const HOOKS: &str = "hooks_dir";
 
-/// The lists that hold where our file has none.
+/// The lists that apply if our file has none.
 #[derive(Clone, Debug)]
 pub(super) struct Usual {
     json: Vec<String>,
@@ -30,7 +30,7 @@ pub(super) struct Usual {
 }
 
 impl Default for Usual {
-    /// What podman has built in.
+    /// podman's built-in lists.
     fn default() -> Self {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self {
@@ -41,7 +41,7 @@ impl Default for Usual {
 }
 
 impl Usual {
-    /// What a file that is read before ours makes of them.
+    /// Applies the lists of a file that is read before ours.
     pub(super) fn override_with(mut self, file: &str) -> Self {
         if let Ok(document) = read(file) {
             let list = |key| string_list(get(document.as_table(), &[ENGINE, key]));
@@ -52,7 +52,7 @@ impl Usual {
     }
 }
 
-/// What stands under a runtime's name, or which directory of hooks is ours.
+/// The entry with a runtime's name, or our directory of hooks.
 pub(super) fn find_entry(file: &str, name: &str) -> Result<Option<EngineEntry>, Garbled> {
     let document = read(file)?;
     let runtime = string_list(get(document.as_table(), &[ENGINE, "runtimes", name]));
@@ -77,14 +77,14 @@ pub(super) fn add_entry(file: &str, entry: &EngineEntry, usual: &Usual) -> Resul
         if entry.default {
             set_value(engine, "runtime", entry.name.as_str());
         }
-        // Without it podman does not understand what the wrapper says of a failure.
+        // Without this, podman cannot parse the wrapper's error messages.
         add_to_list(engine, JSON, &usual.json, &entry.name)?;
         set_value(ensure_table(engine, &["runtimes"])?, &entry.name, Array::from_iter([entry.path.as_str()]));
         Ok(())
     })
 }
 
-/// Takes an entry away; the default becomes what it was `before`.
+/// Removes an entry, and restores the default of `before`.
 pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Result<String, Garbled> {
     let mut document = read(file)?;
     let engine = ensure_table(document.as_table_mut(), &[ENGINE])?;
@@ -102,7 +102,7 @@ pub(super) fn remove_entry(file: &str, entry: &EngineEntry, before: &str) -> Res
     Ok(document.to_string())
 }
 
-/// The hook that has podman ask the wrapper what a container's configuration is to be.
+/// The hook with which podman lets the wrapper edit a container's configuration.
 pub(super) fn render_hook(wrapper: &str) -> String {
     let hook = serde_json::json!({
         "version": "1.0.0",

@@ -1,10 +1,10 @@
-//! TOML whose comments, order and spaces stay: what the files of containerd, podman and CRI-O have in common.
+//! Edits TOML without changing comments, order and spaces; used for containerd, podman and CRI-O.
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
 use super::Garbled;
 
-/// Reads a file. One that could not be written again as it is, is refused.
+/// Parses a file. A file that cannot be written back unchanged is refused.
 pub(super) fn read(text: &str) -> Result<DocumentMut, Garbled> {
     let document: DocumentMut =
         text.parse().map_err(|error: toml_edit::TomlError| Garbled(error.to_string().trim().to_owned()))?;
@@ -15,7 +15,7 @@ pub(super) fn read(text: &str) -> Result<DocumentMut, Garbled> {
     }
 }
 
-/// Edits a file. What stands in one that has no values, or `header` where there is no file, stays before what is added.
+/// Edits a file. The comments of a file without values, or `header` for an empty one, stay at the top.
 pub(super) fn edit_document(
     text: &str,
     header: &str,
@@ -29,7 +29,7 @@ pub(super) fn edit_document(
     Ok(format!("{before}{document}"))
 }
 
-/// A table below another, made where it is missing.
+/// A table inside another; created if it is missing.
 pub(super) fn ensure_table<'a>(
     table: &'a mut dyn TableLike,
     keys: &[&str],
@@ -37,7 +37,7 @@ pub(super) fn ensure_table<'a>(
     let Some((key, rest)) = keys.split_first() else { return Ok(table) };
     let item = table.entry(key).or_insert_with(|| {
         let mut made = Table::new();
-        // No header of its own as long as only tables stand in it.
+        // Omit its header as long as it contains only tables.
         made.set_implicit(true);
         Item::Table(made)
     });
@@ -47,25 +47,25 @@ pub(super) fn ensure_table<'a>(
     }
 }
 
-/// A value below a table, where it is.
+/// A value inside a table, if present.
 pub(super) fn get<'a>(table: &'a dyn TableLike, keys: &[&str]) -> Option<&'a Item> {
     let (key, rest) = keys.split_first()?;
     let item = table.get(key)?;
     if rest.is_empty() { Some(item) } else { get(item.as_table_like()?, rest) }
 }
 
-/// A text below a table.
+/// A string inside a table.
 pub(super) fn get_string(table: &dyn TableLike, keys: &[&str]) -> Option<String> {
     get(table, keys)?.as_str().map(str::to_owned)
 }
 
-/// The texts of a list.
+/// The strings of a list.
 pub(super) fn string_list(item: Option<&Item>) -> Option<Vec<String>> {
     let values = item?.as_array()?.iter();
     Some(values.filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
-/// Replaces a value where it stands, with what is said beside it; or adds it.
+/// Replaces a value and keeps its comments, or adds it.
 pub(super) fn set_value(table: &mut dyn TableLike, key: &str, new: impl Into<Value>) {
     let mut new = new.into();
     match table.get_mut(key) {
@@ -79,7 +79,7 @@ pub(super) fn set_value(table: &mut dyn TableLike, key: &str, new: impl Into<Val
     }
 }
 
-/// Adds a text to a list, where it is not there yet; a list that is missing begins with those that hold without it.
+/// Adds a string to a list unless it is in it; a missing list is created with the values of `usual`.
 pub(super) fn add_to_list(
     table: &mut dyn TableLike,
     key: &str,
@@ -94,14 +94,14 @@ pub(super) fn add_to_list(
     Ok(())
 }
 
-/// Takes a text out of a list.
+/// Removes a string from a list.
 pub(super) fn remove_from_list(table: &mut dyn TableLike, key: &str, old: &str) {
     if let Some(list) = table.get_mut(key).and_then(Item::as_array_mut) {
         list.retain(|there| there.as_str() != Some(old));
     }
 }
 
-/// Gives a default back: as it was before, or to whoever reads the file where nothing was said.
+/// Restores a default: sets the previous value, or removes the key if there was none.
 pub(super) fn give_back(table: &mut dyn TableLike, key: &str, was: Option<String>, ours: &str) {
     match was.filter(|was| was != ours) {
         Some(was) => set_value(table, key, was),
@@ -109,7 +109,7 @@ pub(super) fn give_back(table: &mut dyn TableLike, key: &str, was: Option<String
     }
 }
 
-/// The same values and tables, without places and comments of their own.
+/// A copy of the values and tables, without positions and comments.
 pub(super) fn copy_table(table: &dyn TableLike) -> Table {
     let mut new = Table::new();
     for (key, item) in table.iter() {

@@ -1,4 +1,4 @@
-//! What the files of all engines have in common, and TOML in the forms that people write it in.
+//! Tests for the files of all engines, and for TOML in the forms that people write.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn entry(mechanism: Mechanism, default: bool) -> EngineEntry {
     EngineEntry { mechanism, name: "tallyport".to_owned(), path: path.to_owned(), default }
 }
 
-/// As an administrator of a Kubernetes node has it.
+/// As on a typical Kubernetes node.
 const CONTAINERD: &str = r#"# ours
 version = 2
 root = "/data"   # large disk
@@ -51,7 +51,7 @@ fn files() -> Vec<(Engine, Mechanism, &'static str)> {
     files
 }
 
-/// The lines of a text that are not in another.
+/// The lines of one text that are not in the other.
 fn new_lines(text: &str, old: &str) -> Vec<String> {
     text.lines().filter(|line| !old.lines().any(|old| old == *line)).map(str::to_owned).collect()
 }

@@ -1,7 +1,7 @@
-//! Our own accept loop for both HTTP listeners: limits on connections and heads, TLS, peer credentials, graceful end.
+//! The accept loop of both HTTP listeners: limits on connections and heads, TLS, peer credentials, graceful shutdown.
 //!
-//! What answers is a [`warp`] service. warp's own server has no header timeout, no limit on connections, and does not
-//! say who is at the other end.
+//! Requests are handled by a [`warp`] service. warp's own server has no header timeout and no limit on connections, and
+//! does not report the peer.
 
 mod admission;
 mod answer;
@@ -34,25 +34,25 @@ use overflow::Overflow;
 
 use crate::shutdown::Drain;
 
-/// How long to wait for a place before looking again for an idle connection.
+/// How long to wait for a place before checking for an idle connection again.
 const FULL: Duration = Duration::from_millis(20);
 /// How long to wait when the process has no descriptors left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(200);
-/// How long a connection that is closed in favour of another may take for what is under way on it.
+/// How long a connection that is closed in favour of another may take to finish a response.
 const LAST_BYTES: Duration = Duration::from_secs(1);
-/// How long a client that has connected and not asked yet may still ask when the drain starts: the request is on its way, and
-/// the client would take the end of the connection for a failure. Less than a process has that hands over.
+/// When the drain starts, how long a connection without a request so far may still send one: it may be on its way, and
+/// the client would report a closed connection as a failure. Shorter than the time limit of a hand-over.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
-/// Who is at the other end of a connection. Each request has it as an extension.
+/// The peer of a connection. Each request has it as an extension.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Peer {
-    /// Somebody who reached the HTTP listener.
+    /// A client of the HTTP listener.
     Tcp(SocketAddr),
     /// A process on this machine, on the admin socket.
     Unix {
         uid: u32,
-        /// Its number when it connected.
+        /// Its pid when it connected.
         pid: Option<i32>,
     },
 }
@@ -67,8 +67,8 @@ impl std::fmt::Display for Peer {
     }
 }
 
-/// How a listener speaks TLS at the moment; plain HTTP where there is nothing. A connection takes what holds as it comes,
-/// and keeps it.
+/// The current TLS configuration of a listener; `None` for plain HTTP. A connection keeps the configuration that was
+/// current when it was accepted.
 pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 /// Either kind of listener.
@@ -83,22 +83,23 @@ pub enum Listener {
 /// The limits of a listener.
 #[derive(Copy, Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Most connections at one time. Beyond them the oldest idle one is closed; more wait in the backlog while none is idle.
+    /// Maximum number of open connections. Beyond it the oldest idle one is closed; if none is idle, further
+    /// connections wait in the backlog.
     pub connections: usize,
-    /// Most of them from one address; more are closed. On the admin socket a process may have half of all; more wait a moment, and
-    /// then get 503.
+    /// Maximum number per address; further ones are closed. On the admin socket a process may have half of all
+    /// connections; further ones wait briefly, and then get a 503.
     pub per_client: usize,
-    /// How long the head of a request may take, and a handshake of TLS.
+    /// Time limit for the head of a request, and for the TLS handshake.
     pub header_timeout: Duration,
-    /// How long a client may take nothing of an answer that is ready for it.
+    /// How long a client may leave a response unread before it is disconnected.
     pub write_timeout: Duration,
-    /// Longest head of a request, in bytes, from 8,192 upward.
+    /// Longest head of a request, in bytes; at least 8,192.
     pub head: usize,
-    /// Most header fields of a request.
+    /// Maximum number of header fields of a request.
     pub headers: usize,
 }
 
-/// Serves connections until the drain starts, then lets those that are open finish what they are at.
+/// Serves connections until the drain starts, then lets open ones finish their current request.
 pub async fn serve<S, B>(
     listener: Listener,
     service: S,
@@ -120,7 +121,7 @@ pub async fn serve<S, B>(
         while open.try_join_next().is_some() {}
         let (place, accepted) = tokio::select! {
             next = next(&places, &listener, &connections, &overflow) => next,
-            // Who connects meanwhile waits in the kernel, for us or for the process that takes over.
+            // New connections wait in the kernel meanwhile, for this process or the one that takes over.
             () = holding.wait_for_paused(true) => {
                 tokio::select! {
                     () = holding.wait_for_paused(false) => continue,
@@ -139,7 +140,7 @@ pub async fn serve<S, B>(
                     });
                     continue;
                 }
-                // While it waits, others are served at its place.
+                // Other connections can use its place while it waits.
                 drop(place);
                 let Some(waiting) = overflow.queue_connection(socket, peer) else { continue };
                 open.spawn(async move {
@@ -152,13 +153,13 @@ pub async fn serve<S, B>(
             Err(error) => after_error(&error).await,
         }
     }
-    // From here on, connecting is refused rather than left waiting.
+    // From here on, new connections are refused instead of waiting.
     drop(listener);
     while open.join_next().await.is_some() {}
 }
 
-/// Waits for a place and then for a client. While no client comes, the place is given to an accepted connection that waits for
-/// one, if any does.
+/// Waits for a place and then for a client. While no client connects, the place is given to an accepted connection that
+/// waits for one, if there is any.
 async fn next(
     places: &Arc<Semaphore>,
     listener: &Listener,
@@ -175,7 +176,7 @@ async fn next(
     }
 }
 
-/// Waits for a place. While a client waits in the backlog, an idle connection gives its place up.
+/// Waits for a place. If a client waits in the backlog, an idle connection is closed to free one.
 async fn acquire_place(
     places: &Arc<Semaphore>,
     listener: &Listener,
@@ -191,8 +192,8 @@ async fn acquire_place(
     }
 }
 
-/// A connection that failed before it was accepted is its client's matter; running out of descriptors is ours, and
-/// trying again at once would only burn a core.
+/// Handles an error of `accept`. A connection that failed before it was accepted is ignored. Running out of descriptors
+/// is logged, and delays the next attempt: retrying at once would only use CPU time.
 async fn after_error(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
@@ -217,7 +218,8 @@ async fn serve_connection<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let opening = socket.open_stream(limits.write_timeout, counted.connections());
-    // Whoever has connected just before the drain is not hung up on: what is ready goes first, here and below.
+    // Data that is ready takes precedence over the drain, here and below, so that clients that connected just before it
+    // are still served.
     let opened = tokio::select! {
         biased;
         opened = tokio::time::timeout(limits.header_timeout, opening) => opened,
@@ -228,7 +230,7 @@ async fn serve_connection<S, B>(
         Ok(stream) => stream,
         Err(error) => {
             counted.count_refused(RefusalReason::Handshake);
-            tracing::debug!(%error, %peer, "a connection did not come to speak TLS");
+            tracing::debug!(%error, %peer, "the TLS handshake of a connection failed");
             return;
         }
     };
@@ -252,7 +254,7 @@ async fn serve_connection<S, B>(
             if !asked.load(Ordering::Relaxed) {
                 return;
             }
-            // The end of its last answer may still be on its way out.
+            // The end of its last response may not have been sent yet.
             served.as_mut().graceful_shutdown();
             tokio::time::timeout(LAST_BYTES, served).await.unwrap_or(Ok(()))
         }
@@ -262,7 +264,7 @@ async fn serve_connection<S, B>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, %peer, "a connection broke");
+        tracing::debug!(%error, %peer, "a connection failed");
     }
 }
 
@@ -281,7 +283,7 @@ impl Listener {
         match self {
             Self::Tcp(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
-                // A peer that is gone already cannot be told not to wait; reading will notice.
+                // Fails if the peer is already gone, which reading will report.
                 let _either_way = stream.set_nodelay(true);
                 Ok((Socket::Tcp(stream, tls.borrow().clone()), Peer::Tcp(address)))
             }

@@ -1,4 +1,4 @@
-//! TLS as the HTTP listener speaks it: a certificate and its key, from files.
+//! TLS of the HTTP listener: a certificate and its key, from files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use x509_cert::ext::pkix::BasicConstraints;
 use crate::files;
 use crate::model::Timestamp;
 
-/// How long before its end a certificate should have been replaced: those of 90 days are renewed 30 days before it.
+/// A certificate should have been replaced this long before it expires: 90-day certificates are renewed 30 days before.
 pub const RENEWAL: Duration = Duration::from_hours(14 * 24);
 
-/// Why a listener cannot speak TLS with these files.
+/// Why a listener cannot use TLS with these files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read, or is no PEM.
     #[error("{what} {} cannot be read: {source}", path.display())]
     Unreadable {
-        /// What it should have.
+        /// The expected contents.
         what: &'static str,
         /// Where.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum TlsError {
         /// Where.
         path: PathBuf,
     },
-    /// The two do not belong together, or are of a kind that is not known.
+    /// The certificate and the key do not match, or their type is not supported.
     #[error("the certificate {} and the key {} cannot be used: {source}", certificate.display(), key.display())]
     Unusable {
         certificate: PathBuf,
@@ -47,20 +47,20 @@ pub enum TlsError {
     },
 }
 
-/// What a listener needs to speak TLS 1.2 and 1.3.
+/// What a listener needs for TLS 1.2 and 1.3.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// A chain of certificates, its own first, and the key of that.
+    /// The certificate chain, the server's own first, and its key.
     pub config: Arc<ServerConfig>,
-    /// When the one of the chain that expires first does (`notAfter`, RFC 5280 §4.1.2.5), after which clients refuse it;
-    /// nothing where that cannot be read.
+    /// The earliest expiry in the chain (`notAfter`, RFC 5280 §4.1.2.5), after which clients reject it; `None` if it
+    /// cannot be read.
     pub expires: Option<Timestamp>,
     /// Whether the server certificate is marked as a CA certificate, as `openssl req -x509` does by default. Clients that
     /// follow RFC 5280 §4.2.1.9 strictly, ours among them, refuse a server that presents one.
     pub is_authority: bool,
 }
 
-/// Reads a chain of certificates, and the key of the first.
+/// Reads a certificate chain, and the key of its first certificate.
 ///
 /// # Errors
 /// When a file cannot be read, or the key is another certificate's.
@@ -79,7 +79,7 @@ pub fn load_server(certificate: &Path, key: &Path) -> Result<Server, TlsError> {
         .map_err(|source| unreadable_error("the key", key, source))?;
     let unusable =
         |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
-    // The provider is named, so that it does not matter what else in the process might have chosen another.
+    // The provider is explicit, so that other code's choice of a process-wide default has no effect.
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?

@@ -9,25 +9,24 @@ use crate::containers::{
     ContainerInfo, ContainerUnixSocket, other_of_pair, udp_environment, unix_environment, would_hide,
 };
 
-/// Annotation that says which address the container was given, so that an agent that starts again can open it again.
-/// Containers' annotations come from the runtime and its plugins; unlike a variable, who writes a pod cannot set it.
+/// Annotation with the address of the container, so that a restarted agent can open it again. Containers' annotations
+/// come from the runtime and its plugins; unlike a variable, the author of a pod cannot set it.
 const ADDRESS: &str = "tallyport.address";
 
-/// Annotation that says where the container finds its Unix socket, for the same reason.
+/// Annotation with the path of the container's Unix socket, for the same reason.
 const SOCKET: &str = "tallyport.socket";
 
-/// What a container was given.
+/// The sockets that a container was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Given {
     pub(super) address: Option<SocketAddr>,
-    /// Where it finds its Unix socket.
+    /// The path of its Unix socket in the container.
     pub(super) socket: Option<PathBuf>,
 }
 
-/// What is given to a container that has these sockets.
+/// The adjustment for a container with these sockets.
 ///
-/// # Errors
-/// In words, when it has none, or what it has cannot be given to it.
+/// # Errors With the reason, when it has no socket, or its only socket cannot be mounted.
 pub(super) fn build_adjustment(
     container: &NriContainer,
     info: &ContainerInfo,
@@ -66,7 +65,7 @@ fn variables_of(container: &NriContainer, variables: BTreeMap<String, String>) -
         let set = is_set(&name);
         match name.as_str() {
             "STATSD_UDP_HOST" | "STATSD_UDP_PORT" if set => {
-                // Where it was an earlier plugin that set it, only who takes it back first may set it again.
+                // If an earlier plugin set the variable, setting it again is a conflict unless it is removed first.
                 env.push(KeyValue { key: format!("-{name}"), value: String::new() });
             }
             "STATSD_UDP_HOST" | "STATSD_UDP_PORT" => {}
@@ -78,8 +77,8 @@ fn variables_of(container: &NriContainer, variables: BTreeMap<String, String>) -
     env
 }
 
-/// The mount of a Unix socket's directory. Never over what the application or an earlier plugin has mounted, which the
-/// runtime would take for a conflict and start nothing.
+/// The mount of a Unix socket's directory. It never hides a mount of the application or an earlier plugin, which the
+/// runtime would treat as a conflict and not start the container.
 fn build_mount(container: &NriContainer, unix: &ContainerUnixSocket) -> Result<NriMount, String> {
     let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("its path is no text");
     let (destination, source) = (text(unix.mount_destination())?, text(&unix.source)?);
@@ -92,7 +91,7 @@ fn build_mount(container: &NriContainer, unix: &ContainerUnixSocket) -> Result<N
     }
 }
 
-/// What a container was told; none where that is nothing.
+/// The sockets in the annotations of a container; `None` without any.
 pub(super) fn annotated_sockets(container: &NriContainer) -> Option<Given> {
     let address = container.annotations.get(ADDRESS).and_then(|address| address.parse().ok());
     let address = address.filter(|address: &SocketAddr| address.ip().is_loopback());
@@ -100,8 +99,8 @@ pub(super) fn annotated_sockets(container: &NriContainer) -> Option<Given> {
     (address.is_some() || socket.is_some()).then_some(Given { address, socket })
 }
 
-/// What a container was given by an earlier life of the agent. A runtime can be set to hand a pod's own annotations on to
-/// its containers, so one that the pod has, too, is not believed.
+/// The sockets that a previous run gave to a container. Runtimes can be configured to pass a pod's annotations on to
+/// its containers, so an annotation that the pod also has is not trusted.
 pub(super) fn verified_sockets(pod: &PodSandbox, container: &NriContainer) -> Option<Given> {
     let forged = [ADDRESS, SOCKET].iter().any(|key| pod.annotations.contains_key(*key));
     annotated_sockets(container).filter(|_| !forged)

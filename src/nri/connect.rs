@@ -1,4 +1,4 @@
-//! The connection to the runtime: made, kept, made again, and carried over to the process that takes over.
+//! The connection to the runtime: establishes it, reconnects, and passes it to the process that takes over.
 //!
 //! The runtime does not notice that the connection changes hands; what the plugin knows goes with it.
 
@@ -25,19 +25,19 @@ use crate::net::clock;
 use crate::shutdown::Drain;
 use crate::stats::Link;
 
-/// Where the runtime is.
+/// The address of the runtime.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its NRI socket.
     pub socket: PathBuf,
-    /// Our place among its plugins, 0 to 99; lower ones are asked first.
+    /// Position among its plugins, 0 to 99; lower ones are called first.
     pub index: u8,
 }
 
-/// Why a connection ended, or did not come about.
+/// Why a connection ended or could not be established.
 #[derive(Debug, thiserror::Error)]
 pub enum NriError {
-    /// The runtime is not running, has NRI turned off, or has its socket elsewhere.
+    /// The runtime is not running, has NRI disabled, or uses another socket.
     #[error("cannot connect to {}: {source}", path.display())]
     Connect {
         /// The socket.
@@ -51,13 +51,13 @@ pub enum NriError {
     /// The runtime closed it.
     #[error("the container runtime closed the connection")]
     Closed,
-    /// What came is no frame of the multiplexer.
+    /// The received data is not a frame of the multiplexer.
     #[error(transparent)]
     Mux(#[from] MuxError),
-    /// What came is no message of ttrpc.
+    /// The received data is not a ttrpc message.
     #[error(transparent)]
     Ttrpc(#[from] TtrpcError),
-    /// The runtime does not want us.
+    /// The runtime rejected the plugin.
     #[error("the container runtime refused the plugin: {message} (code {code})")]
     Refused {
         code: i32,
@@ -66,31 +66,31 @@ pub enum NriError {
     },
 }
 
-/// The first pause before another try, and the longest. A container that starts meanwhile has no socket, and a try
-/// costs next to nothing.
+/// The first and the longest pause before another attempt. They are short: containers that start meanwhile have no
+/// socket, and an attempt costs next to nothing.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Asks the plugin to stop answering, so that another process can go on where it stopped. Cheap to clone.
+/// Suspends the plugin, so that another process can continue where it stopped. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Suspender(mpsc::Sender<Suspension>);
 
 type Suspension = oneshot::Sender<SuspendedPlugin>;
 
-/// Receives what [`Suspender`] asks.
+/// Receives the requests of [`Suspender`].
 #[derive(Debug)]
 pub struct Suspensions(mpsc::Receiver<Suspension>);
 
-/// A plugin that has stopped between two calls, and waits to be told whether another process goes on. The runtime's
-/// calls wait in the socket meanwhile.
+/// A plugin that has stopped between two calls, and waits for the outcome of the hand-over. The runtime's calls wait in
+/// the socket meanwhile.
 #[derive(Debug)]
 pub struct SuspendedPlugin {
-    /// What the other process needs.
+    /// The state for the other process.
     pub carried: Carried,
     outcome: oneshot::Sender<bool>,
 }
 
-/// Both ends of a way to suspend the plugin.
+/// A channel for suspending the plugin.
 #[must_use]
 pub fn suspension_channel() -> (Suspender, Suspensions) {
     // One hand-over at a time.
@@ -99,7 +99,7 @@ pub fn suspension_channel() -> (Suspender, Suspensions) {
 }
 
 impl Suspender {
-    /// Stops the plugin. Nothing where none runs.
+    /// Suspends the plugin. `None` if none runs.
     pub async fn suspend_plugin(&self) -> Option<SuspendedPlugin> {
         let (reply, suspended) = oneshot::channel();
         self.0.send(reply).await.ok()?;
@@ -108,18 +108,18 @@ impl Suspender {
 }
 
 impl SuspendedPlugin {
-    /// Says whether another process has what was carried. If not, the plugin goes on.
+    /// Reports whether another process has taken over. If not, the plugin resumes.
     pub fn report_outcome(self, taken: bool) {
-        // The plugin waits for it, or has ended with the agent.
+        // If the plugin has ended with the agent, there is nothing to report.
         let _either_way = self.outcome.send(taken);
     }
 }
 
 /// How one connection ended.
 enum End {
-    /// It broke, or did not come about.
+    /// It broke, or could not be established.
     Broken(NriError),
-    /// Another process goes on with it.
+    /// Another process has taken it over.
     Taken,
 }
 
@@ -129,8 +129,8 @@ impl<E: Into<NriError>> From<E> for End {
     }
 }
 
-/// Keeps the plugin connected until the agent ends, or another process goes on with the connection. Starts with the
-/// connection that the process before had, where one was carried over.
+/// Keeps the plugin connected until the agent ends or another process takes over the connection. Starts with the
+/// connection of the previous process, if there is one.
 pub async fn run(
     endpoint: Endpoint,
     mut plugin: Plugin,
@@ -165,7 +165,7 @@ pub async fn run(
         if registered {
             (pause, said) = (FIRST_PAUSE, false);
         }
-        // Said once: a node without a runtime would fill the log.
+        // Warn only once, so that a node without a runtime does not fill the log.
         if said {
             tracing::debug!(%error, "the container runtime is not connected");
         } else {
@@ -185,7 +185,7 @@ pub async fn run(
     }
 }
 
-/// Stops until it is decided whether another process goes on; answers whether one does.
+/// Waits for the outcome of a hand-over; returns whether another process has taken over.
 async fn suspend_until_decided(
     suspension: Suspension,
     endpoint: &Endpoint,
@@ -197,36 +197,35 @@ async fn suspend_until_decided(
     if suspension.send(SuspendedPlugin { carried, outcome }).is_err() {
         return false;
     }
-    // Without a decision the hand-over has failed.
+    // If the sender was dropped, the hand-over has failed.
     decided.await.unwrap_or(false)
 }
 
 #[cfg(test)]
 mod tests;
 
-/// A plugin on its way to another process.
+/// The state of a plugin in a hand-over.
 #[derive(Debug)]
 pub struct Carried {
-    /// What is known, for the hand-over's messages.
+    /// Its encoded data.
     pub state: Vec<u8>,
-    /// The connection, where the runtime has registered the plugin. One that is not registered yet is made again by the
-    /// other process.
+    /// The connection, if the runtime has registered the plugin. Otherwise, the other process connects anew.
     pub socket: Option<OwnedFd>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct CarriedState {
-    /// Where the connection leads.
+    /// The endpoint of the connection.
     endpoint: Endpoint,
     plugin: PluginState,
-    /// What has been read of messages that are not whole.
+    /// Incomplete messages that have been read.
     demux: Demux,
     calls: FrameAssembler,
     answers: FrameAssembler,
 }
 
 impl Carried {
-    /// What another process needs to go on.
+    /// Collects the state for another process.
     fn from_session(endpoint: &Endpoint, session: Option<&Session>, plugin: &Plugin) -> Self {
         let registered = session.filter(|session| session.is_registered());
         let shared = |session: &Session| {
@@ -243,13 +242,12 @@ impl Carried {
         Self { state: encode(&state), socket: registered.and_then(shared) }
     }
 
-    /// Goes on with what came. Answers the connection, where there is one that can be used: it leads to where the
-    /// configuration of this process wants it to.
+    /// Restores the state. Returns the connection if it is usable and leads to the configured endpoint.
     fn resume_session(self, endpoint: &Endpoint, plugin: &mut Plugin) -> Option<Session> {
         let state: CarriedState = match postcard::from_bytes(&self.state) {
             Ok(state) => state,
             Err(error) => {
-                tracing::warn!(%error, "what the NRI plugin of the agent before knew cannot be read; connecting again");
+                tracing::warn!(%error, "cannot read the previous agent's NRI state; connecting again");
                 return None;
             }
         };
@@ -265,7 +263,7 @@ impl Carried {
                 Some(Session { stream, demux, calls, answers, registered: true })
             }
             Err(error) => {
-                tracing::warn!(%error, "the NRI connection of the agent before cannot be used; connecting again");
+                tracing::warn!(%error, "cannot use the previous agent's NRI connection; connecting again");
                 None
             }
         }

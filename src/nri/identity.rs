@@ -11,13 +11,12 @@ use crate::identity::annotation::{self, GAUGE_SIGN, TASK_ID, TIMER_UNIT, UNIX_SO
 use crate::identity::pod::Pod;
 use crate::model::{ContainerId, IdError, TaskId};
 
-/// Where runtimes that do not name the image in its own field have it.
+/// Annotations with the image, for runtimes that do not set the image field.
 const IMAGE_ANNOTATIONS: [&str; 2] = ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"];
 
-/// What a container reserves.
+/// The reservation of a container.
 ///
-/// # Errors
-/// When the runtime gave it an id that cannot be one.
+/// # Errors When its id is invalid.
 pub(super) fn build_reservation(pod: &PodSandbox, container: &NriContainer) -> Result<Reservation, IdError> {
     let mut reservation = Reservation::new(ContainerId::new(&container.id)?);
     let (known, image) = (known(pod), image_name(container));
@@ -27,7 +26,7 @@ pub(super) fn build_reservation(pod: &PodSandbox, container: &NriContainer) -> R
     reservation.labels = known.container_labels(&container.name, image.as_deref().unwrap_or(""));
     reservation.network = container_network(pod, container);
     reservation.holder = i32::try_from(pod.pid).ok().filter(|pid| *pid > 0);
-    // How long it may take until it starts is looked after by the plugin, which hears whether it was removed.
+    // The plugin itself limits the time until it starts, since it is told when a container is removed.
     reservation.ttl = Ttl::Never;
     reservation.gauge_sign = find_annotation(pod, container, GAUGE_SIGN).and_then(parse_gauge_sign);
     reservation.timer_unit = find_annotation(pod, container, TIMER_UNIT).and_then(parse_timer_unit);
@@ -65,9 +64,8 @@ fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Where the container's network is. A pod with a network of its own names it by a path that stays while the pod
-/// lives; for the others the path leads by way of the sandbox's process to the node's own, and the container table
-/// finds out that it does.
+/// The container's network namespace. A pod with its own network has a path that is valid while the pod lives. For
+/// others, the path leads through the sandbox's process to the node's namespace, which the container table detects.
 fn container_network(pod: &PodSandbox, container: &NriContainer) -> ContainerNetwork {
     let find = |namespaces: &[LinuxNamespace]| {
         namespaces.iter().find(|namespace| namespace.kind == "network").map(|found| found.path.clone())
@@ -81,7 +79,7 @@ fn container_network(pod: &PodSandbox, container: &NriContainer) -> ContainerNet
     }
 }
 
-/// What is said for a container: of it alone, or of its whole pod.
+/// Finds the annotation for a container: its own, else that of the whole pod.
 pub(super) fn find_annotation<'p>(
     pod: &'p PodSandbox,
     container: &NriContainer,
@@ -180,14 +178,14 @@ mod tests {
         assert_eq!(with(None, None), ContainerNetwork::Host);
     }
 
-    /// What `testdata/pods.json` has of one pod: as NRI describes it, and as the wrapper reserves its container.
+    /// One pod of `testdata/pods.json`: as NRI describes it, and as the wrapper reserves its container.
     #[derive(serde::Deserialize)]
     struct Described {
         name: String,
         nri: DescribedPod,
-        /// A test of the wrapper compares this with what it makes of the same pod.
+        /// A test of the wrapper compares this with its own reservation for the same pod.
         reserved: Reserved,
-        /// Labels that come from the pod's own, which the wrapper is not given.
+        /// Labels derived from the pod's own, which the wrapper does not get.
         from_labels: Vec<String>,
     }
 

@@ -8,13 +8,13 @@ use prost::Message as _;
 
 /// The service that the runtime calls.
 pub const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
-/// The service that we call.
+/// The service that the plugin calls.
 pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
 
 /// A ttrpc call.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TtrpcRequest {
-    /// Whose method.
+    /// The service of the method.
     #[prost(string, tag = "1")]
     pub service: String,
     #[prost(string, tag = "2")]
@@ -22,15 +22,15 @@ pub struct TtrpcRequest {
     /// Its argument.
     #[prost(bytes = "vec", tag = "3")]
     pub payload: Vec<u8>,
-    /// How long the caller waits; 0 = as long as it takes.
+    /// Timeout of the caller; 0 = none.
     #[prost(int64, tag = "4")]
     pub timeout_nano: i64,
 }
 
-/// A ttrpc answer.
+/// A ttrpc response.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TtrpcResponse {
-    /// What went wrong, where something did.
+    /// The error, if any.
     #[prost(message, optional, tag = "1")]
     pub status: Option<TtrpcStatus>,
     /// The result.
@@ -38,13 +38,13 @@ pub struct TtrpcResponse {
     pub payload: Vec<u8>,
 }
 
-/// What went wrong, with gRPC's codes.
+/// An error, with gRPC's codes.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TtrpcStatus {
-    /// The code; 0 = nothing.
+    /// The code; 0 = no error.
     #[prost(int32, tag = "1")]
     pub code: i32,
-    /// In words.
+    /// The message.
     #[prost(string, tag = "2")]
     pub message: String,
 }
@@ -53,21 +53,21 @@ pub struct TtrpcStatus {
 #[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
 pub struct Empty {}
 
-/// We say who we are.
+/// Registers the plugin.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct RegisterPlugin {
     /// Our name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Our place among the plugins: two digits, lower ones are asked first.
+    /// Position among the plugins: two digits, lower ones are called first.
     #[prost(string, tag = "2")]
     pub index: String,
 }
 
-/// The runtime says who it is.
+/// Describes the runtime.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Configure {
-    /// What the runtime's administrator has written for us.
+    /// Configuration for the plugin from the runtime's administrator.
     #[prost(string, tag = "1")]
     pub config: String,
     /// The runtime's name.
@@ -75,23 +75,23 @@ pub struct Configure {
     pub runtime_name: String,
     #[prost(string, tag = "3")]
     pub runtime_version: String,
-    /// How long it waits for our answers, in milliseconds; 0 where it does not say.
+    /// Its timeout for calls, in milliseconds; 0 if not given.
     #[prost(int64, tag = "5")]
     pub request_timeout: i64,
-    /// The version of its NRI; empty where it does not say.
+    /// The version of its NRI; empty if not given.
     #[prost(string, tag = "6")]
     pub nri_version: String,
 }
 
-/// Which events we want.
+/// The events that the plugin subscribes to.
 #[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
 pub struct ConfigureAnswer {
-    /// A bit for each: event n is bit n - 1.
+    /// A bit for each event: event n is bit n - 1.
     #[prost(int32, tag = "2")]
     pub events: i32,
 }
 
-/// What is there already.
+/// The existing pods and containers.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Synchronize {
     /// Every pod.
@@ -100,20 +100,20 @@ pub struct Synchronize {
     /// Every container.
     #[prost(message, repeated, tag = "2")]
     pub containers: Vec<NriContainer>,
-    /// Whether more of them come in another call.
+    /// Whether more follow in another call.
     #[prost(bool, tag = "3")]
     pub more: bool,
 }
 
-/// We have seen it.
+/// Acknowledges a list.
 #[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
 pub struct SynchronizeAnswer {
-    /// The `more` of the call, which says that we wait for the rest.
+    /// The `more` of the call.
     #[prost(bool, tag = "2")]
     pub more: bool,
 }
 
-/// The argument of every call about a container or a pod; of a pod alone, there is no container.
+/// The argument of every call about a container or a pod; calls about a pod have no container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct About {
     #[prost(message, optional, tag = "1")]
@@ -122,20 +122,20 @@ pub struct About {
     pub container: Option<NriContainer>,
 }
 
-/// The older form of every call that needs no answer.
+/// The older form of all calls that need no response.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StateChange {
-    /// What has happened.
+    /// The event.
     #[prost(enumeration = "NriEvent", tag = "1")]
     pub event: i32,
     #[prost(message, optional, tag = "2")]
     pub pod: Option<PodSandbox>,
-    /// The container; none where the event is the pod's.
+    /// The container; `None` for events of pods.
     #[prost(message, optional, tag = "3")]
     pub container: Option<NriContainer>,
 }
 
-/// What can happen.
+/// An event.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, prost::Enumeration)]
 #[repr(i32)]
 pub enum NriEvent {
@@ -145,11 +145,11 @@ pub enum NriEvent {
     RunPodSandbox = 1,
     StopPodSandbox = 2,
     RemovePodSandbox = 3,
-    /// A container is about to be created; the answer may change it.
+    /// A container is about to be created; the response may change it.
     CreateContainer = 4,
     /// It was created.
     PostCreateContainer = 5,
-    /// It is about to be started; its process is there and waits.
+    /// It is about to be started; its process exists and waits.
     StartContainer = 6,
     /// It was started.
     PostStartContainer = 7,
@@ -175,7 +175,7 @@ impl NriEvent {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PodSandbox {
-    /// Its sandbox's id, new with each sandbox.
+    /// The id of its sandbox, which changes with each sandbox.
     #[prost(string, tag = "1")]
     pub id: String,
     #[prost(string, tag = "2")]
@@ -189,21 +189,21 @@ pub struct PodSandbox {
     pub labels: HashMap<String, String>,
     #[prost(map = "string, string", tag = "6")]
     pub annotations: HashMap<String, String>,
-    /// The handler that its runtime class names; empty = the usual one.
+    /// The handler of its runtime class; empty = the default one.
     #[prost(string, tag = "7")]
     pub runtime_handler: String,
     /// What is particular to Linux.
     #[prost(message, optional, tag = "8")]
     pub linux: Option<LinuxPodSandbox>,
-    /// The process that holds its namespaces; 0 where the runtime does not say.
+    /// The process that holds its namespaces; 0 if not given.
     #[prost(uint32, tag = "9")]
     pub pid: u32,
 }
 
-/// What is particular to Linux about a pod.
+/// Linux-specific properties of a pod.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LinuxPodSandbox {
-    /// Its namespaces. The network's is here only where the pod has one of its own.
+    /// Its namespaces. The network namespace is listed only if the pod has its own.
     #[prost(message, repeated, tag = "5")]
     pub namespaces: Vec<LinuxNamespace>,
 }
@@ -218,10 +218,10 @@ pub struct NriContainer {
     /// Its name in the pod.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// Where it is in its life.
+    /// Its state.
     #[prost(enumeration = "ContainerState", tag = "4")]
     pub state: i32,
-    /// Its annotations, which come from the runtime and its plugins, not from who wrote the pod.
+    /// Its annotations, which come from the runtime and its plugins, not from the author of the pod.
     #[prost(map = "string, string", tag = "6")]
     pub annotations: HashMap<String, String>,
     /// Its environment, `NAME=value` each.
@@ -236,12 +236,12 @@ pub struct NriContainer {
     /// Its process, once there is one.
     #[prost(uint32, tag = "12")]
     pub pid: u32,
-    /// Its image, where the runtime says.
+    /// Its image, if the runtime sends it.
     #[prost(message, optional, tag = "22")]
     pub image: Option<NriImage>,
 }
 
-/// Where a container is in its life.
+/// The state of a container.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, prost::Enumeration)]
 #[repr(i32)]
 pub enum ContainerState {
@@ -257,7 +257,7 @@ pub enum ContainerState {
     Stopped = 4,
 }
 
-/// What is particular to Linux about a container.
+/// Linux-specific properties of a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LinuxContainer {
     #[prost(message, repeated, tag = "1")]
@@ -269,19 +269,19 @@ pub struct LinuxNamespace {
     /// `network`, `pid`, …
     #[prost(string, tag = "1")]
     pub kind: String,
-    /// Where it is; empty = not born yet.
+    /// Its path; empty = it does not exist yet.
     #[prost(string, tag = "2")]
     pub path: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NriImage {
-    /// As it was asked for.
+    /// Its name, as requested.
     #[prost(string, tag = "1")]
     pub name: String,
 }
 
-/// Our answer about a container that is about to be created.
+/// The response about a container that is about to be created.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreateContainerAnswer {
     /// What to change about it.
@@ -298,21 +298,21 @@ pub struct Adjustment {
     /// Mounts to add.
     #[prost(message, repeated, tag = "3")]
     pub mounts: Vec<NriMount>,
-    /// Variables to set. A name with `-` in front takes back what an earlier plugin has set, which would be a
-    /// conflict otherwise.
+    /// Variables to set. A name with the prefix `-` removes a variable that an earlier plugin has set, which would
+    /// otherwise be a conflict.
     #[prost(message, repeated, tag = "4")]
     pub env: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NriMount {
-    /// Where it is in the container.
+    /// Its path in the container.
     #[prost(string, tag = "1")]
     pub destination: String,
     /// `bind`, …
     #[prost(string, tag = "2")]
     pub kind: String,
-    /// Where it comes from.
+    /// Its source.
     #[prost(string, tag = "3")]
     pub source: String,
     /// As for `mount`.
@@ -330,15 +330,15 @@ pub struct KeyValue {
     pub value: String,
 }
 
-/// Most bytes of a list, all its parts together. A node of 500 pods has about a megabyte.
+/// Maximum total size of a list, in bytes. A node with 500 pods has about a megabyte.
 const LARGEST: usize = 64 << 20;
 
-/// The list is longer than any node's.
+/// The list is larger than any node's.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the list of containers is larger than {LARGEST} bytes")]
 pub(super) struct ListingError;
 
-/// A list that comes in parts.
+/// A list that is received in parts.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) pods: HashMap<String, PodSandbox>,
@@ -347,12 +347,12 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Whether no part of a list is waiting for the rest of it.
+    /// Whether no incomplete list is buffered.
     pub(super) fn is_complete(&self) -> bool {
         self.size == 0
     }
 
-    /// Takes a part.
+    /// Adds a part.
     pub(super) fn add(&mut self, part: Synchronize) -> Result<(), ListingError> {
         self.size = self.size.saturating_add(part.encoded_len());
         if self.size > LARGEST {

@@ -1,10 +1,10 @@
-//! The multiplexer: several connections inside one Unix socket.
+//! The multiplexer: several connections over one Unix socket.
 //!
 //! A frame is an eight-byte header, the connection's number and the payload's length (both big endian), and the
 //! payload. Nothing opens or closes a connection: both sides know the numbers.
 //!
-//! The runtime reads through a buffer of 4096 bytes and gives up the whole socket where a frame is larger than the
-//! room left in it, so what is sent is cut into frames of that size. What is received may be cut anywhere.
+//! The runtime reads through a buffer of 4096 bytes and closes the whole socket if a frame is larger than the room left
+//! in it, so sent messages are split into frames of that size. Received messages may be split anywhere.
 
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -54,12 +54,12 @@ pub struct MuxError {
     length: usize,
 }
 
-/// Takes frames apart as they come. Keeps no payload: it is handed on in the pieces in which it came.
+/// Parses frames as they arrive. Payload is not buffered, but passed on in the received pieces.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Demux {
-    /// What has come of a header.
+    /// The received part of a header.
     header: Vec<u8>,
-    /// Whose payload is under way, and how much of it is still to come.
+    /// The connection of the current payload, and its missing bytes.
     current: Option<(Option<Connection>, usize)>,
 }
 
@@ -94,7 +94,7 @@ impl Demux {
         Ok(())
     }
 
-    /// Reads the header, once all of it is there.
+    /// Parses the header, once it is complete.
     fn read_header(&mut self) -> Result<(), MuxError> {
         let &[n0, n1, n2, n3, l0, l1, l2, l3] = self.header.as_slice() else { return Ok(()) };
         self.header.clear();
@@ -108,7 +108,7 @@ impl Demux {
     }
 }
 
-/// Cuts a message into frames.
+/// Splits a message into frames.
 ///
 /// # Panics
 /// Never: the length of a frame fits its header.

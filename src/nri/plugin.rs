@@ -1,4 +1,4 @@
-//! What the plugin does when the runtime calls.
+//! Handles the calls of the runtime.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::model::ContainerId;
 use crate::net::clock;
 use crate::stats::{NriOutcome, NriStats, Stats};
 
-/// What the plugin is told; a reload changes it for the containers that come after.
+/// The settings of the plugin; a reload changes them for new containers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PluginSettings {
-    /// Whom to serve.
+    /// Which containers to serve.
     pub selection: SelectionRules,
     /// Aliases of the two variables, by preset.
     pub presets: Vec<String>,
@@ -38,38 +38,38 @@ const BUDGET: Duration = Duration::from_millis(500);
 /// How long a container that was created may take to start. Longer than kubelet waits for the runtime (two minutes).
 const STARTS_WITHIN: Duration = Duration::from_mins(5);
 
-/// The events that are asked for; every other would only hold the runtime up.
+/// The events that the plugin subscribes to; any other would only delay the runtime.
 const EVENTS: [NriEvent; 4] =
     [NriEvent::CreateContainer, NriEvent::StartContainer, NriEvent::StopContainer, NriEvent::RemoveContainer];
 
-/// The plugin. Lives longer than a connection: it knows which containers are its own.
+/// The plugin. It outlives connections, because it tracks its containers.
 #[derive(Debug)]
 pub struct Plugin {
     pub(super) containers: ContainerTableHandle,
     pub(super) settings: watch::Receiver<Arc<PluginSettings>>,
     stats: Arc<Stats>,
-    /// Containers that the runtime told of and that are in the table; those that have not started, with when they
-    /// were created.
+    /// Containers that the runtime reported and that are in the table; for those that have not started, when they were
+    /// created.
     pub(super) ours: HashMap<ContainerId, Option<Instant>>,
-    /// Why containers that are about to start have no socket, until they are shown with it.
+    /// Why containers that are about to start have no socket. Kept until they are shown with the reason.
     pub(super) refused: HashMap<ContainerId, String>,
     pub(super) listing: Listing,
 }
 
-/// Most reasons that are kept for containers that have not started. Far beyond what a runtime creates at a time; without a
-/// bound, containers that never start would add up.
+/// Maximum number of reasons kept for containers that have not started: far more than a runtime creates at a time.
+/// Without a limit, containers that never start would accumulate.
 const REFUSED: usize = 1000;
 
-/// What a plugin knows that the next one has to know.
+/// The state of the plugin in a hand-over.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PluginState {
-    /// Containers that the runtime told of, and whether each has yet to start.
+    /// Containers that the runtime reported, and whether each has yet to start.
     ours: Vec<(ContainerId, bool)>,
     refused: Vec<(ContainerId, String)>,
 }
 
 impl Plugin {
-    /// A plugin that puts containers into the table.
+    /// A plugin that adds containers to the table.
     #[must_use]
     pub fn new(
         containers: ContainerTableHandle,
@@ -80,7 +80,7 @@ impl Plugin {
         Self { containers, settings, stats, ours, refused, listing: Listing::default() }
     }
 
-    /// What the plugin of the next process has to know.
+    /// The state for the plugin of the next process.
     pub(super) fn to_state(&self) -> PluginState {
         PluginState {
             ours: self.ours.iter().map(|(id, waits)| (id.clone(), waits.is_some())).collect(),
@@ -88,7 +88,7 @@ impl Plugin {
         }
     }
 
-    /// Goes on with what the plugin of the process before knew.
+    /// Restores the state of the previous process.
     pub(super) fn restore_state(&mut self, before: PluginState) {
         let now = Instant::now();
         self.ours = before.ours.into_iter().map(|(id, waits)| (id, waits.then_some(now))).collect();
@@ -99,11 +99,10 @@ impl Plugin {
         &self.stats.nri
     }
 
-    /// Answers a call.
+    /// Handles a call.
     ///
-    /// # Errors
-    /// With a status, when there is no such call, or what the runtime says of itself and of what is there cannot be
-    /// read. A call about a container is never answered with one: the runtime would not create it.
+    /// # Errors With a status, when the method is unknown, or when the description of the runtime or its list of
+    /// containers cannot be decoded. Calls about a container never fail: the runtime would not create it.
     pub(super) async fn call(&mut self, request: &TtrpcRequest) -> Result<Vec<u8>, TtrpcStatus> {
         let started = std::time::Instant::now();
         let answer = self.dispatch_call(request).await;
@@ -130,7 +129,7 @@ impl Plugin {
                 Ok(Vec::new())
             }
             "Shutdown" => {
-                tracing::info!("the container runtime is going down");
+                tracing::info!("the container runtime is shutting down");
                 Ok(Vec::new())
             }
             method => match event_of(method) {
@@ -166,7 +165,7 @@ impl Plugin {
                 Some(adjustment)
             }
             Err(why) => {
-                // What was reserved, if anything, the container would not know of.
+                // Release any reservation: the container does not learn its address.
                 self.release_container(&container.id).await;
                 self.stats().count_failure(&why, clock::wall_time());
                 tracing::warn!(namespace = ?pod.namespace, pod = ?pod.name, container = ?container.name, %why,
@@ -177,7 +176,7 @@ impl Plugin {
         }
     }
 
-    /// Keeps why a container has no socket until it starts and is shown.
+    /// Keeps the reason why a container has no socket until it is started and shown.
     fn keep_reason(&mut self, container: &NriContainer, why: String) {
         if let Ok(id) = ContainerId::new(&container.id)
             && self.refused.len() < REFUSED
@@ -199,14 +198,14 @@ impl Plugin {
         if verdict == SelectionVerdict::Sandboxed {
             let handler = &pod.runtime_handler;
             tracing::warn!(?namespace, pod = ?pod_name, container = ?name, ?handler,
-                "a container with a kernel of its own cannot reach a socket of the node, and gets none");
+                "a container with its own kernel cannot reach a socket on the node, and gets none");
         } else {
             tracing::debug!(?namespace, pod = ?pod_name, container = ?name, ?verdict, "left alone");
         }
     }
 
-    /// Asks the table for a socket for a container that is being created, and gives up before the runtime gives up the plugin. A
-    /// container that runs has its address already and must not lose it like this.
+    /// Reserves a socket for a container that is being created, and times out before the runtime disconnects the
+    /// plugin. Not for running containers: they have their address already and must not lose it on a timeout.
     async fn reserve_at_creation(&mut self, reservation: Reservation) -> Result<Arc<ContainerInfo>, String> {
         let id = reservation.container_id.clone();
         match self.containers.reserve_within(BUDGET, reservation).await {
@@ -215,12 +214,12 @@ impl Plugin {
                 Ok(reserved.info)
             }
             Some(Err(error)) => Err(error.to_string()),
-            // The table releases it, so that no socket stays that the container does not know.
+            // The table releases a late reservation, whose address the container would not know.
             None => Err("the container table did not answer in time".to_owned()),
         }
     }
 
-    /// Something has happened to a container. The runtime may report an event twice; the second report must change nothing.
+    /// Handles an event of a container. The runtime may report an event twice; the second report must change nothing.
     async fn handle_event(&mut self, event: NriEvent, about: About) {
         let (Some(pod), Some(container)) = (about.pod, about.container) else { return };
         match event {
@@ -237,7 +236,7 @@ impl Plugin {
     async fn handle_start(&mut self, pod: &PodSandbox, container: &NriContainer) {
         let Ok(id) = ContainerId::new(&container.id) else { return };
         if !self.is_served(&id) {
-            // It was created by an earlier life of the agent, without a connection to it, or got no socket.
+            // It was created by a previous run, while the plugin was not connected, or got no socket.
             if self.settings.borrow().selection.judge_container(pod, container) != SelectionVerdict::Inject {
                 return;
             }
@@ -254,7 +253,7 @@ impl Plugin {
         self.refused.remove(&id);
         if self.ours.remove(&id).is_some() {
             let containers = self.containers.clone();
-            // Its process's end may have been noticed before, and its tombstone gone.
+            // It may have ended already, and its tombstone time may be over.
             let _either_way = within_budget(async move { containers.release(id).await }).await;
         }
     }
@@ -278,7 +277,7 @@ impl Plugin {
             within_budget(async move { containers.register_unserved(reservation, why, reason).await }).await;
         match noted {
             Some(Ok(reserved)) => {
-                // One that has a socket got it from another launcher, which releases it, too.
+                // A container with a socket got it from another launcher, which also releases it.
                 if matches!(reserved.info.state, LifecycleState::Mute | LifecycleState::Lost) {
                     self.ours.insert(id, None);
                 }
@@ -286,7 +285,7 @@ impl Plugin {
                     self.stats().count(outcome);
                 }
             }
-            // The table notes it once it gets to it, unless another launcher has reserved a socket for it: that one releases it.
+            // The table registers it later, unless another launcher has reserved a socket for it and releases it.
             None => {
                 let info = self.containers.directory().find_container(&id);
                 if !info.is_some_and(|info| info.state.can_attach()) {
@@ -301,8 +300,8 @@ impl Plugin {
         }
     }
 
-    /// Says which process a container is, so that its end is noticed at once. Without the node's process numbers the
-    /// runtime's events have to do.
+    /// Attaches a container's process, so that its end is noticed at once. If the agent is not in the node's PID
+    /// namespace, the runtime's events are used instead.
     pub(super) async fn attach_process(&self, id: ContainerId, pid: u32) {
         let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return };
         let (containers, attached) = (self.containers.clone(), id.clone());
@@ -313,14 +312,14 @@ impl Plugin {
         }
     }
 
-    /// Whether a container lives in the table and was not refused a socket. One that was refused may be there all the same: the
-    /// table releases a late reservation, or another launcher has made one.
+    /// Whether a container is live in the table and was not refused a socket. A refused one can be in the table until
+    /// its late reservation is released, or because another launcher has reserved it.
     pub(super) fn is_served(&self, id: &ContainerId) -> bool {
         let live = self.containers.directory().find_container(id).is_some_and(|info| info.state.is_live());
         live && !self.refused.contains_key(id)
     }
 
-    /// Releases what was created long ago and never started: the runtime has given up on it without saying so.
+    /// Releases containers that were created long ago and never started: the runtime has dropped them without an event.
     pub(super) async fn look_over(&mut self, now: Instant) {
         let due =
             |created: &Option<Instant>| created.is_some_and(|at| now.duration_since(at) > STARTS_WITHIN);
@@ -343,8 +342,9 @@ impl Plugin {
     }
 }
 
-/// Has the table do what the runtime need not know the outcome of, and waits for that for [`BUDGET`] at most: a runtime whose call
-/// is not answered within two seconds disconnects the plugin. `None` where it takes longer; it is done all the same.
+/// Runs a request to the table whose outcome the runtime does not need, and waits for it for at most [`BUDGET`]: the
+/// runtime disconnects a plugin that does not answer within two seconds. `None` if it takes longer; it is completed
+/// anyway.
 pub(super) async fn within_budget<T: Send + 'static>(
     asked: impl Future<Output = T> + Send + 'static,
 ) -> Option<T> {
@@ -357,7 +357,7 @@ fn answer_configure(runtime: &Configure) -> ConfigureAnswer {
     ConfigureAnswer { events: EVENTS.into_iter().fold(0, |events, event| events | event.subscription_bit()) }
 }
 
-/// The event that a call of its own tells of (NRI 0.12 and later; before, all of them came as `StateChange`).
+/// The event of a dedicated method (NRI 0.12 and later; earlier versions send all events as `StateChange`).
 fn event_of(method: &str) -> Option<NriEvent> {
     Some(match method {
         "RunPodSandbox" => NriEvent::RunPodSandbox,
@@ -379,7 +379,7 @@ fn read<M: prost::Message + Default>(payload: &[u8]) -> Result<M, TtrpcStatus> {
     M::decode(payload).map_err(|error| TtrpcStatus { code: INVALID, message: error.to_string() })
 }
 
-/// What is said of a container; nothing where it cannot be read.
+/// Decodes a message about a container; returns an empty one if it is invalid.
 fn decode_or_default<M: prost::Message + Default>(payload: &[u8]) -> M {
     M::decode(payload).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot decode the container runtime's message about a container; ignoring its contents");

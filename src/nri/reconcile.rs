@@ -1,4 +1,4 @@
-//! What the runtime says is there, compared with what is known.
+//! Compares the runtime's list of containers with the table.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -12,22 +12,22 @@ use crate::containers::{UnixWish, Unserved, WantedAddress};
 use crate::model::ContainerId;
 use crate::stats::NriOutcome;
 
-/// Why a container is mute that the runtime created without an answer of ours.
+/// The reason for a container that the runtime created without waiting for the plugin.
 const UNHEARD: &str =
     "the container runtime did not wait for the agent's answer and created it without a socket";
-/// Why one is that was created without our being asked.
+/// The reason for a container that was created without a call to the plugin.
 const UNASKED: &str = "it was created while the agent was not connected to the container runtime";
 
-/// What is to be done about a container of the list.
+/// How a listed container is handled.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum ListedStatus {
     /// It has ended; its entry is released.
     Ended,
-    /// It is known and lives.
+    /// It is known and live.
     Known,
-    /// It is not known, and is not to be served.
+    /// It is not known, and is not served.
     Other,
-    /// It is not known, and runs.
+    /// It is not known, and running.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ fn classify_container(state: i32, live: bool, verdict: SelectionVerdict) -> List
     match (state, live) {
         (ContainerState::Stopped, _) => ListedStatus::Ended,
         (_, true) => ListedStatus::Known,
-        // What was created and not started is told of again when it starts.
+        // A container that was created but not started is reported again when it starts.
         (ContainerState::Running | ContainerState::Paused, false) if verdict == SelectionVerdict::Inject => {
             ListedStatus::Unknown
         }
@@ -45,7 +45,7 @@ fn classify_container(state: i32, live: bool, verdict: SelectionVerdict) -> List
 }
 
 impl Plugin {
-    /// Keeps what is known, releases what is gone, opens addresses again, and shows who has none.
+    /// Keeps known containers, releases missing ones, opens addresses again, and shows containers without one.
     pub(super) async fn reconcile_listing(&mut self, listing: Listing) {
         let Listing { pods, containers, .. } = listing;
         let mut there = HashSet::new();
@@ -76,14 +76,14 @@ impl Plugin {
         for id in &gone {
             self.release_container(id.as_str()).await;
         }
-        // Some were removed while there was no connection that could have said so.
+        // Some were removed while the plugin was not connected.
         self.refused.retain(|id, _| there.contains(id));
         let [kept, restored, without] = counts;
         tracing::info!(kept, restored, without, released = gone.len(), "compared with the container runtime");
     }
 
-    /// Whether a container runs without the address that was reserved for it: the runtime had lost its patience before
-    /// it had our answer.
+    /// Whether a container runs without the address that was reserved for it, because the runtime timed out before it
+    /// got the response.
     fn never_heard(&self, id: &ContainerId, container: &NriContainer) -> bool {
         let Some(info) = self.containers.directory().find_container(id) else { return false };
         let runs = container.state == ContainerState::Running as i32;
@@ -100,7 +100,7 @@ impl Plugin {
         if annotated_sockets(container).is_some() {
             self.ours.entry(id.clone()).or_insert(None);
         }
-        // Another launcher's containers are its own business.
+        // Containers of other launchers are left to them.
         if let Some(waits) = self.ours.get_mut(id)
             && runs
         {
@@ -109,7 +109,7 @@ impl Plugin {
         }
     }
 
-    /// Opens the address again that an earlier life of the agent gave to a container, or shows that it has none.
+    /// Opens the address that a previous run gave to a container, or shows that it has none.
     pub(super) async fn restore_container(
         &mut self,
         id: &ContainerId,
@@ -125,7 +125,7 @@ impl Plugin {
         let wanted =
             |address: SocketAddr| WantedAddress { host: Some(address.ip()), port: Some(address.port()) };
         reservation.wanted = address.map(wanted);
-        // It has what it was given, whatever the settings say by now.
+        // It keeps what it was given, regardless of the current settings.
         reservation.unix = Some(match (&socket, address) {
             (Some(_), None) => UnixWish::Only,
             (Some(_), Some(_)) => UnixWish::Beside,
@@ -139,7 +139,7 @@ impl Plugin {
                 Ok(())
             }
             Some(Err(error)) => Err(error.to_string()),
-            // The container has this address whatever happens here, so the table opens it all the same.
+            // The container keeps this address, so the table opens it even after the timeout.
             None => {
                 self.ours.insert(of, None);
                 Ok(())

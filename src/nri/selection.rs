@@ -6,7 +6,7 @@ use crate::identity::annotation::ENABLED;
 use crate::identity::read_switch;
 use crate::model::Glob;
 
-/// Whom the plugin serves. The same names as the settings below `kubernetes.`.
+/// Which containers the plugin serves. The fields have the names of the settings under `kubernetes.`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SelectionRules {
     /// What holds for a pod that says nothing.
@@ -19,12 +19,12 @@ pub struct SelectionRules {
     pub pod_labels: Vec<LabelRule>,
     /// No pods with any of these labels.
     pub exclude_pod_labels: Vec<LabelRule>,
-    /// Only containers with such names; empty = all.
+    /// Only containers with these names; empty = all.
     pub containers: Vec<Glob>,
-    /// No containers with such names.
+    /// No containers with these names.
     pub exclude_containers: Vec<Glob>,
-    /// Runtime handlers whose containers cannot reach a socket of the node: those with a network stack or a kernel of
-    /// their own.
+    /// Runtime handlers whose containers cannot reach a socket on the node, because they have their own network stack
+    /// or kernel.
     pub sandboxed_handlers: Vec<Glob>,
 }
 
@@ -48,7 +48,7 @@ pub struct LabelRule {
 }
 
 impl LabelRule {
-    /// Reads a rule.
+    /// Parses a rule.
     #[must_use]
     pub fn new(text: &str) -> Self {
         match text.split_once('=') {
@@ -68,20 +68,20 @@ impl LabelRule {
 pub enum SelectionVerdict {
     /// It gets a socket.
     Inject,
-    /// It would get one, were the mode not to observe.
+    /// It would get one, but the mode is `Observe`.
     Observe,
     /// It cannot reach a socket of the node.
     Sandboxed,
-    /// It, or its pod, said no.
+    /// It or its pod opted out.
     OptedOut,
-    /// It did not say yes, where that is asked for.
+    /// It did not opt in, which the mode requires.
     NotOptedIn,
-    /// The configuration leaves it out, for this reason.
+    /// The configuration excludes it by this setting.
     Excluded(&'static str),
 }
 
 impl SelectionRules {
-    /// What becomes of a container. The administrator's exclusions are first, then what the pod says, then the mode.
+    /// Decides about a container. The administrator's exclusions come first, then the pod's annotations, then the mode.
     #[must_use]
     pub fn judge_container(&self, pod: &PodSandbox, container: &NriContainer) -> SelectionVerdict {
         if let Some(why) = self.exclusion_reason(pod, container) {

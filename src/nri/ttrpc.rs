@@ -1,7 +1,7 @@
-//! ttrpc, the remote calls that NRI is made of: a ten-byte header and a protobuf message.
+//! ttrpc, the RPC protocol of NRI: a ten-byte header and a protobuf message.
 //!
 //! The header is the message's length and the call's number (both 32 bits, big endian), a type and flags. The caller
-//! numbers its calls with odd numbers that only grow; the answer has the number of its call.
+//! uses increasing odd numbers for its calls; a response has the number of its call.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -14,8 +14,8 @@ pub const HEADER: usize = 10;
 /// Largest message that is read; the protocol's own limit.
 pub const LARGEST: usize = 4 << 20;
 
-/// The status of a call for which there is no handler (gRPC's `UNIMPLEMENTED`). The runtime then falls back to an
-/// older call where there is one.
+/// The status of a call for which there is no handler (gRPC's `UNIMPLEMENTED`). The runtime then falls back to an older
+/// call if there is one.
 pub const UNIMPLEMENTED: i32 = 12;
 /// The status of a call whose message cannot be read (gRPC's `INVALID_ARGUMENT`).
 pub const INVALID: i32 = 3;
@@ -48,12 +48,12 @@ impl MessageKind {
     }
 }
 
-/// One message, whole.
+/// A complete message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TtrpcFrame {
     /// The call it belongs to.
     pub stream: u32,
-    /// What it is.
+    /// Its type.
     pub kind: MessageKind,
     /// The protobuf message.
     pub data: Bytes,
@@ -67,20 +67,19 @@ pub enum TtrpcError {
     TooLarge { length: usize },
 }
 
-/// Puts messages together from the pieces in which they come. Holds at most one message.
+/// Assembles messages from received pieces. Buffers at most one message.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FrameAssembler(BytesMut);
 
 impl FrameAssembler {
-    /// Takes what came.
+    /// Adds received bytes.
     pub fn push(&mut self, piece: &[u8]) {
         self.0.extend_from_slice(piece);
     }
 
-    /// The next message, once it is whole.
+    /// The next message, once it is complete.
     ///
-    /// # Errors
-    /// When it is larger than any may be; nothing after it can be read.
+    /// # Errors When it is larger than allowed; nothing after it can be read.
     pub fn next_frame(&mut self) -> Result<Option<TtrpcFrame>, TtrpcError> {
         let Some(mut header) = self.0.get(..HEADER) else { return Ok(None) };
         let length = usize::try_from(header.get_u32()).unwrap_or(usize::MAX);
@@ -97,7 +96,7 @@ impl FrameAssembler {
     }
 }
 
-/// A message with its header.
+/// Encodes a message with its header.
 ///
 /// # Panics
 /// When the message has 4 GiB or more, which the header cannot express.

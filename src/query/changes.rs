@@ -16,7 +16,7 @@ use crate::wire;
 
 /// One window's worth of records.
 enum ScrapePart {
-    /// What was published at once; records up to this place were read before.
+    /// Records published together; those up to this sequence number were read before.
     Published(Arc<Published>, u64),
     /// The newest revision of each record of an interval.
     Interval(IntervalWindows),
@@ -25,17 +25,16 @@ enum ScrapePart {
 /// How [`write_changes`] writes records.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct RecordFormat {
-    /// One document a line, instead of an array.
+    /// One document per line instead of an array.
     pub lines: bool,
     /// With distributions in HdrHistogram's encoding.
     pub hdr: bool,
 }
 
-/// Writes the records that filters want in a format. `found` runs once it is known that there is an answer, with the
-/// cursor to continue from.
+/// Writes the records that match the filters. `found` is called with the next cursor once the query is known to
+/// succeed.
 ///
-/// # Errors
-/// When the cursor cannot be followed, or the document is not wanted any more.
+/// # Errors When the cursor has expired, or the document is no longer wanted.
 pub fn write_changes<S: Sink>(
     writer: &mut S,
     data: &Data,
@@ -143,17 +142,18 @@ impl Records {
     }
 }
 
-/// How many windows of the node one step looks through for one of the task. Other streams get the builder between steps.
+/// Maximum number of windows of the node that one step scans for one of the task. Other streams get the builder between
+/// steps.
 const AT_ONCE: usize = 256;
 
-/// Whether a container is one of those whose windows a stream is about.
+/// Whether a stream includes the windows of this container.
 #[must_use]
 pub fn matches_task(task_id: &TaskId, filters: &Filters, origin: &Origin) -> bool {
     origin.task_id == *task_id && filters.matches_origin(origin)
 }
 
-/// Writes the first event after a cursor, if there is one, and answers where to go on. Looks through a bounded number of windows;
-/// where none of them is wanted, nothing is written.
+/// Writes the first event after a cursor, if there is one, and returns the next cursor. Scans a bounded number of
+/// windows; if none of them is wanted, nothing is written.
 ///
 /// # Errors
 /// When the budget is used up.
@@ -186,7 +186,7 @@ pub fn write_next(
     if budget.has_passed() { Err(Error::Unfinished) } else { Ok(next) }
 }
 
-/// Writes the event of one window, unless no record that is new after the cursor is wanted.
+/// Writes the event of one window, unless it has no matching record after the cursor.
 fn write_window(
     text: &mut Vec<u8>,
     data: &Data,

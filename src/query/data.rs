@@ -8,7 +8,7 @@ use crate::containers::{ContainerInfo, Directory};
 use crate::shard::{ContainerSelection, ShardGone, ShardPool, StatsByContainer};
 use crate::store::{Expired, Store};
 
-/// The parts that hold what readers ask for. Cheap to clone.
+/// The parts that queries read from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Data {
     /// Closed windows.
@@ -28,7 +28,7 @@ impl Data {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The counts of these containers. The shards of live ones are asked.
+    /// The counts of these containers. Those of live ones are fetched from their shards.
     ///
     /// # Errors
     /// When a shard has ended.
@@ -55,7 +55,7 @@ impl Data {
     }
 }
 
-/// Why a query has no answer.
+/// Why a query failed.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum Error {
     /// A key that the query does not have.
@@ -63,7 +63,7 @@ pub enum Error {
     UnknownParameter {
         /// The key.
         key: String,
-        /// The nearest key that it has, and all of them.
+        /// The most similar known key, and all known keys.
         hint: String,
     },
     /// A value that cannot be read.
@@ -85,10 +85,10 @@ pub enum Error {
     /// The records after a cursor are gone.
     #[error("records after this cursor are gone; the oldest that can be followed is {}", .0.oldest)]
     Expired(Expired),
-    /// A shard that has to be asked has ended.
+    /// A shard that the query needs has ended.
     #[error(transparent)]
     Shard(#[from] ShardGone),
-    /// Its budget was used up.
+    /// Its time budget was used up.
     #[error("the answer was not finished in time")]
     Unfinished,
 }

@@ -12,7 +12,7 @@ use crate::model::{Labels, Timestamp};
 use crate::shard::{ContainerStats, StatsByContainer};
 use crate::wire::{self, TallyMap, Word};
 
-/// What reserve calls answer. `presets` are the sets of variables that the container gets.
+/// The response to reserve calls. `presets` are the configured sets of variables.
 #[must_use]
 pub fn reserved_document(info: &ContainerInfo, presets: &[String]) -> wire::ReservedDocument {
     wire::ReservedDocument {
@@ -42,7 +42,7 @@ fn unix_socket(unix: &ContainerUnixSocket, presets: &[String]) -> wire::UnixSock
     }
 }
 
-/// What a reader gets of a container.
+/// The document of a container.
 #[must_use]
 pub fn get_container_resources(
     info: &ContainerInfo,
@@ -79,10 +79,10 @@ pub fn get_container_resources(
     }
 }
 
-/// What keeps datagrams of other processes out.
+/// What prevents other processes from sending to the container.
 fn origin_guard(info: &ContainerInfo) -> &'static str {
     match info.place {
-        // The socket accepts datagrams of the container's own processes only.
+        // The socket accepts only datagrams from the container's own processes.
         _ if info.unix.as_ref().is_some_and(|unix| unix.only && unix.checked) => "unix",
         // Without a socket there is nothing to guard.
         _ if info.address.is_none() => "none",
@@ -117,7 +117,7 @@ pub fn dcos_container(info: &ContainerInfo) -> wire::DcosContainer {
     }
 }
 
-/// A task in short.
+/// The short form of a task.
 #[must_use]
 pub fn task_short(listed: &TaskContainers) -> wire::TaskShort {
     let state = state_of(listed);
@@ -149,7 +149,7 @@ pub(super) fn generation_document(listed: &TaskContainers) -> u32 {
     listed.containers.iter().map(|info| info.origin.generation.0).max().unwrap_or(0)
 }
 
-/// The labels that all containers of a task have.
+/// The labels that all containers of a task have in common.
 fn common_labels(listed: &TaskContainers) -> Labels {
     let mut containers = listed.containers.iter().map(|info| &info.origin.labels);
     let mut common = containers.next().cloned().unwrap_or_default();
@@ -199,7 +199,7 @@ fn tally_document(counts: impl Iterator<Item = (&'static str, u64)>) -> TallyMap
     counts.map(|(reason, n)| (Word::Borrowed(reason), n)).collect()
 }
 
-/// A task in full. `raw` is whether rejected lines are shown as they came.
+/// The full form of a task. `raw` selects whether rejected lines are included.
 #[must_use]
 pub fn task_document(
     listed: &TaskContainers,
@@ -245,7 +245,7 @@ pub fn task_document(
     }
 }
 
-/// The counts of these containers. `total` is what is counted beside them.
+/// The counts of these containers. `total` is the initial value of the sum.
 #[must_use]
 pub fn accounting_document(
     node: String,

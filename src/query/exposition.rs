@@ -1,4 +1,4 @@
-//! What containers report, for Prometheus: the parameters of a page, and the series on it.
+//! Pages of containers' metrics for Prometheus: their parameters, and the series on them.
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
@@ -20,29 +20,29 @@ use crate::render::prometheus::{
 };
 use crate::store::{History, Published, REMEMBERED};
 
-/// How far back percentiles and sets reach: further than most scrapes are apart.
+/// The time span of percentiles and sets: longer than most scrape intervals.
 const SPAN: Duration = Duration::from_mins(1);
 
-/// What a page is made of.
+/// The parameters of a page.
 #[derive(Debug)]
 pub struct Wanted {
     /// The format of the page.
     pub format: Format,
-    /// How names are written that the format does not allow.
+    /// How names that the format does not allow are escaped.
     pub escaping: Escaping,
     naming: Naming,
     level: Level,
     created: bool,
     counting: Counting,
     shard: Option<ScrapeShard>,
-    /// Which series.
+    /// The filters of series.
     pub filters: Filters,
     window: Duration,
     carry: Duration,
     linger: Duration,
 }
 
-/// A part of the workloads, so that several servers can share the work.
+/// A part of the workloads, so that several servers can share the scraping.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 struct ScrapeShard {
     part: u64,
@@ -63,7 +63,7 @@ impl FromStr for ScrapeShard {
 }
 
 impl ScrapeShard {
-    /// Whole workloads, so that what is summed up is in one part.
+    /// Selects by workload, so that all series of one sum are in the same part.
     fn has_origin(self, origin: &Origin) -> bool {
         self.has_workload(&SeriesIdentity::from_origin(origin, Level::Low))
     }
@@ -106,7 +106,7 @@ impl Wanted {
     }
 }
 
-/// In which buckets values are wanted, if in any.
+/// The buckets that the query selects, if any.
 fn parse_counting(query: &Query, config: &AgentConfig) -> Result<Counting, Error> {
     let choices = [Timers::Summary, Timers::Histogram].map(|timers| (timers.as_str(), timers));
     let known = config.prometheus.timers;
@@ -131,8 +131,7 @@ fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> R
 
 /// Gathers the series of a page.
 ///
-/// # Errors
-/// When the page is not wanted any more.
+/// # Errors When the page is no longer wanted.
 pub fn build_page<S: Sink>(
     data: &Data,
     wanted: &Wanted,
@@ -140,7 +139,7 @@ pub fn build_page<S: Sink>(
     writer: &S,
 ) -> Result<Page<Published>, S::Stop> {
     let (histories, past, marks) = data.store.snapshot_at_level(wanted.level);
-    // After the store's: who is here by then, but was not yet, has nothing to show.
+    // Read after the store: containers added in between have nothing to show yet.
     let containers = data.directory.all_containers();
     let known: HashMap<Allocation, Arc<ContainerInfo>> =
         containers.into_iter().map(|info| (info.allocation, info)).collect();
@@ -165,7 +164,7 @@ pub fn build_page<S: Sink>(
         page.add_container(&source, fits);
         identities.insert(SeriesIdentity::from_origin(origin, wanted.level));
     }
-    // Filters ask where a series comes from; what is gone knows no more of that than its identity says.
+    // Remembered totals have only the labels of their identity, so filters by origin cannot be applied to them.
     let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
     for (identity, gone) in past.iter() {
         let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
@@ -186,12 +185,12 @@ pub fn build_page<S: Sink>(
             }
         }
     }
-    // A build that stopped in between has only some of the series.
+    // A build that stopped early has only some of the series.
     writer.ensure_wanted()?;
     Ok(page.build_page())
 }
 
-/// The windows that ended within `span`, newest first, each record in its newest revision.
+/// The windows that ended within `span`, newest first, with the newest revision of each record.
 fn recent_windows(history: &History, now: Timestamp, span: Duration) -> Vec<PageWindow<Published>> {
     let mut held = Vec::new();
     for kept in history.kept_intervals().rev() {

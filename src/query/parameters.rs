@@ -1,4 +1,4 @@
-//! What a reader asks for: the same names in a URL and on the command line.
+//! Query parameters, which have the same names in URLs and on the command line.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,11 +13,10 @@ use crate::model::{Glob, Origin, Series, TagSet, Timestamp};
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query, and refuses keys that the route does not know: a filter that is misspelled would answer
+    /// Parses a query, and refuses keys that the route does not know: a misspelled filter would otherwise return
     /// everything.
     ///
-    /// # Errors
-    /// With the first unknown key and the nearest known one.
+    /// # Errors With the first unknown key and the most similar known one.
     pub fn read(raw: &str, known: &[&str]) -> Result<Self, Error> {
         let pairs: Vec<(String, String)> = form_urlencoded::parse(raw.as_bytes()).into_owned().collect();
         match pairs.iter().find(|(key, _)| !known.contains(&key.as_str())) {
@@ -36,7 +35,7 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a switch is on: `key` alone, or with a word for yes.
+    /// Whether a switch is on: `key` alone, or with a word for true.
     ///
     /// # Errors
     /// When it is neither on nor off.
@@ -50,10 +49,9 @@ impl Query {
         }
     }
 
-    /// A value that is read from text.
+    /// Parses a value.
     ///
-    /// # Errors
-    /// When it cannot be.
+    /// # Errors When it is invalid.
     pub fn parse_value<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, Error>
     where
         T::Err: std::fmt::Display,
@@ -68,12 +66,12 @@ impl Query {
 /// The keys of [`Filters`].
 pub(crate) const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
 
-/// Filters that one query may have, of all kinds together.
+/// Maximum number of filters in a query.
 pub(crate) const MOST_FILTERS: usize = 32;
-/// Bytes that a filter may have: more than any name, task or container has by default.
+/// Maximum length of a filter in bytes: more than names, tasks and containers have by default.
 pub(crate) const LONGEST_FILTER: usize = 1024;
 
-/// Which records, tasks and containers are wanted. Repeated filters must all hold.
+/// Filters of records, tasks and containers. Repeated filters must all match.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
     tasks: Vec<Glob>,
@@ -86,9 +84,8 @@ pub struct Filters {
 impl Filters {
     /// Reads the filters of a query.
     ///
-    /// # Errors
-    /// When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with every
-    /// series that the node has.
+    /// # Errors When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with
+    /// every series of the node.
     pub fn read(query: &Query) -> Result<Self, Error> {
         let of_key = |key: &'static str| query.all_values(key).map(move |value| (key, value));
         let filters: Vec<_> = FILTERS.into_iter().flat_map(of_key).collect();
@@ -111,7 +108,7 @@ impl Filters {
         })
     }
 
-    /// Whether records from there are wanted.
+    /// Whether records of this origin are wanted.
     #[must_use]
     pub fn matches_origin(&self, origin: &Origin) -> bool {
         self.tasks.iter().all(|glob| glob.is_match(origin.task_id.as_str()))
@@ -122,7 +119,7 @@ impl Filters {
                 .all(|pair| origin.labels.get(&pair.key).is_some_and(|value| pair.matches_value(value)))
     }
 
-    /// Whether a record is wanted, its origin aside.
+    /// Whether a record is wanted, regardless of its origin.
     #[must_use]
     pub fn matches_record(&self, record: &Record<'_>) -> bool {
         self.matches_series(record.series)
@@ -135,27 +132,27 @@ impl Filters {
     }
 
     fn matches_tags(&self, tags: &TagSet) -> bool {
-        // A key with several values has them joined by commas; any of them will do.
+        // The values of a repeated key are joined by commas; any of them may match.
         let fits = |pair: &Pair, value: &str| {
             pair.matches_value(value) || value.split(',').any(|one| pair.matches_value(one))
         };
         self.tags.iter().all(|pair| tags.get(&pair.key).is_some_and(|value| fits(pair, value)))
     }
 
-    /// Whether there are patterns among them, each of which is searched for in every name.
+    /// Whether any of them is a pattern, which must be matched against every name.
     #[must_use]
     pub fn has_patterns(&self) -> bool {
         let mut globs = self.tasks.iter().chain(&self.containers).chain(&self.names);
         globs.any(|glob| !glob.is_literal())
     }
 
-    /// Whether not everything is wanted, wherever it comes from.
+    /// Whether any filter restricts the origin of records.
     #[must_use]
     pub fn names_origins(&self) -> bool {
         !(self.tasks.is_empty() && self.containers.is_empty() && self.labels.is_empty())
     }
 
-    /// Whether containers are named, so that finished ones are meant, too.
+    /// Whether there is a filter of containers, in which case finished ones are included.
     #[must_use]
     pub fn names_containers(&self) -> bool {
         !self.containers.is_empty()
@@ -182,13 +179,13 @@ impl Pair {
     }
 }
 
-/// Which windows are wanted.
+/// Which windows to read.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub enum Windows {
-    /// Of each series the newest closed record, or the open one where none is closed yet.
+    /// The newest closed record of each series, or the open one if none is closed yet.
     #[default]
     Newest,
-    /// Of each series the newest closed record.
+    /// The newest closed record of each series.
     Last,
     Open,
     /// Every closed record that is kept.
@@ -199,9 +196,9 @@ pub enum Windows {
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub windows: Windows,
-    /// Only windows that end after this moment.
+    /// Only windows that end after this time.
     pub since: Option<Timestamp>,
-    /// One record for each series, merged from what was selected.
+    /// Merges the selected records into one per series.
     pub merge: bool,
     /// Whether distributions are added in HdrHistogram's encoding.
     pub hdr: bool,
@@ -216,12 +213,11 @@ pub(crate) const SELECTION: [&str; 9] =
 impl Selection {
     /// Reads a selection.
     ///
-    /// # Errors
-    /// When a window is not one of the three, or `since` is no time.
+    /// # Errors When `window` or `since` is invalid.
     pub fn read(query: &Query, now: Timestamp) -> Result<Self, Error> {
         let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
         let windows = match query.last_value("window") {
-            // Who asks since when wants everything since then.
+            // `since` alone selects all windows since then.
             None if since.is_some() => Windows::All,
             None => Windows::Newest,
             Some("last") => Windows::Last,
@@ -234,7 +230,7 @@ impl Selection {
     }
 }
 
-/// A moment, or how long ago.
+/// Parses a timestamp, or a time before `now`.
 fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
@@ -247,10 +243,9 @@ fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     }
 }
 
-/// A wait such as `30s`.
+/// Parses a duration such as `30s`.
 ///
-/// # Errors
-/// When the text is no time.
+/// # Errors When the text is not a duration.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "is not a time; write it like 30s or 5m".to_owned())
 }

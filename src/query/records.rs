@@ -1,4 +1,4 @@
-//! A task's records: chosen, merged if asked for, sorted, written.
+//! Selects, merges, sorts and writes a task's records.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,7 +17,7 @@ use crate::render::record::{RecordFrame, RecordNumber};
 use crate::shard::{ContainerSelection, ContainerStats};
 use crate::store::{History, Published};
 
-/// Where a container's records come from.
+/// The sources of a container's records.
 #[derive(Debug)]
 pub struct RecordSource {
     info: Arc<ContainerInfo>,
@@ -25,7 +25,7 @@ pub struct RecordSource {
     open: Option<Arc<Window>>,
 }
 
-/// What is there of these containers; the open windows only where the selection may want them.
+/// Collects the windows of these containers; open ones only if the selection can include them.
 ///
 /// # Errors
 /// When a shard has ended.
@@ -42,7 +42,7 @@ pub async fn collect_sources(
             |stats: &Arc<ContainerStats>| Some((stats.allocation, Arc::clone(&stats.open.as_ref()?.0)));
         open = stats_by_container.iter().filter_map(window).collect();
     }
-    // After the open windows: a window that closes in between is then in both, and counted as closed.
+    // Read after the open windows: a window that closes in between is in both, and the closed one is used.
     let source = |info: Arc<ContainerInfo>| RecordSource {
         history: data.store.find_history(info.allocation),
         open: open.remove(&info.allocation),
@@ -53,8 +53,7 @@ pub async fn collect_sources(
 
 /// Writes a task with the records that a selection chooses from these sources, as `wire::TaskMetrics` reads them.
 ///
-/// # Errors
-/// When the document is not wanted any more.
+/// # Errors When the document is no longer wanted.
 pub fn write_task<S: Sink>(
     writer: &mut S,
     listed: &TaskContainers,
@@ -69,7 +68,7 @@ pub fn write_task<S: Sink>(
     writer.write_bytes(b"}")
 }
 
-/// A record that was chosen, and the frame it belongs to.
+/// A selected record, and the frame it belongs to.
 struct Pick<'a> {
     frame: usize,
     number: Option<RecordNumber>,
@@ -78,7 +77,7 @@ struct Pick<'a> {
     span: WindowSpan,
 }
 
-/// The frames of the windows that records were chosen from.
+/// The frames of the windows with selected records.
 struct RecordFrames<'a> {
     node: &'a str,
     epoch: u64,
@@ -112,7 +111,7 @@ fn write_records<S: Sink>(
     let mut picks = Vec::new();
     for source in sources {
         pick_records(&mut picks, &mut frames, source, selection, writer);
-        // One that stopped in between has only some of the records.
+        // If it stopped early, only some of the records were selected.
         writer.ensure_wanted()?;
     }
     writer.hold_bytes(picks.capacity() * size_of::<Pick<'_>>());
@@ -135,7 +134,7 @@ fn write_records<S: Sink>(
     writer.write_bytes(b"]")
 }
 
-/// The encoder of a document whose records are to have their distributions. Its memory is counted until the document is finished.
+/// The encoder for a document with distributions. Its memory is counted until the document is finished.
 pub(super) fn start_hdr(writer: &mut impl Sink, wanted: bool) -> Option<HdrEncoder> {
     wanted.then(|| {
         writer.hold_bytes(HdrEncoder::MOST_BYTES);
@@ -143,7 +142,7 @@ pub(super) fn start_hdr(writer: &mut impl Sink, wanted: bool) -> Option<HdrEncod
     })
 }
 
-/// A record's distribution, where it is wanted and can be encoded.
+/// A record's distribution, if it is wanted and can be encoded.
 pub(super) fn encode_hdr(encoder: &mut Option<HdrEncoder>, view: &View<'_>) -> Option<String> {
     encoder.as_mut()?.encode_view(view)
 }
@@ -163,7 +162,7 @@ fn pick_records<'a>(
     writer: &impl Sink,
 ) {
     let recent = |span: WindowSpan| selection.since.is_none_or(|since| span.end > since);
-    // A series is compared with patterns once, not once for each of its records.
+    // Match patterns once per series instead of once per record.
     let mut known: HashMap<SeriesKey<'a>, bool> = HashMap::new();
     let mut wanted = |series: &'a Series| {
         writer.goes_on()
@@ -195,7 +194,7 @@ fn pick_records<'a>(
     }
 }
 
-/// One record for each series, merged from all that were chosen.
+/// Writes one record per series, merged from all selected ones.
 fn write_merged<S: Sink>(
     writer: &mut S,
     (node, epoch): (&str, u64),
@@ -221,8 +220,9 @@ fn write_merged<S: Sink>(
     Ok(())
 }
 
-/// All picks of one series together, in the order of time, and its counters' totals: of each container in each
-/// generation that of the record that was made last, which a revision of an old window can be.
+/// Merges all picks of one series in the order of time, and sums the totals of counters. For each generation of a
+/// container, the total of the record with the highest sequence number counts, which can be a revision of an old
+/// window.
 fn merge_picks(picks: &[Pick<'_>]) -> Option<(SeriesState, f64)> {
     let mut in_time: Vec<_> = picks.iter().collect();
     in_time.sort_by_key(|pick| pick.span.start);
@@ -230,7 +230,7 @@ fn merge_picks(picks: &[Pick<'_>]) -> Option<(SeriesState, f64)> {
     let mut state: Option<SeriesState> = None;
     for pick in in_time {
         if let View::Counter { total, .. } = pick.record.view {
-            // An open record has no place yet; it comes after all that have.
+            // An open record has no sequence number yet; it sorts after all others.
             let made = pick.number.map_or(u64::MAX, |number| number.seq);
             let newest =
                 totals.entry((&pick.origin.container_id, pick.origin.generation)).or_insert((made, total));
@@ -247,8 +247,8 @@ fn merge_picks(picks: &[Pick<'_>]) -> Option<(SeriesState, f64)> {
     Some((state?, totals.values().map(|(_, total)| total).sum()))
 }
 
-/// From the first start to the last end; covered as long as any of the containers was in each window. Generations of
-/// one container follow each other, so theirs add up.
+/// The span from the first start to the last end. The covered time of each window is that of its longest covered
+/// container; generations of one container follow each other, so theirs are added.
 fn whole_span(picks: &[Pick<'_>]) -> WindowSpan {
     let mut of_each: BTreeMap<_, Duration> = BTreeMap::new();
     for pick in picks {

@@ -1,4 +1,4 @@
-//! Where documents are written to, and how long the work may take.
+//! The output of documents, and the time limit for building them.
 
 use std::fmt::Write as _;
 
@@ -7,18 +7,17 @@ use serde::Serialize;
 use super::data::Error;
 use crate::store::Cursor;
 
-/// How long a computation may go on.
+/// The time limit of a computation.
 pub trait Budget {
-    /// Whether to go on. Cheap enough to be called for every name.
+    /// Whether to continue. Cheap enough to be called for every name.
     fn goes_on(&self) -> bool;
 
-    /// Whether [`Budget::goes_on`] has answered no.
+    /// Whether [`Budget::goes_on`] has returned false.
     fn has_passed(&self) -> bool;
 
-    /// The items that are wanted.
+    /// The items for which `wanted` returns true.
     ///
-    /// # Errors
-    /// With [`Error::Unfinished`] where the computation is to end before all were looked at.
+    /// # Errors With [`Error::Unfinished`] if the time is up before all items were checked.
     fn choose_items<T>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -33,17 +32,17 @@ pub trait Budget {
                 chosen.push(item);
             }
         }
-        // `wanted` may have called `goes_on` as well, and skipped something because of the answer.
+        // `wanted` may also have called `goes_on`, and skipped items because it returned false.
         if self.has_passed() { Err(Error::Unfinished) } else { Ok(chosen) }
     }
 }
 
-/// Takes a document while it is written.
+/// The output of a document.
 pub trait Sink {
     /// Why a document is not finished.
     type Stop: From<Error>;
 
-    /// Takes rendered bytes.
+    /// Writes rendered bytes.
     ///
     /// # Errors
     /// When the document is not wanted any more.
@@ -61,18 +60,17 @@ pub trait Sink {
     /// Whether the document is still wanted. Cheap enough to be called for every series.
     fn goes_on(&self) -> bool;
 
-    /// Stops a document that is not wanted any more.
+    /// Fails if the document is no longer wanted.
     ///
-    /// # Errors
-    /// Then.
+    /// # Errors In that case.
     fn ensure_wanted(&self) -> Result<(), Self::Stop>;
 }
 
 /// Writes a document.
 ///
-/// # Panics
-/// If JSON cannot express the type: maps whose keys are not strings are the one case. That is a mistake in the type, which the first
-/// test of it finds. The connection then ends without an answer, which no reader can take for an empty one.
+/// # Panics If JSON cannot express the type: maps whose keys are not strings are the one case. That is a bug in the
+/// type, which any test of it finds. The connection then ends without a response, so that no reader mistakes it for an
+/// empty one.
 #[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub(crate) fn append_json(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out, value).expect("a type that JSON can express");
@@ -80,8 +78,7 @@ pub(crate) fn append_json(out: &mut Vec<u8>, value: &impl Serialize) {
 
 /// A document as JSON.
 ///
-/// # Panics
-/// As [`write`].
+/// # Panics As [`append_json`].
 pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     append_json(&mut out, value);
@@ -95,7 +92,7 @@ pub fn format_event(name: &str, id: Option<Cursor>, data: &impl Serialize) -> St
     if let Some(id) = id {
         let _infallible = writeln!(text, "id: {id}");
     }
-    // A JSON text has no line end outside its strings, and none inside them.
+    // Compact JSON contains no line breaks: strings escape them.
     let _infallible = write!(text, "data: {}\n\n", String::from_utf8_lossy(&to_json(data)));
     text
 }

@@ -18,13 +18,13 @@ use crate::shard::{ContainerSelection, StatsByContainer};
 use crate::store::Store;
 use crate::wire;
 
-/// The most tags that are named as those that make most series.
+/// Maximum number of tags listed as those with the most values.
 const WIDEST_TAGS: usize = 5;
 
 /// Containers and their summaries.
 pub type Summaries = Vec<(Arc<ContainerInfo>, ContainerSummary)>;
 
-/// The tasks with a container that the filters want.
+/// The tasks with a container that matches the filters.
 ///
 /// # Errors
 /// When the budget is used up.
@@ -37,7 +37,7 @@ pub fn choose_tasks(
     budget.choose_items(directory.all_tasks(), |listed| listed.containers.iter().any(wanted))
 }
 
-/// The containers of a task that filters choose from. A filter that names a container means it, whether or not it lives.
+/// The containers of a task that filters apply to. With a filter of containers, ended ones are included.
 #[must_use]
 pub fn containers_of(
     directory: &Directory,
@@ -50,7 +50,7 @@ pub fn containers_of(
     }
 }
 
-/// What makes most series of a task, as of its last closed windows.
+/// The tags with the most values in a task's last closed windows.
 #[must_use]
 pub fn widest_tags(store: &Store, listed: &TaskContainers) -> Vec<wire::WideTagDocument> {
     let history = |info: &Arc<ContainerInfo>| store.find_history(info.allocation);
@@ -61,7 +61,7 @@ pub fn widest_tags(store: &Store, listed: &TaskContainers) -> Vec<wire::WideTagD
     widest.map(|WideTag { key, values, series }| wire::WideTagDocument { key, values, series }).collect()
 }
 
-/// Events and checks of containers as they are now.
+/// The current events and checks of containers.
 ///
 /// # Errors
 /// When a shard has ended.
@@ -168,13 +168,13 @@ fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> O
     }
 }
 
-/// How tasks stood at the last look, each as a hash of its row: all that a stream needs to see that a task has changed.
+/// The state of tasks in the previous event, each as a hash of its row, which is enough to detect changes.
 pub type Rows = BTreeMap<TaskId, u64>;
 
-/// The agent at the moment of a look.
+/// The state of the agent for an event.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The moment.
+    /// The time of the event.
     pub at: Timestamp,
     /// Whether everything that the agent needs works.
     pub ready: bool,
@@ -186,7 +186,7 @@ pub struct Look {
     pub last_scrape: Option<Timestamp>,
 }
 
-/// Writes an event of the tasks that have changed since `before`. Returns the rows of all tasks.
+/// Writes an event with the tasks that have changed since `before`. Returns the rows of all tasks.
 pub fn write_rows(
     text: &mut Vec<u8>,
     look: Look,

@@ -1,4 +1,4 @@
-//! Datapoints of the DC/OS metrics API: what containers report, and what containers and the node use.
+//! Datapoints of the DC/OS metrics API: metrics of containers, and resource usage of containers and the node.
 
 mod resources;
 
@@ -14,8 +14,8 @@ use crate::wire::{Word, v0 as wire};
 type WholeMessage = wire::Message<Whole>;
 type WholeDatapoint = wire::Datapoint<Whole>;
 
-/// What a container reports: each series' newest closed record, of the metrics whose name is `metric` or begins with it and a dot.
-/// None where there is nothing.
+/// The metrics of a container: each series' newest closed record, optionally only metrics named `metric` or with that
+/// prefix and a dot. `None` if there are none.
 #[must_use]
 pub fn reported_metrics(data: &Data, info: &ContainerInfo, metric: Option<&str>) -> Option<WholeMessage> {
     let mut datapoints = collect_datapoints(data, info);
@@ -28,7 +28,7 @@ pub fn reported_metrics(data: &Data, info: &ContainerInfo, metric: Option<&str>)
     metrics_message(data, info, datapoints)
 }
 
-/// Datapoints of a container as an answer; none where there are none.
+/// The datapoints of a container as a message; `None` if there are none.
 fn metrics_message(
     data: &Data,
     info: &ContainerInfo,
@@ -38,7 +38,7 @@ fn metrics_message(
     (!datapoints.is_empty()).then(|| WholeMessage { datapoints, dimensions: dimensions() })
 }
 
-/// The dimensions of a container. A label that has the name of a dimension is that dimension.
+/// The dimensions of a container. Labels with the name of a dimension set that dimension.
 fn message_dimensions(info: &ContainerInfo, node: &str) -> wire::Dimensions {
     let mut labels = info.origin.labels.clone();
     let mut take = |key: &str| labels.remove(key).unwrap_or_default();
@@ -58,7 +58,7 @@ fn message_dimensions(info: &ContainerInfo, node: &str) -> wire::Dimensions {
         labels: Labels::new(),
     };
     if dimensions.task_name.is_empty() {
-        // What Mesos calls a task's name is its id without what makes it unique.
+        // In Mesos, the name of a task is its id without the unique suffix.
         let name = dimensions.task_id.split('.').next().unwrap_or_default();
         dimensions.task_name = name.to_owned();
     }
@@ -66,7 +66,7 @@ fn message_dimensions(info: &ContainerInfo, node: &str) -> wire::Dimensions {
     dimensions
 }
 
-/// Each series' newest closed record, taken apart.
+/// The datapoints of each series' newest closed record.
 fn collect_datapoints(data: &Data, info: &ContainerInfo) -> Vec<WholeDatapoint> {
     let Some(history) = data.store.find_history(info.allocation) else { return Vec::new() };
     let mut seen = std::collections::HashSet::new();
@@ -82,13 +82,13 @@ fn collect_datapoints(data: &Data, info: &ContainerInfo) -> Vec<WholeDatapoint> 
     records.iter().flat_map(|(end, record)| of_record(*end, record)).collect()
 }
 
-/// One datapoint, or for many values one for each of their numbers, named as DC/OS named them.
+/// One datapoint, or one for each statistic of a distribution, with the names of DC/OS.
 fn of_record(end: Timestamp, record: &Record<'_>) -> Vec<WholeDatapoint> {
     let values: Vec<(&'static str, Option<f64>)> = match &record.view {
         View::Counter { counter, .. } => vec![("", finite_value(counter.sum))],
         View::Gauge(gauge) => vec![("", finite_value(gauge.last))],
         View::Set { .. } => vec![("", record.view.cardinality())],
-        // DC/OS knew no checks.
+        // DC/OS has no checks.
         View::Check { .. } => vec![],
         View::Distribution { summary, .. } => {
             let percentiles = record.view.percentiles();

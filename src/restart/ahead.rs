@@ -1,8 +1,8 @@
-//! What goes over before the pause, while datagrams are still read: closed windows, and snapshots of aggregators, so that only what
-//! changes afterwards is left for the pause.
+//! The part of a hand-over before the pause, while datagrams are still read: sends closed windows and snapshots of
+//! aggregators, so that only later changes are left for the pause.
 //!
-//! The pause begins at a moment when no window is about to be closed. A window that is closed has every aggregator change, and
-//! all containers' ledgers with it: in the pause that would take longer than everything else.
+//! The pause begins when no window is about to close. Closing a window changes every aggregator and the ledgers of all
+//! containers: sending those changes in the pause would take longer than everything else.
 
 use std::io;
 use std::thread;
@@ -20,31 +20,31 @@ use crate::net::passing::Channel;
 use crate::shard::{SentAhead, ShardGone};
 use crate::store;
 
-/// Closed windows are sent in rounds, each with those that are new, until a round takes less than this: hardly
-/// anything can have been closed during it.
+/// Closed windows are sent in rounds, each with the new ones, until a round takes less than this: hardly any can have
+/// been closed during it.
 const SHORT: Duration = Duration::from_millis(20);
-/// How often at most, where windows are closed as fast as they are sent.
+/// Maximum number of rounds, in case windows are closed as fast as they are sent.
 const ROUNDS: usize = 8;
-/// About how many bytes of windows one message has: both processes hold it beside what they have anyway.
+/// Approximate size of a message with windows, in bytes: both processes hold it in addition to their data.
 const PART: usize = 4 << 20;
-/// The same of snapshots. They take longer to restore, and the other process has to answer in time.
+/// The same for snapshots. They take longer to restore, and the other process has to reply in time.
 const SNAPSHOTS: usize = 512 << 10;
 
-/// How long no window may be due when snapshots are sent for the first time. When they are sent again, it is known how long that takes.
+/// How long no window may be due when snapshots are sent for the first time. Later rounds use the measured time.
 const FIRST: Duration = Duration::from_millis(500);
 /// How long no window may be due when the pause begins: longer than most pauses take.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often everything is sent again because a window was closed meanwhile. On a node that cannot send everything between two
-/// windows the pause begins all the same.
+/// How often everything is sent because a window was closed meanwhile. A node that cannot send everything between two
+/// windows starts the pause anyway.
 const ATTEMPTS: usize = 3;
-/// How long windows that are over may take to be closed before the pause begins all the same.
+/// How long overdue windows may take to be closed before the pause begins anyway.
 const CLOSING: Duration = Duration::from_secs(2);
-/// How long at most the old process sends nothing while it waits or collects snapshots.
+/// The longest time the old process sends nothing while it waits or collects snapshots.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How long to wait before looking again.
+/// The shortest wait before the next check.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What the other process has been sent.
+/// What has been sent to the other process.
 #[derive(Debug, Default)]
 pub(super) struct SentWindows {
     pub(super) windows: store::SentStore,
@@ -59,11 +59,10 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Sends everything that there is, and returns when the pause may begin. A signal to end gives the hand-over up as long as windows
-    /// are sent for the first time; after that, the pause begins at once.
+    /// Sends everything, and returns when the pause may begin. A signal to end cancels the hand-over during the first
+    /// round of windows; after that, the pause begins at once.
     ///
-    /// # Errors
-    /// When the other process says something else than it should, or nothing, and when a shard has ended.
+    /// # Errors When the other process does not reply as expected or in time, and when a shard has ended.
     pub(super) fn send(&self) -> io::Result<SentWindows> {
         let mut sent = SentWindows::default();
         self.send_windows(&mut sent.windows, true)?;
@@ -84,8 +83,8 @@ impl Sender<'_> {
         Ok(sent)
     }
 
-    /// Sends closed windows. A signal to end fails this in the first round, if this is the `first` time; later the rest is left for the
-    /// pause.
+    /// Sends closed windows. A signal to end fails this in the first round, if this is the `first` time; later, it
+    /// leaves the rest for the pause.
     fn send_windows(&self, sent: &mut store::SentStore, first: bool) -> io::Result<()> {
         for round in 0..ROUNDS {
             let began = clock::since_boot();
@@ -111,8 +110,8 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Sends a snapshot of every aggregator. All shards work at that, each in small steps. A signal to end stops it; what was not sent
-    /// by then goes over whole in the pause.
+    /// Sends a snapshot of every aggregator. All shards take part, each in small steps. A signal to end stops this;
+    /// aggregators not sent by then are sent whole in the pause.
     fn send_snapshots(&self, sent: &mut SentAhead) -> io::Result<()> {
         let (mut places, mut unsent) =
             (vec![Some(0); self.holding.movable_parts().pool.len()], Unsent::default());
@@ -147,9 +146,9 @@ impl Sender<'_> {
         expect_word(self.channel, HAVE, PATIENCE)
     }
 
-    /// Waits until no window is due for so long, but not for longer than it takes to close those that are due.
+    /// Waits until no window is due within `needed`, at most [`CLOSING`] longer than that.
     fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::SentStore) -> io::Result<()> {
-        // Consecutive windows leave hardly more time than this.
+        // Consecutive windows leave little more time than this.
         let needed = needed.min(self.holding.current_config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
         let mut told = began;
@@ -188,8 +187,8 @@ impl Unsent {
             .extend(snapshots.into_iter().map(|(allocation, snapshot)| (allocation, snapshot.into())));
     }
 
-    /// Sends them, if there are any. They count as sent once the other process has them: changes of a snapshot that it does not have
-    /// would make the hand-over fail.
+    /// Sends them, if there are any. They count as sent once the other process has confirmed them: changes to a
+    /// snapshot that it lacks would fail the hand-over.
     fn send(
         &mut self,
         sent: &mut SentAhead,
@@ -208,8 +207,8 @@ impl Unsent {
     }
 }
 
-/// How long to sleep before asking again when the next window is over. It is over in `quiet`; `needed` is the time to have before
-/// that, and `waited` the time spent waiting so far. `None` when it is time to go on.
+/// How long to sleep before checking again when the next window ends. It ends in `quiet`; `needed` is the time required
+/// before that, and `waited` the time waited so far. `None` when it is time to continue.
 fn wait_time(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
     let goes_on = quiet < needed && waited < needed + CLOSING;
     goes_on.then(|| quiet.clamp(LOOK, 10 * LOOK))

@@ -20,29 +20,31 @@ use crate::store::HISTORY_VERSION;
 
 /// The version of a hand-over.
 const PROTOCOL: u16 = 5;
-/// How long the other process may take for one step. While receiving is paused the kernel's buffers have to last.
+/// How long the other process may take for one step. While receiving is paused, the kernel's buffers must not overflow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a process that takes over waits for the next message before the pause. Datagrams are still read then, so it can be
 /// patient with an agent that gets little of the processors. It sees at once when that agent has ended.
 pub(super) const BEFORE_PAUSE: Duration = Duration::from_secs(15);
 
-/// How long the plugin may be stopped until the other process has put everything together, and until it receives. The runtime
-/// disconnects a plugin that does not answer within two seconds, and a call that waits in the connection may take the plugin half
-/// a second once it goes on here. The second step takes milliseconds, and what is received in it is lost if the hand-over still fails.
+/// How long the plugin may be stopped until the other process has restored everything, and until it receives. The
+/// runtime disconnects a plugin that does not answer within two seconds, and a call that waits in the connection may
+/// take half a second after the plugin resumes here. The second step takes milliseconds, and datagrams received in it
+/// are lost if the hand-over still fails.
 const READY_WITHIN: Duration = Duration::from_millis(1200);
 const SERVING_WITHIN: Duration = Duration::from_millis(1600);
 
 /// A step of the other process that this one waits for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum SuccessorStep {
-    /// It puts together what came.
+    /// It restores what it received.
     Ready,
-    /// It begins to receive.
+    /// It begins to receive datagrams.
     Serving,
 }
 
 impl SuccessorStep {
-    /// How long it may still take where the runtime's connection has been held for so long; `None` where none is held.
+    /// How long it may still take if the runtime's connection has been held for `held`; `None` if there is no
+    /// connection.
     pub(super) fn remaining_time(self, held: Option<Duration>) -> Duration {
         let within = match self {
             Self::Ready => READY_WITHIN,
@@ -76,10 +78,9 @@ pub(super) fn send_word(channel: &Channel, word: &str) -> io::Result<()> {
     channel.send(word.as_bytes(), &[])
 }
 
-/// Waits for one word.
+/// Waits for the given word.
 ///
-/// # Errors
-/// When another word comes, which then is the reason, or none in time.
+/// # Errors When another word arrives, which then is the error text, or none in time.
 pub(super) fn expect_word(channel: &Channel, word: &str, patience: Duration) -> io::Result<()> {
     check_word(channel.receive(patience).map(|(heard, _)| heard), word, patience)
 }
@@ -139,16 +140,16 @@ pub(super) fn connect_if_listening(path: &Path) -> io::Result<Option<Channel>> {
     }
 }
 
-/// Where an agent listens for the process that takes over.
+/// The path of the socket on which an agent listens for a successor.
 pub(super) fn handover_socket(state_dir: &Path) -> PathBuf {
     state_dir.join("hand-over.sock")
 }
 
-/// What the old process says before anything stops.
+/// The first message of the old process, before anything stops.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Offer {
     protocol: u16,
-    /// Of containers, aggregators and histories.
+    /// The versions of the encodings of containers, aggregators and histories.
     versions: [u16; 3],
     /// The length of windows, in microseconds.
     window: u64,
@@ -173,7 +174,7 @@ impl Offer {
         }
     }
 
-    /// Why a process that would make the other offer cannot take over from one that makes this.
+    /// Why the process with the `other` offer cannot take over from the process with this one.
     pub(super) fn find_mismatch(&self, other: &Self) -> Option<String> {
         if (self.protocol, self.versions) != (other.protocol, other.versions) {
             return Some(format!(
@@ -181,11 +182,11 @@ impl Offer {
                 other.program, self.program
             ));
         }
-        // Open windows are part of what goes over.
+        // Open windows are handed over, too.
         (self.window != other.window).then(|| "windows.length differs; restart the agent instead".to_owned())
     }
 
-    /// Whether the HTTP listener of this process is the one that the other wants.
+    /// Whether both processes have the same configured HTTP address.
     pub(super) fn has_listener_of(&self, other: &Self) -> bool {
         self.http_listen == other.http_listen
     }
@@ -210,17 +211,17 @@ pub(super) enum AheadMessage {
     Open(Vec<(Allocation, Bytes)>),
 }
 
-/// The last message of a hand-over, beside descriptors.
+/// The last message of a hand-over, without its descriptors.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FinalState {
     pub(super) manifest: Manifest,
-    /// Windows that were closed since the last were sent, where the sequence is, and what is gone.
+    /// Windows closed since the last part, the position of the sequence, and which windows are gone.
     pub(super) part: Bytes,
-    /// What the NRI plugin knows, and whether its connection is the first descriptor after those of the agent itself.
+    /// The state of the NRI plugin, and whether the first descriptor after those of the agent itself is its connection.
     pub(super) nri: Option<(Vec<u8>, bool)>,
 }
 
-/// How many descriptors come before those of containers.
+/// The number of descriptors before those of containers.
 pub(super) const SHARED: usize = 8;
 
 /// The descriptors of the agent itself: the HTTP listener, the admin socket, the descriptor socket, the hand-over socket, and the

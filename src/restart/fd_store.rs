@@ -1,7 +1,8 @@
-//! The service manager's descriptor store as a place where an agent leaves what it has: systemd's, or any that understands
-//! `FDSTORE=1` on the socket of `NOTIFY_SOCKET` and passes at the next start what it was given (`LISTEN_FDS`).
+//! Saves the state of an agent in the service manager's descriptor store: systemd's, or any other that accepts
+//! `FDSTORE=1` on the socket in `NOTIFY_SOCKET` and passes the descriptors on at the next start (`LISTEN_FDS`).
 //!
-//! Each descriptor has a name, `tp` and its place; `tp0` is the state, which is given last: without it nothing is complete.
+//! Each descriptor is named `tp` and its index. `tp0` is the state, which is stored last: without it, the set is
+//! incomplete.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,9 +13,9 @@ use crate::net::notify::ServiceManager;
 use crate::net::passing::{create_sealed_memory, read_sealed_memory};
 use crate::net::sys;
 
-/// What our descriptors' names begin with.
+/// The prefix of our descriptors' names.
 const PREFIX: &str = "tp";
-/// So many names can be passed in one variable of 128 KiB.
+/// Maximum number of descriptors: as many names fit into one environment variable of 128 KiB.
 const NAMES: usize = 16_000;
 
 /// The descriptor store of this process's service manager.
@@ -29,7 +30,7 @@ pub(super) struct FdStore {
     stored: usize,
 }
 
-/// What the service manager has passed to this process.
+/// The descriptors that the service manager passed to this process.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<(String, OwnedFd)>);
 
@@ -60,7 +61,7 @@ impl FdStore {
         // It ignores names that it does not have.
         let removed = (0..count).try_for_each(|n| self.manager.remove(&name(n)));
         if let Err(error) = removed.and_then(|()| self.manager.wait_for_barrier(PATIENCE)) {
-            tracing::warn!(%error, "the service manager may still keep what this process has now");
+            tracing::warn!(%error, "the service manager may still hold copies of the descriptors of this process");
         }
     }
 }
@@ -88,7 +89,7 @@ impl StateStore for FdStore {
     fn fetch_state(&mut self) -> io::Result<Option<SavedState>> {
         let passed = std::mem::take(&mut self.passed);
         if !passed.iter().map(|(place, _)| *place).eq(0..self.stored) {
-            tracing::warn!("what an agent has left is not complete, and let go of");
+            tracing::warn!("the saved state is incomplete and was discarded; starting without it");
             self.remove(self.stored);
             return Ok(None);
         }
@@ -97,7 +98,7 @@ impl StateStore for FdStore {
         match read_sealed_memory(state) {
             Ok(bytes) => Ok(Some(SavedState { bytes, descriptors: descriptors.collect() })),
             Err(error) => {
-                tracing::warn!(%error, "what an agent has left cannot be read, and is let go of");
+                tracing::warn!(%error, "the saved state cannot be read and was discarded; starting without it");
                 self.remove(self.stored);
                 Ok(None)
             }
@@ -111,10 +112,10 @@ impl StateStore for FdStore {
 }
 
 impl Inherited {
-    /// What was passed to this process. To be called once, before anything is opened.
+    /// Takes the descriptors that were passed to this process. Must be called once, before any other descriptor is
+    /// opened.
     ///
-    /// # Errors
-    /// When there is less than the environment says.
+    /// # Errors When there are fewer descriptors than the environment says.
     pub fn from_environment() -> io::Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let ours = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());

@@ -45,10 +45,11 @@ use crate::net::passing::Channel;
 use crate::shard::SentAhead;
 use crate::shutdown::Drain;
 
-/// What another process wants of this one.
+/// The outcome of a hand-over, with the connection to the successor.
 #[derive(Debug)]
 pub enum Successor {
-    /// It has everything. It sees the end of the connection when this process has ended, or has nothing left.
+    /// It has taken over. It waits for the end of the connection, which comes when this process has released
+    /// everything.
     HasTakenOver(Channel),
     /// It cannot continue with what this process has, and waits for the end of the connection to start from what is on disk.
     WaitsForTheEnd(Channel),
@@ -98,7 +99,7 @@ fn hand_over(channel: Channel, holding: &Holding, handle: &Handle) -> io::Result
         END => return Ok(Successor::WaitsForTheEnd(channel)),
         refusal => return Err(io::Error::other(refusal)),
     }
-    // A signal to end waits for the outcome from here on.
+    // From here on, a signal to end waits for the outcome.
     let claim = holding.claim_for_successor()?;
     tracing::info!("handing over to another process");
     let mut sent = Sender { channel: &channel, holding, handle }.send()?;
@@ -111,7 +112,7 @@ fn hand_over(channel: Channel, holding: &Holding, handle: &Handle) -> io::Result
     given.map(|()| Successor::HasTakenOver(channel))
 }
 
-/// Hands over what changes as long as anything moves, and waits until the other process receives.
+/// Sends the final state, and waits until the other process receives datagrams.
 fn send_final_state(
     channel: &Channel,
     moving: &Moving<'_>,
@@ -151,11 +152,11 @@ pub async fn save_state(store: Box<dyn StateStore>, holding: Arc<Holding>) -> Op
     });
     match saved.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(store) => {
-            tracing::info!(to = name, "everything is left for the next agent");
+            tracing::info!(to = name, "saved the state for the next agent");
             Some(store)
         }
         Err(error) => {
-            tracing::error!(to = name, %error, "nothing could be left for the next agent");
+            tracing::error!(to = name, %error, "cannot save the state for the next agent; draining instead");
             None
         }
     }

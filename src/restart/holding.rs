@@ -22,7 +22,7 @@ use crate::shard::{SentAhead, ShardPool};
 use crate::shutdown::Pauser;
 use crate::store::Store;
 
-/// How long the NRI plugin may take to stop between two calls. Longer than it takes to answer one; everything is paused
+/// How long the NRI plugin may take to stop between two calls: longer than it takes to answer one. Everything is paused
 /// meanwhile.
 const STOPPING: Duration = Duration::from_secs(1);
 
@@ -48,7 +48,7 @@ pub struct Holding {
     shared: AgentDescriptors,
     pauser: Pauser,
     nri: Suspender,
-    /// Locked from the moment that another process begins to take over until it is decided whether it has.
+    /// Locked from when another process begins to take over until the outcome is known.
     whereabouts: Mutex<Whereabouts>,
     /// Whether this agent has been told to end.
     told_to_end: AtomicBool,
@@ -58,11 +58,11 @@ pub struct Holding {
     gave_up: Notify,
 }
 
-/// Where everything is that an agent can hand over.
+/// Which process has the state of the agent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Whereabouts {
     Here,
-    /// Here, and this agent ends: no process may begin to take over.
+    /// Here, and this agent is ending: no hand-over may begin.
     Ending,
     /// With another process.
     Moved,
@@ -75,14 +75,14 @@ pub(super) struct Claim<'a> {
     whereabouts: MutexGuard<'a, Whereabouts>,
 }
 
-/// The agent while it moves: nothing new is begun, the plugin has stopped, and the table waits for the decision. If it is
-/// dropped without one, everything goes on.
+/// The agent while it moves: new work is paused, the plugin has stopped, and the table waits for the outcome. Dropping
+/// it without one resumes everything.
 #[derive(Debug)]
 pub(super) struct Moving<'a> {
     holding: &'a Holding,
     whereabouts: MutexGuard<'a, Whereabouts>,
     plugin: Option<SuspendedPlugin>,
-    /// When the plugin stopped, since the machine was booted.
+    /// When the plugin stopped, as time since boot.
     stopped: Duration,
     leaving: Option<Leaving>,
 }
@@ -128,12 +128,12 @@ impl Holding {
         *whereabouts == Whereabouts::Moved
     }
 
-    /// Whether this agent has been told to end, so that a hand-over should not take longer than it has to.
+    /// Whether this agent has been told to end, so that a hand-over should finish quickly.
     pub(super) fn is_told_to_end(&self) -> bool {
         self.told_to_end.load(Ordering::Relaxed)
     }
 
-    /// Gives up whatever is being handed over, unless the other process answers at this moment. Everything then comes back here.
+    /// Cancels a hand-over in progress, unless the other process replies at this moment. The agent then resumes here.
     fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
         self.gave_up.notify_waiters();
@@ -186,10 +186,9 @@ impl Holding {
         channel.until_given_up(Arc::clone(&self.given_up))
     }
 
-    /// The right to hand over to a process that takes over.
+    /// The right to hand over to a successor.
     ///
-    /// # Errors
-    /// When another process has everything already, or this agent ends.
+    /// # Errors When another process has taken over already, or this agent is ending.
     pub(super) fn claim_for_successor(&self) -> io::Result<Claim<'_>> {
         let claim = self.claim_move()?;
         match *claim.whereabouts {
@@ -222,7 +221,7 @@ impl<'a> Claim<'a> {
         holding.parts.pages.stand_still(true);
         let stopped = clock::since_boot();
         let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
-        // Before the table: a call that is being answered asks it.
+        // Before the table, which a call in progress may need.
         moving.plugin = holding.wait_for_step(handle, async {
             let suspended = tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await;
             suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))
@@ -234,7 +233,7 @@ impl<'a> Claim<'a> {
 }
 
 impl Moving<'_> {
-    /// The last message, but for descriptors.
+    /// Encodes the last message, without its descriptors.
     ///
     /// # Errors
     /// When the containers are no longer suspended.
@@ -246,7 +245,7 @@ impl Moving<'_> {
         Ok(encode(&(&leaving.manifest, Bytes::from(part), nri)))
     }
 
-    /// Every descriptor that goes with it, in order.
+    /// Duplicates every descriptor of the last message, in order.
     ///
     /// # Errors
     /// When descriptors ran out.

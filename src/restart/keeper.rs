@@ -1,4 +1,5 @@
-//! `tallyport keeper`: a small process that keeps what an agent had, from that one's end to the start of the next.
+//! `tallyport keeper`: a small process that holds the state and descriptors of an agent from its end to the start of
+//! the next one.
 //!
 //! ```text
 //! agent that ends                keeper                       agent that starts
@@ -12,7 +13,7 @@
 //!                                  lets go ◀─────────── taken
 //! ```
 //!
-//! It knows nothing of what it keeps, so it may be of another version than the agents.
+//! It does not interpret what it holds, so its version may differ from that of the agents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use super::saved_state::{LetGo, SavedState, StateStore};
 use crate::net::passing::Channel;
 use crate::net::unix;
 
-/// What an agent says that leaves something, and one that looks for it. The number is the version of this conversation.
+/// Requests to store a state and to fetch it. The number is the version of this protocol.
 const KEEP: &str = "keep 1";
 const GIVE: &str = "give 1";
 /// Accepts what an agent is about to leave.
@@ -39,10 +40,10 @@ const YES: &str = "yes";
 const KEPT: &str = "kept";
 /// Says that there is nothing to send.
 const NOTHING: &str = "nothing";
-/// What an agent answers that goes on with what was kept, and one that starts without it.
+/// Replies of the new agent: it uses the stored state, or it starts without it.
 const TAKEN: &str = "taken";
 const UNUSED: &str = "unused";
-/// How long an agent may take to end once everything is kept, and to put everything together once it has it.
+/// How long an agent may take to end after storing its state, and to restore the state after receiving it.
 const ENDING: Duration = Duration::from_secs(20);
 
 fn socket_path(state_dir: &Path) -> PathBuf {
@@ -85,7 +86,7 @@ impl StateStore for Keeper {
 
     fn store_state(&self, state: &SavedState) -> io::Result<()> {
         self.0.send_all(&state.bytes, &state.descriptors)?;
-        // A runtime whose connection is kept may disconnect the plugin meanwhile, which costs less than everything that is kept.
+        // The container runtime may disconnect the plugin meanwhile, which costs less than losing the state.
         expect_decision(&self.0, KEPT, PATIENCE)
     }
 
@@ -111,7 +112,7 @@ impl StateStore for Keeper {
         send_word(&self.0, word).map_err(|error| {
             io::Error::new(error.kind(), "the keeper no longer waits for an answer; start again")
         })?;
-        // It closes the connection once it has let go, and if it ends now, it has let go, too.
+        // It closes the connection once it has released everything; its end does the same.
         let _either_way = self.0.receive(PATIENCE);
         Ok(())
     }
@@ -153,7 +154,7 @@ pub async fn run_keeper(state_dir: PathBuf, hold: Duration) -> Result<(), Listen
         };
         let answered = tokio::task::spawn_blocking(move || handle_connection(&channel, kept, hold)).await;
         kept = answered.unwrap_or_else(|error| {
-            tracing::error!(%error, "the keeper failed in a conversation; lost the kept sockets and state, if there were any. Start an agent: it restores containers from disk");
+            tracing::error!(%error, "the keeper failed while serving a connection; lost the kept sockets and state, if there were any. Start an agent: it restores containers from disk");
             None
         });
     }
@@ -165,7 +166,7 @@ pub async fn run_keeper(state_dir: PathBuf, hold: Duration) -> Result<(), Listen
     Ok(())
 }
 
-/// Has one conversation; answers what is kept after it.
+/// Serves one connection; returns what is held afterwards.
 fn handle_connection(
     channel: &Channel,
     before: Option<(SavedState, Instant)>,

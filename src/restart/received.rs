@@ -21,7 +21,7 @@ pub(super) struct ReceivedAhead {
 }
 
 impl ReceivedAhead {
-    /// Takes in a message.
+    /// Reads a message.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -46,7 +46,7 @@ pub struct AssembledState {
     pub shared: AgentDescriptors,
     /// What the agent before had of the NRI plugin.
     pub nri: Option<Carried>,
-    /// What the agent before ran with.
+    /// The offer of the previous agent.
     pub offer: Offer,
     /// Keeps the guard attached until this process has attached its own.
     pub guard: Vec<OwnedFd>,
@@ -91,7 +91,7 @@ pub mod fuzzing {
     use crate::aggregate::encode;
     use crate::containers::Arrived;
 
-    /// Reads an offer. Answers its bytes as it would be sent again, or nothing where it is none.
+    /// Reads an offer. Returns it encoded again, or `None` if it is invalid.
     #[must_use]
     pub fn roundtrip_offer(bytes: &[u8]) -> Option<Vec<u8>> {
         decode_message::<Offer>(bytes).ok().map(|offer| encode(&offer))
@@ -105,7 +105,7 @@ pub mod fuzzing {
         ReceivedAhead::default().add(bytes, settings).map_err(|error| error.to_string())
     }
 
-    /// Reads the last message, which came without descriptors, on top of the windows that came before.
+    /// Reads the last message, without descriptors, on top of the windows received before.
     ///
     /// # Errors
     /// What was wrong with it, as a sentence.

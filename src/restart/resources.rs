@@ -58,7 +58,7 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// What no second agent can have: the listeners, and the locks of their names and of the state directory.
+/// The exclusive resources of an agent: its listeners, and the locks of their names and of the state directory.
 #[derive(Debug)]
 pub struct AgentResources {
     pub http: TcpListener,
@@ -72,10 +72,9 @@ pub struct AgentResources {
 }
 
 impl AgentResources {
-    /// Takes the state directory and the addresses.
+    /// Acquires the state directory and the addresses.
     ///
-    /// # Errors
-    /// When something is another's; what was taken is given back.
+    /// # Errors When another process has one of them; those already acquired are released.
     pub async fn acquire_all(config: &AgentConfig) -> Result<Self, ListenError> {
         let state = unix::hold_directory(&config.state_dir)?;
         let (http, http_address) = listen_http(config.http.listen).await?;
@@ -92,7 +91,7 @@ impl AgentResources {
         })
     }
 
-    /// All of it once more, for the process that takes over.
+    /// Duplicates all of them, for the process that takes over.
     ///
     /// # Errors
     /// When descriptors ran out.
@@ -111,7 +110,7 @@ impl AgentResources {
     }
 }
 
-/// The admin socket, and beside it the one for descriptors.
+/// The admin socket and the descriptor socket next to it.
 #[derive(Debug)]
 struct AdminSockets {
     admin: UnixListener,
@@ -119,10 +118,9 @@ struct AdminSockets {
     names: [BoundSocket; 2],
 }
 
-/// Opens both.
+/// Opens both sockets.
 ///
-/// # Errors
-/// When another agent has them, or they cannot be made.
+/// # Errors When another agent has them, or they cannot be created.
 fn admin_sockets(config: &AgentConfig) -> Result<AdminSockets, ListenError> {
     let (admin, socket) = unix::listen_for_streams(&config.admin.socket, config.admin.mode)?;
     let beside = config.admin.socket.with_added_extension("fd");
@@ -161,7 +159,7 @@ async fn agent_at(address: SocketAddr) -> Option<u32> {
     serde_json::from_slice::<AgentHealth>(&answer.body).ok().map(|health| health.pid)
 }
 
-/// How long the other process may take to close its HTTP listener, once this one has everything.
+/// How long the other process may take to close its HTTP listener after this one has taken over.
 const CLOSING: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -183,10 +181,9 @@ enum HttpListenerPlan {
 }
 
 impl SuccessorListeners {
-    /// Opens what has to be opened anew.
+    /// Opens the listeners whose addresses have changed.
     ///
-    /// # Errors
-    /// When an address is taken by a third process, or the admin socket cannot be made.
+    /// # Errors When an address is used by a third process, or the admin socket cannot be created.
     pub(super) fn open_changed(config: &AgentConfig, before: &Offer) -> io::Result<Self> {
         let same_admin = before.admin_socket() == config.admin.socket;
         let admin = (!same_admin).then(|| admin_sockets(config)).transpose();
@@ -196,10 +193,9 @@ impl SuccessorListeners {
         })
     }
 
-    /// Takes the listeners that came, and gives up those that are not wanted any more.
+    /// Uses the received listeners, and closes those whose addresses have changed.
     ///
-    /// # Errors
-    /// When a name or a lock is not what it was said to be, or the HTTP address does not become free.
+    /// # Errors When a received lock does not match its path, or the HTTP address does not become free.
     pub async fn into_resources(
         self,
         config: &AgentConfig,
@@ -218,7 +214,7 @@ impl SuccessorListeners {
         };
         let theirs = names(before.admin_socket())?;
         let AdminSockets { admin, descriptors, names: [socket, beside] } = match self.admin {
-            // Their names go with them.
+            // Dropping the received ones removes their names.
             Some(opened) => opened,
             None => AdminSockets { admin: unix(admin)?, descriptors: unix(descriptors)?, names: theirs },
         };

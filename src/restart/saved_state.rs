@@ -5,8 +5,8 @@
 //! start ─▶ does a store hold something? ─▶ put together ─▶ the store lets go of its copies ─▶ receives
 //! ```
 //!
-//! The keeper and the service manager do not interpret what they hold. Should it be lost, what is on disk is what a
-//! kill would have left.
+//! The keeper and the service manager do not interpret what they hold. If it is lost, the files on disk are in the same
+//! state as after a kill.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -49,9 +49,9 @@ pub trait StateStore: std::fmt::Debug + Send {
 /// Why a store is to let go of a state.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum LetGo {
-    /// An agent goes on with it.
+    /// An agent uses it.
     Used,
-    /// An agent cannot go on with it.
+    /// An agent cannot use it.
     Unused,
 }
 
@@ -91,10 +91,9 @@ impl SavedState {
         Ok(Self { bytes: encode(&contents), descriptors })
     }
 
-    /// Puts everything together.
+    /// Decodes the state.
     ///
-    /// # Errors
-    /// When an agent of this version and configuration cannot go on with it.
+    /// # Errors When an agent of this version and configuration cannot use it.
     pub(super) fn assemble_state(
         mut self,
         config: &AgentConfig,

@@ -19,17 +19,17 @@ use crate::containers::Arriving;
 use crate::net::clock;
 use crate::net::passing::Channel;
 
-/// Longest that an agent which was asked to end may take: the longest `agent.drain_deadline` that can be set, and some more.
+/// How long an agent that was asked to end may take: the maximum of `agent.drain_deadline`, and a margin.
 const ENDING: Duration = Duration::from_mins(61);
 
-/// What a process that starts does about an agent that runs with the same state directory.
+/// What a starting process does if an agent runs with the same state directory.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum TakeOver {
     /// It does not start.
     No,
-    /// It takes over, or does not start.
+    /// It takes over or, if it cannot, does not start.
     Strict,
-    /// It takes over; where it cannot go on with what the other has, it has the other end and starts from what is on disk.
+    /// It takes over; if it cannot use the state of the other agent, it asks that one to end and starts from disk.
     Replace,
 }
 
@@ -114,7 +114,7 @@ fn receive_from_agent(
     how: TakeOver,
 ) -> io::Result<Option<ReceivedAgent>> {
     let (offer, _) = channel.receive(PATIENCE)?;
-    // What cannot even be read is of a version that is too far away.
+    // An offer that cannot even be decoded is from an incompatible version.
     let read = decode_message::<Offer>(&offer).map_err(|error| error.to_string());
     let usable = read.and_then(|offer| match offer.find_mismatch(&Offer::from_config(config)) {
         Some(why) => Err(why),
@@ -136,7 +136,7 @@ fn receive_from_agent(
     let mut ahead = ReceivedAhead::default();
     let (bytes, descriptors) = loop {
         let (bytes, descriptors) = channel.receive_all(BEFORE_PAUSE)?;
-        // What comes with descriptors comes last.
+        // The message with descriptors is the last one.
         if !descriptors.is_empty() {
             break (bytes, descriptors);
         }
@@ -149,12 +149,12 @@ fn receive_from_agent(
 
 /// Tells the agent that runs why this process does not take over.
 fn refuse_offer(channel: &Channel, why: io::Error) -> io::Error {
-    // It goes on whether or not it hears the reason.
+    // It resumes whether or not it gets the reason.
     let _either_way = send_word(channel, &format!("the other process refuses: {why}"));
     why
 }
 
-/// Waits until the agent that was asked to end has let go of everything.
+/// Waits until the agent that was asked to end has released everything.
 fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
     match channel.receive(ENDING) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
@@ -185,7 +185,7 @@ impl ReceivedAgent {
 /// Where the state comes from. It has to agree to each step of this process.
 #[derive(Debug)]
 pub enum StateSource {
-    /// An agent that runs.
+    /// A running agent.
     Agent(Channel),
     /// A store, where an agent that has ended has left it.
     Store(Box<dyn StateStore>),
@@ -211,7 +211,7 @@ impl StateSource {
                 send_word(channel, READY)?;
                 expect_word(channel, GO, PATIENCE)
             }
-            // Datagrams read from now on exist only in this process, so the kept copies must be gone first.
+            // Datagrams read from now on exist only in this process, so the saved copies must be released first.
             Self::Store(store) => store.let_go(LetGo::Used),
         }
     }
@@ -241,7 +241,7 @@ impl StateSource {
 pub struct PauseTiming {
     /// When receiving stopped, since the machine was booted.
     stopped: Duration,
-    /// When everything had come, and when it was put together.
+    /// When everything had arrived, and when it was restored.
     came: Duration,
     ready: Duration,
     fullest: f64,

@@ -1,28 +1,28 @@
-//! Moving containers from a shard that is hot to one that is not.
+//! Moves containers from a hot shard to one that is not.
 //!
-//! A container is moved as it is, with its socket: meanwhile its datagrams wait in the kernel, so none is lost and none
-//! overtakes another. One container alone cannot be spread: what one processor can count is its ceiling.
+//! A container moves with its socket and its state. Its datagrams wait in the kernel meanwhile, so none is lost or
+//! reordered. A single container cannot be split across shards: its ceiling is what one core can process.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::model::Allocation;
 
-/// A shard that is busy for this part of its time is hot.
+/// A shard that is busy for this fraction of its time is hot.
 const HOT: f64 = 0.5;
-/// Shards whose busy parts differ by less are even enough; a move costs a cold cache.
+/// Shards whose busy fractions differ by less are balanced well enough; a move costs a cold cache.
 const UNEVEN: f64 = 0.25;
 
-/// What was done before this long says nothing of how things are.
+/// Measurements over a longer interval than this say nothing about the current load.
 const LATELY: Duration = Duration::from_secs(3);
 
-/// How busy the shards were when they were last asked.
+/// The busy times and the work at the last measurement.
 #[derive(Debug)]
 pub(super) struct Balance {
     at: Instant,
-    /// Nanoseconds of each shard, in all.
+    /// Total busy time of each shard, in nanoseconds.
     busy: Vec<u64>,
-    /// Work of each container of the hot shard, in all, and when it was asked.
+    /// When the hot shard's work was measured, and the total work of each of its containers.
     work: (Instant, HashMap<Allocation, u64>),
 }
 
@@ -32,7 +32,7 @@ impl Balance {
         Self { at: now, busy: vec![0; shards], work: (now, HashMap::new()) }
     }
 
-    /// The part of its time that each shard was busy since it was asked last.
+    /// The fraction of time that each shard was busy since the last measurement.
     pub(super) fn busy_since(&mut self, now: Instant, busy: Vec<u64>) -> Vec<f64> {
         let nanos = now.saturating_duration_since(self.at).as_nanos().max(1) as f64;
         let parts =
@@ -42,7 +42,7 @@ impl Balance {
         parts
     }
 
-    /// What each container did since it was asked last; nothing where that was too long ago to say how things are.
+    /// The work of each container since the last measurement; empty if that was too long ago.
     pub(super) fn work_since(&mut self, now: Instant, work: &[(Allocation, u64)]) -> Vec<(Allocation, u64)> {
         let (at, mut before) = std::mem::replace(&mut self.work, (now, work.iter().copied().collect()));
         if now.saturating_duration_since(at) > LATELY {
@@ -55,7 +55,7 @@ impl Balance {
     }
 }
 
-/// The hottest and the coldest shard, and how far they are apart; `None` where they are even enough.
+/// The hottest and the coldest shard, and the difference between them; `None` if they are balanced well enough.
 pub(super) fn find_imbalance(busy: &[f64]) -> Option<(usize, usize, f64)> {
     let by = |a: &(usize, &f64), b: &(usize, &f64)| a.1.total_cmp(b.1);
     let (hot, most) = busy.iter().enumerate().max_by(by)?;
@@ -64,12 +64,13 @@ pub(super) fn find_imbalance(busy: &[f64]) -> Option<(usize, usize, f64)> {
     (*most >= HOT && gap >= UNEVEN).then_some((hot, cold, gap / most))
 }
 
-/// The container whose going evens out best. `gap` is how much of the hot shard's work the cold one does not have.
+/// The container whose move balances the two best. `gap` is the part of the hot shard's work by which it exceeds the
+/// cold one's.
 pub(super) fn choose_container(work: &[(Allocation, u64)], gap: f64) -> Option<Allocation> {
     let all: u64 = work.iter().map(|(_, work)| work).sum();
     let part = |work: u64| work as f64 / all.max(1) as f64;
     let far = |work: u64| (part(work) - gap / 2.0).abs();
-    // One that is as much as the whole gap would only change the roles, and come back.
+    // Moving one that accounts for the whole gap would only swap the roles, and it would move back.
     work.iter()
         .filter(|(_, work)| *work > 0 && part(*work) < gap * 0.75)
         .min_by(|a, b| far(a.1).total_cmp(&far(b.1)))

@@ -1,4 +1,4 @@
-//! What a shard can be told and asked.
+//! The commands and questions that a shard accepts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::aggregate::{AggregatorSettings, Window};
 use crate::model::{Allocation, Timestamp};
 use crate::net::process_identity::ProcessIdentity;
 
-/// What has changed in the open windows of some containers since the last checkpoint.
+/// Changes in the open windows of some containers since the last checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Each container's series that have changed, as they are now.
+    /// The current state of each container's changed series.
     pub windows: Vec<(Allocation, Window)>,
-    /// Where to go on, unless that was all.
+    /// The place to continue from; `None` after the last container.
     pub next: Option<usize>,
 }
 
@@ -26,35 +26,36 @@ pub struct Checkpoint {
 pub struct SnapshotSlice {
     /// Each container's snapshot.
     pub snapshots: Vec<(Allocation, Vec<u8>)>,
-    /// Where to go on, unless that was all.
+    /// The place to continue from; `None` after the last container.
     pub next: Option<usize>,
 }
 
-/// What a shard is told: by the container table, by those who balance shards and write checkpoints. Readers do not come by
-/// this way, however many they are.
+/// Commands to a shard: from the container table, the balancer and the checkpoint writer. Readers have a channel of
+/// their own ([`Question`]), so they cannot delay commands, however many there are.
 #[derive(Debug)]
 pub(super) enum ShardCommand {
     /// Takes over a socket.
     Open(NewListener, oneshot::Sender<nix::Result<()>>),
-    /// Empties a socket, closes its window and lets it go.
+    /// Empties a container's sockets, closes its window and releases it.
     Drain(Allocation, oneshot::Sender<Option<ContainerStats>>),
-    /// Says how much each container has made it do, in all.
+    /// Returns the total work caused by each container.
     Work(oneshot::Sender<Vec<(Allocation, u64)>>),
-    /// Lets a container go as it is, for another shard to adopt.
+    /// Releases a container with its state, for another shard to adopt.
     Leave(Allocation, oneshot::Sender<Option<Box<ContainerListener>>>),
-    /// Takes over a container as it is; gives it back where that is not possible.
+    /// Takes over a container with its state; returns it if that fails.
     Adopt(Box<ContainerListener>, oneshot::Sender<Result<(), Box<ContainerListener>>>),
-    /// Says what has changed in open windows, from this place on, since that was written to the file of this number.
+    /// Returns what has changed in open windows, from this place on, since the last checkpoint in the file of this
+    /// number.
     Checkpoint(usize, u64, oneshot::Sender<Checkpoint>),
-    /// Takes snapshots of containers from this place on, on which changes can follow.
+    /// Takes snapshots of containers from this place on; later changes can be sent relative to them.
     SnapshotAhead(usize, oneshot::Sender<SnapshotSlice>),
-    /// Says how long it is until the next window is over; no time while windows are being closed.
+    /// Returns the time until the next window ends; zero while windows are being closed.
     Quiet(oneshot::Sender<Duration>),
-    /// Says which processes a container's are.
+    /// Sets how to recognise a container's processes.
     SetContainerProcesses(Allocation, ProcessIdentity, oneshot::Sender<()>),
     /// Applies new settings.
     Configure(Arc<AggregatorSettings>),
-    /// Lets every container go as it is, and says what time it is here.
+    /// Releases every container with its state, and returns the shard's current time.
     Suspend(
         #[expect(clippy::vec_box, reason = "each leaves, and comes back, in a box")]
         oneshot::Sender<(Vec<Box<ContainerListener>>, Timestamp)>,
@@ -63,11 +64,11 @@ pub(super) enum ShardCommand {
     Stop(oneshot::Sender<Vec<ContainerStats>>),
 }
 
-/// What readers ask of a shard.
+/// Requests of readers to a shard.
 #[derive(Debug)]
 pub(super) enum Question {
-    /// How containers stand.
+    /// Statistics of containers.
     Look(ContainerSelection, StatsDetail, Reply),
-    /// Copies of a container's lines, as they come.
+    /// Copies of a container's lines as they arrive.
     Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
 }

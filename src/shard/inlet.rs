@@ -1,4 +1,4 @@
-//! A container's Unix socket on its shard, and what is known of those who send by it.
+//! A container's Unix socket on its shard, and what is known about its senders.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -11,12 +11,12 @@ use crate::net::listener::{Inbox, ReadOutcome};
 use crate::net::process_identity::{ProcessIdentity, SenderVerdict};
 use crate::net::unixgram::{RefusedDatagrams, Unixgram};
 
-/// How long what was seen of a process is believed of its number; looking costs some files of `/proc`.
+/// How long the verdict on a process holds for its pid; a new one costs several reads from `/proc`.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// Senders that are remembered at most.
+/// Maximum number of remembered senders.
 const REMEMBERED: usize = 256;
-/// Searches for the cgroups of ended senders each time that the socket is read. A container can make them slow, and other containers
-/// of the shard are not read meanwhile.
+/// Maximum number of searches for the cgroups of ended senders per read of the socket. A container can make them slow,
+/// and the shard's other containers are not read meanwhile.
 const SEARCHES: usize = 4;
 
 #[derive(Debug)]
@@ -25,14 +25,14 @@ pub(super) struct Inlet {
     senders: Senders,
 }
 
-/// The senders of a Unix socket: which processes may send by it, and which have sent lately. It goes to the process that takes over,
-/// because some of them have ended by then, and what they sent may still wait in the socket.
+/// The senders of a Unix socket: which processes may use it, and which have sent lately. A hand-over passes this on,
+/// because datagrams of senders that have ended by then may still wait in the socket.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Senders {
     /// The container's processes, once its first one is known.
     process_identity: Option<ProcessIdentity>,
     seen: HashMap<i32, SeenSender>,
-    /// Searches that are left while the socket is read.
+    /// Searches left for the current read of the socket.
     #[serde(skip)]
     searches: usize,
 }
@@ -40,18 +40,19 @@ pub struct Senders {
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 struct SeenSender {
     verdict: SenderVerdict,
-    /// When, by the clock of this process; nothing where the process before has seen it.
+    /// When it was judged, by this process's clock; `None` if the previous process judged it.
     #[serde(skip)]
     at: Option<Duration>,
 }
 
 impl Inlet {
-    /// `senders` is what the process before knew: without it, whatever waits in the socket would be a stranger's.
+    /// `senders` is the previous process's knowledge. Without it, all datagrams that wait in the socket would be
+    /// foreign.
     pub(super) fn new(unix: Unixgram, senders: Senders) -> Self {
         Self { unix, senders }
     }
 
-    /// What is known of its senders.
+    /// What is known about its senders.
     pub(super) fn senders(&self) -> &Senders {
         &self.senders
     }
@@ -65,7 +66,7 @@ impl Inlet {
         self.unix.queue.max(1)
     }
 
-    /// From now on it is known who belongs to the container.
+    /// Sets how to recognise the container's processes.
     pub(super) fn set_container_processes(&mut self, process_identity: ProcessIdentity) {
         self.senders.set_container_processes(process_identity);
     }
@@ -84,7 +85,7 @@ impl Inlet {
 
 impl Senders {
     fn set_container_processes(&mut self, process_identity: ProcessIdentity) {
-        // After a hand-over it is found out once more, and what was seen of those that have ended since still holds.
+        // A hand-over determines it again; if it is the same, verdicts on senders that have ended since still hold.
         if self.process_identity.as_ref() != Some(&process_identity) {
             *self = Self { process_identity: Some(process_identity), ..Self::default() };
         }
@@ -102,11 +103,11 @@ impl Senders {
             return seen.verdict;
         }
         let verdict = match (process_identity.judge_within(pid, handle, &mut self.searches), known) {
-            // What was seen of it while it lived is all that there is to know.
+            // The verdict from its lifetime is all that is known about it.
             (SenderVerdict::Ended, Some(seen)) => seen.verdict,
             (verdict, _) => verdict,
         };
-        // Of who has ended there is nothing to remember, and its number may be another's at any time.
+        // A process that has ended is not remembered: its pid may be reused at any time.
         if verdict != SenderVerdict::Ended {
             if self.seen.len() >= REMEMBERED {
                 self.seen.clear();

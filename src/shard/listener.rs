@@ -24,31 +24,31 @@ use crate::net::unixgram::Unixgram;
 use crate::statsd::Rejected;
 use crate::store::{History, LiveBytes, PendingWindow};
 
-/// The smallest buffer the kernel gives.
+/// The smallest receive buffer that the kernel grants, in bytes.
 const SMALLEST: usize = 1152;
-/// A socket that was hot so often gets a larger buffer.
+/// A socket that was found hot this many times gets a larger buffer.
 const HOT: u8 = 8;
 
 /// A container's sockets, for a shard to take over.
 #[derive(Debug)]
 pub struct NewListener {
-    /// Whose it is.
+    /// The container's allocation.
     pub allocation: Allocation,
-    /// Where its samples come from.
+    /// The origin of its samples.
     pub origin: Arc<Origin>,
-    /// The UDP socket; not blocking.
+    /// The UDP socket, in non-blocking mode.
     pub socket: Option<UdpSocket>,
     /// The Unix socket.
     pub unix: Option<Unixgram>,
-    /// What a signed gauge value means to this container.
+    /// How signed gauge values of this container are interpreted.
     pub gauge_sign: GaugeSign,
     /// The unit of this container's timers.
     pub timer_unit: TimerUnit,
-    /// What the process before had of it; nothing where it is new.
+    /// The container's state in the previous process; `None` for a new container.
     pub before: Option<Box<Before>>,
 }
 
-/// How a container stood in the process before.
+/// A container's state in the previous process.
 #[derive(Debug)]
 pub struct Before {
     pub aggregator: Aggregator,
@@ -58,50 +58,50 @@ pub struct Before {
     pub senders: Option<Senders>,
 }
 
-/// What is needed each time that a socket is read comes first and in this order, as in [`Aggregator`].
+/// Fields that every read of a socket needs come first, in the order of use, as in [`Aggregator`].
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct ContainerListener {
     pub(super) socket: Option<UdpSocket>,
     /// The kernel's 32-bit drop count when it was read last.
     kernel_drops: u32,
-    /// Bytes of the receive buffer, as they were asked for; the kernel lets twice as many wait.
+    /// The requested size of the receive buffer, in bytes; the kernel lets twice as much wait.
     receive_buffer: usize,
     /// Whether the socket was empty after one datagram when it was read last.
     lone: bool,
-    /// How often lately the socket filled up so fast that it could not gather for long.
+    /// How often lately the socket filled too fast to gather for the longest permitted time.
     heat: u8,
-    /// Bytes of the aggregator and what it holds, as of the last time that they were counted for the node.
+    /// Bytes of the aggregator and its contents when they were last counted for the node.
     counted_memory: usize,
     taps: Vec<TailSink>,
     pub(super) aggregator: Aggregator,
     pub(super) unix: Option<Inlet>,
     pub(super) allocation: Allocation,
     origin: Arc<Origin>,
-    /// What had been lost when it was last logged.
+    /// The counts at the last log line about losses.
     logged: Accounting,
-    /// What the last checkpoint has noted, and the number of its file.
+    /// The number of the checkpoint file, and the state at the last checkpoint in it.
     noted: (u64, Noted),
-    /// The last lines that could not be read, as they were shown last, and how many there had been by then.
+    /// The number of rejected lines when they were last shown, and the lines shown.
     rejected: (u64, Arc<[RejectedLine]>),
-    /// Its end, once that has begun.
+    /// Set once the container has begun to end.
     pub(super) ending: Option<ListenerEnding>,
-    /// The window that was closed last, until its late samples are merged.
+    /// The most recently closed window, until its late samples are merged.
     pending: Option<PendingWindow>,
     /// Values of windows that are being published. They stay counted here if that panics.
     unfiled: u64,
     /// Bytes that the store holds for the container, as of the last window that was published.
     kept: usize,
-    /// Bytes of the aggregator, as of the last time that it was asked.
+    /// Bytes of the aggregator when they were last measured.
     live: LiveBytes,
 }
 
 /// The end of a container, while its sockets are being emptied.
 #[derive(Debug)]
 pub(super) struct ListenerEnding {
-    /// Datagrams that may have been there when it ended; what is sent after that is not waited for.
+    /// Datagrams still to be read of those that may have waited when it ended; later ones are ignored.
     pub(super) left: usize,
-    /// Who waits to hear how it stood at the end.
+    /// Receives the final statistics.
     pub(super) reply: oneshot::Sender<Option<ContainerStats>>,
 }
 
@@ -115,7 +115,7 @@ struct TailSink {
 impl TailSink {
     /// Answers whether the reader still listens.
     fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
-        // The reader is slower than the container, which must not wait for it.
+        // The reader is slower than the container: drop the line, so that the container need not wait.
         let Some(taken) = self.room.reserve_line(line.len()) else {
             self.lost += 1;
             return !self.to.is_closed();
@@ -170,7 +170,7 @@ impl ContainerListener {
         }
     }
 
-    /// Goes on with what the store has of a container whose aggregator is new.
+    /// Restores a new aggregator from the container's history in the store.
     pub(super) fn restore_from_history(&mut self, history: &History) {
         if let Some(summary) = history.summary() {
             self.aggregator.restore_from_summary(summary, &history.lasting_values());
@@ -182,32 +182,32 @@ impl ContainerListener {
         self.kernel_drops
     }
 
-    /// Whose it is.
+    /// The container's ID.
     pub(super) fn name(&self) -> String {
         self.origin.container_id.to_string()
     }
 
-    /// What this container has made its shard do, in all: a datagram counts as eight lines, about as they cost.
+    /// The total work this container has caused, in lines: a datagram counts as eight, which matches its cost.
     pub(super) fn total_work(&self) -> u64 {
         let counts = self.aggregator.accounting();
         counts.received.saturating_mul(8).saturating_add(counts.lines)
     }
 
     pub(super) fn add_tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
-        // Those of readers that have gone are found with the next line, which may never come.
+        // Closed taps are otherwise removed with the next line, which may never arrive.
         self.taps.retain(|tap| !tap.to.is_closed());
         self.taps.push(TailSink { to, room, lost: 0 });
     }
 
-    /// Has the processor fetch what reading its socket needs, all of it at once.
+    /// Prefetches the fields that a read of the socket needs into the CPU cache.
     #[inline]
     pub(super) fn prefetch(&self) {
         black_box((self.lone, self.taps.is_empty()));
         self.aggregator.prefetch_hot_fields();
     }
 
-    /// Asks for a larger buffer where a drain found this one hot again and again: then the shard can let it gather for
-    /// longer, and a burst has more room.
+    /// Requests a larger buffer if this socket was repeatedly found hot. Datagrams can then gather for longer, and a
+    /// burst has more room.
     pub(super) fn adjust_receive_buffer(&mut self, hot: bool, buffers: &Buffers) {
         self.heat = if hot { self.heat.saturating_add(1) } else { self.heat.saturating_sub(1) };
         if self.heat < HOT {
@@ -233,7 +233,7 @@ impl ContainerListener {
     }
 
     pub(super) fn count_kernel_drops(&mut self) {
-        // A Unix socket that is full makes its sender wait, or refuses it; nothing is lost on this side.
+        // A full Unix socket blocks its sender or fails the send; the kernel drops nothing.
         let Some(socket) = &self.socket else { return };
         match sys::kernel_drops(socket) {
             Ok(drops) => {
@@ -245,7 +245,7 @@ impl ContainerListener {
         }
     }
 
-    /// What has changed in the open window since it was asked for the same file; for another, all there is.
+    /// The changes in the open window since the last checkpoint in the same file; the whole window for another file.
     pub(super) fn checkpoint_window(&mut self, file: u64, now: Timestamp) -> Option<Window> {
         if self.noted.0 != file {
             self.noted = (file, Noted::default());
@@ -253,7 +253,7 @@ impl ContainerListener {
         self.aggregator.peek_changed(now, &mut self.noted.1)
     }
 
-    /// How the container stands. Counts cost the same however many series there are.
+    /// The container's statistics. The cost of counts does not depend on the number of series.
     pub(super) fn collect_stats(&mut self, detail: StatsDetail, now: Timestamp) -> ContainerStats {
         let open = (detail == StatsDetail::OpenWindow)
             .then(|| (Arc::new(self.aggregator.peek_open_window(now)), self.aggregator.build_summary()));
@@ -275,8 +275,9 @@ impl ContainerListener {
         }
     }
 
-    /// Logs what was lost since it was last asked to: one line for all of it, however much that was, and a limited number of
-    /// lines for all containers, so that applications cannot fill a disk. What is left out stays in the counts.
+    /// Logs losses since the last call, one line for rejected lines and one for dropped data. Lines of all containers
+    /// are rate-limited together, so that applications cannot fill a disk. Losses that are not logged stay in the
+    /// counts.
     pub(super) fn log_losses(&mut self, log: &LossLog, at: Timestamp) {
         let may_write = || match log.admit_line(at.as_secs()) {
             LineDecision::LeaveOut => false,

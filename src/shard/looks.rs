@@ -1,7 +1,7 @@
-//! What readers ask of a shard, answered in bounded slices.
+//! Requests of readers for statistics ("looks"), answered in bounded slices.
 //!
-//! Looks of one kind that wait together are answered by one walk over the containers they ask for: a hundred readers cost
-//! as much as one. Looks at a few containers have walks of their own, so a small question does not wait for a large one.
+//! Waiting looks of one kind are answered by a single walk over the requested containers, so a hundred readers cost as
+//! much as one. Looks at a few containers have walks of their own, so a small request does not wait for a large one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub enum ContainerSelection {
     These(Vec<Allocation>),
 }
 
-/// How a container stands at one moment.
+/// A container's statistics at one moment.
 #[derive(Debug)]
 pub struct ContainerStats {
     /// The container.
@@ -35,18 +35,18 @@ pub struct ContainerStats {
     pub receive_buffer: usize,
     /// Bytes of memory.
     pub memory: usize,
-    /// The last lines that could not be read, oldest first.
+    /// The most recently rejected lines, oldest first.
     pub rejected: Arc<[RejectedLine]>,
     /// What has been seen of the container's client.
     pub habits: Habits,
-    /// Some of the series whose totals were counted down.
+    /// Some of the series whose totals were decremented.
     pub decremented: Arc<[Arc<Series>]>,
-    /// The open window, ledger, events and checks, where they were asked for.
+    /// The open window, ledger, events and checks, if requested.
     pub open: Option<(Arc<Window>, ContainerSummary)>,
 }
 
 impl ContainerStats {
-    /// How a container stood when it ended in an earlier life of the agent: of that its counts are known, at best.
+    /// Statistics of a container that ended in an earlier run of the agent: only its counts are known, at best.
     #[must_use]
     pub fn of_ended(allocation: Allocation, accounting: Accounting) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl ContainerStats {
     }
 }
 
-/// How much is asked about a container.
+/// The level of detail of a container's statistics.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum StatsDetail {
     /// Counts.
@@ -73,10 +73,10 @@ pub(super) enum StatsDetail {
     OpenWindow,
 }
 
-/// A look at up to this many containers is a small one.
+/// The largest number of containers in a small look.
 pub(super) const FEW: usize = 16;
 
-/// Counts of containers. Shared by all looks that one walk answers.
+/// Statistics by container. Shared by all looks that one walk answers.
 pub type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
 
 /// Where the answer to a look goes.
@@ -121,7 +121,7 @@ impl Default for Looks {
 }
 
 impl Looks {
-    /// Takes in a look.
+    /// Queues a look in its lane.
     pub(super) fn add(&mut self, of: ContainerSelection, detail: StatsDetail, reply: Reply) {
         let few = matches!(&of, ContainerSelection::These(these) if these.len() <= FEW);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| (lane.few, lane.detail) == (few, detail)) {
@@ -134,8 +134,8 @@ impl Looks {
         self.lanes.iter().any(|lane| lane.walk.is_some() || !lane.waiting.is_empty())
     }
 
-    /// The next container to look at, and how closely; nothing once every look is answered. Lanes take turns. What is seen
-    /// is handed to [`Looks::record_stats`]; a container that is not there any more is left out of the answers.
+    /// The next container to look at, and in which detail; `None` once every look is answered. Lanes take turns. The
+    /// caller passes the result to [`Looks::record_stats`]; a container that is gone is omitted from the answers.
     pub(super) fn next(&mut self, all: impl Fn() -> Vec<Allocation>) -> Option<(Allocation, StatsDetail)> {
         for _ in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(self.turn) else { break };
@@ -147,7 +147,7 @@ impl Looks {
         None
     }
 
-    /// Notes what was seen of the container that [`Looks::next`] named, and passes the turn on.
+    /// Records the statistics of the container that [`Looks::next`] returned, and moves on to the next lane.
     pub(super) fn record_stats(&mut self, stats: Option<ContainerStats>) {
         if let Some(walk) = self.lanes.get_mut(self.turn).and_then(|lane| lane.walk.as_mut())
             && let Some(stats) = stats
@@ -166,7 +166,7 @@ impl Lane {
     fn next(&mut self, all: &impl Fn() -> Vec<Allocation>) -> Option<Allocation> {
         loop {
             if self.walk.is_none() {
-                // Readers that have gone away need no answer.
+                // Drop the looks of disconnected readers.
                 self.waiting.retain(|(_, reply)| !reply.is_closed());
                 if self.waiting.is_empty() {
                     return None;
@@ -221,7 +221,7 @@ mod tests {
         (0..n).map(Allocation).collect()
     }
 
-    /// Does one step on a shard of 1,000 containers; answers whether there was one.
+    /// Does one step on a shard of 1,000 containers; returns whether there was one.
     fn step(looks: &mut Looks) -> bool {
         let next = looks.next(|| all(1000));
         let seen = next.map(|(allocation, _)| ContainerStats::of_ended(allocation, Accounting::default()));
@@ -232,7 +232,7 @@ mod tests {
         stepped
     }
 
-    /// Does steps until there is nothing left to do, or the answer has come; answers how many.
+    /// Does steps until nothing is left to do or the reply has arrived; returns the number of steps.
     fn steps_until(looks: &mut Looks, mut done: impl FnMut() -> bool) -> usize {
         let mut steps = 0;
         while !done() && step(looks) {

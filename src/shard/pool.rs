@@ -1,4 +1,4 @@
-//! The shards together: who goes where, and how to ask all of them.
+//! All shards together: assigns containers to shards, and sends requests to all of them.
 
 mod readers;
 
@@ -25,7 +25,7 @@ use crate::net::listener::Buffers;
 use crate::net::process_identity::ProcessIdentity;
 use crate::store::Store;
 
-/// How long moving a container waits until no one looks for containers.
+/// How long moving a container waits for the write lock on the table of places.
 const PLACES: Duration = Duration::from_millis(100);
 
 /// The shard's thread has ended: the agent is ending, or the shard panicked too often.
@@ -36,10 +36,10 @@ pub struct ShardGone;
 /// Why a shard did not take a socket.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It has ended.
+    /// The shard has ended.
     #[error(transparent)]
     Gone(#[from] ShardGone),
-    /// The kernel would not watch the socket.
+    /// The kernel refused to watch the socket.
     #[error("cannot watch the socket")]
     Watch(#[source] std::io::Error),
 }
@@ -48,18 +48,18 @@ pub enum OpenError {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ShardId(pub(super) usize);
 
-/// How shards are to work.
+/// Parameters of the shards.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ShardPlan {
-    /// How many there are.
+    /// The number of shards.
     pub shards: usize,
-    /// Bytes that all containers may use together.
+    /// Memory limit of all containers together, in bytes.
     pub memory_limit: usize,
-    /// Totals of series that are gone, of each level, and names without a series.
+    /// Maximum number of remembered totals of removed series at each level, and of names without a series.
     pub remembered: usize,
     /// How long datagrams may gather before they are read.
     pub gather: Duration,
-    /// Up to where the process before had closed windows, where there was one.
+    /// The end of the last window that the previous process closed, if there was one.
     pub not_before: Option<Timestamp>,
 }
 
@@ -68,7 +68,8 @@ pub struct ShardPlan {
 pub struct ShardPool {
     pub(super) shards: Vec<Shard>,
     pub(super) shared: Arc<PoolShared>,
-    /// Where each container is. Locked for writing while one is moved, so that a request for containers finds every one.
+    /// The shard of each container. Write-locked while one is moved, so that a request for containers finds all of
+    /// them.
     pub(super) places: Arc<RwLock<HashMap<Allocation, ShardId>>>,
     pub(super) balance: Mutex<Balance>,
 }
@@ -86,7 +87,7 @@ impl ShardPool {
     /// Starts the shards' threads.
     ///
     /// # Errors
-    /// When a thread, an epoll or an eventfd cannot be made.
+    /// When a thread, an epoll instance or an eventfd cannot be created.
     pub fn start(
         plan: &ShardPlan,
         store: &Arc<Store>,
@@ -123,7 +124,7 @@ impl ShardPool {
         Ok(Self { shards: shards.collect::<std::io::Result<_>>()?, shared, places, balance })
     }
 
-    /// Gives a container's socket to the shard that has the fewest.
+    /// Assigns a container's socket to the shard with the fewest containers.
     ///
     /// # Errors
     /// When that shard has ended or cannot watch another socket.
@@ -131,10 +132,10 @@ impl ShardPool {
         self.open_all(vec![new]).await
     }
 
-    /// The same for many. No shard waits for another, nor for us between two of them.
+    /// Like [`ShardPool::open`], for many containers. All requests are sent before the first reply is awaited.
     ///
     /// # Errors
-    /// When a shard has ended or cannot watch another socket; those that could be opened are open.
+    /// When a shard has ended or cannot watch another socket; the sockets that could be opened stay open.
     pub async fn open_all(&self, all: Vec<NewListener>) -> Result<(), OpenError> {
         let mut asked = Vec::with_capacity(all.len());
         for new in all {
@@ -170,7 +171,7 @@ impl ShardPool {
         self.shards.get(index).ok_or(ShardGone)
     }
 
-    /// Empties a container's socket, closes its window, and lets it go. Answers how it stood at the end.
+    /// Empties a container's socket, closes its window, and releases it. Returns its final statistics.
     ///
     /// # Errors
     /// When its shard has ended.
@@ -179,14 +180,14 @@ impl ShardPool {
             let mut places = self.places.write().await;
             let Some(place) = places.remove(&allocation) else { return Ok(None) };
             let shard = self.find_shard(place)?;
-            // It is told before anybody else can take the container from it.
+            // The command is sent under the lock, before the container can be moved to another shard.
             (shard, shard.send_with_reply(|reply| ShardCommand::Drain(allocation, reply)))
         };
         let stats = match answer.await {
-            // It failed at that and goes on, with what is left of the container.
+            // The shard panicked while draining and has recovered; the container is still there.
             Err(ShardGone) => {
                 let again = {
-                    // While all containers are on their way to another process, that process drains this one.
+                    // A hand-over holds this lock; if it succeeds, the new process drains the container.
                     let _places = self.places.write().await;
                     shard.send_with_reply(|reply| ShardCommand::Drain(allocation, reply))
                 };
@@ -198,8 +199,9 @@ impl ShardPool {
         Ok(stats)
     }
 
-    /// What has changed in the open windows of a shard's containers, from one place on, since it was asked for the file of
-    /// this number; for another file, everything. It answers some containers at a time, so that receiving goes on.
+    /// The changes in the open windows of a shard's containers, from one place on, since the last checkpoint in the
+    /// file of this number; for a new file, everything. Each call covers only some containers, so that receiving
+    /// continues.
     ///
     /// # Errors
     /// When the shard has ended.
@@ -214,8 +216,8 @@ impl ShardPool {
             .await
     }
 
-    /// Snapshots of a shard's containers for the process that takes over, from one place on. It answers some containers at a time, so that
-    /// receiving goes on.
+    /// Snapshots of a shard's containers for the process that takes over, from one place on. Each call covers only some
+    /// containers, so that receiving continues.
     ///
     /// # Errors
     /// When the shard has ended.
@@ -224,14 +226,14 @@ impl ShardPool {
         shard: usize,
         from: usize,
     ) -> impl Future<Output = Result<SnapshotSlice, ShardGone>> + use<> {
-        // The shard is told now and not when the answer is waited for, so that all shards work at the same time.
+        // The command is sent now, not when the reply is awaited, so that all shards work in parallel.
         let shard = self.find_shard(ShardId(shard));
         let asked =
             shard.map(|shard| shard.send_with_reply(move |reply| ShardCommand::SnapshotAhead(from, reply)));
         async move { asked?.await }
     }
 
-    /// How long it is until the next window is over; no time while windows are being closed.
+    /// The time until the next window ends; zero while windows are being closed.
     ///
     /// # Errors
     /// When a shard has ended.
@@ -245,7 +247,7 @@ impl ShardPool {
         Ok(least)
     }
 
-    /// Says which processes a container's are, and waits until its shard knows.
+    /// Sets how to recognise a container's processes, and waits until its shard has applied it.
     ///
     /// # Errors
     /// When its shard has ended.
@@ -278,7 +280,7 @@ impl ShardPool {
             .try_for_each(|shard| shard.send_command(ShardCommand::Configure(Arc::clone(settings))))
     }
 
-    /// Drains every container and ends the threads. Answers how the containers stood at the end.
+    /// Drains every container and ends the threads. Returns the containers' final statistics.
     pub async fn stop(&self) -> Vec<ContainerStats> {
         let answers: Vec<_> =
             self.shards.iter().map(|shard| (shard, shard.send_with_reply(ShardCommand::Stop))).collect();
@@ -286,7 +288,7 @@ impl ShardPool {
         for (shard, answer) in answers {
             stats_by_container.extend(match answer.await {
                 Ok(drained) => drained,
-                // It failed at one of them, and goes on.
+                // The shard panicked while draining a container, and has recovered.
                 Err(ShardGone) => shard.send_with_reply(ShardCommand::Stop).await.unwrap_or_default(),
             });
         }
@@ -303,7 +305,7 @@ impl ShardPool {
         self.shards.iter().enumerate().filter(|(_, shard)| ended(shard)).map(|(index, _)| index).collect()
     }
 
-    /// Tells of shards that have failed and go on: how often that has happened.
+    /// Subscribes to the number of panics that shards have recovered from.
     #[must_use]
     pub fn subscribe_failures(&self) -> watch::Receiver<u64> {
         self.shared.failures.subscribe()
@@ -333,7 +335,7 @@ impl ShardPool {
         self.shared.is_full()
     }
 
-    /// What the shards tell about themselves.
+    /// Reads the shards' measurements.
     #[must_use]
     pub fn read_gauges(&self) -> Gauges {
         self.shared.read_gauges()
@@ -341,7 +343,7 @@ impl ShardPool {
 }
 
 impl ShardPool {
-    /// Moves one container where a shard is hot and another is not; to be called about every second. Answers which.
+    /// Moves one container if a shard is hot and another is not, and returns it. Call this about once a second.
     ///
     /// # Errors
     /// When a shard has ended.
@@ -361,10 +363,11 @@ impl ShardPool {
         Ok(Some(allocation))
     }
 
-    /// Moves a container with its socket. Answers whether it did: if places stay in use, the next balancing tries again. A hand-over that
-    /// succeeds never releases them, and the main loop, which waits for this, would never learn that it has succeeded.
+    /// Moves a container with its socket. Returns whether it was moved: if the table of places stays locked, the next
+    /// balancing tries again. Waiting longer would block the main loop for ever after a successful hand-over, which
+    /// never releases the lock.
     pub(super) async fn move_to(&self, allocation: Allocation, to: ShardId) -> Result<bool, ShardGone> {
-        // No container is looked up meanwhile: one under way is nowhere.
+        // Lookups are locked out meanwhile: a container that is being moved is on neither shard.
         let Ok(mut places) = tokio::time::timeout(PLACES, self.places.write()).await else {
             return Ok(false);
         };
@@ -375,7 +378,7 @@ impl ShardPool {
             return Ok(false);
         };
         match self.find_shard(to)?.send_with_reply(|reply| ShardCommand::Adopt(listener, reply)).await {
-            // Should it fail at that, it has the container if anybody has.
+            // If the shard panicked while adopting it, the container can only be there.
             Ok(Ok(())) | Err(ShardGone) => {
                 places.insert(allocation, to);
                 self.find_shard(from)?.decrement_containers();
@@ -412,7 +415,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Asks on behalf of a reader.
+    /// Sends a reader's question.
     fn send_question(&self, question: Question) -> Result<(), ShardGone> {
         self.questions
             .lock()

@@ -11,29 +11,29 @@ use crate::net::clock::ClockStep;
 use crate::net::listener::Buffers;
 use crate::store::Store;
 
-/// What shards tell about themselves.
+/// State shared by all shards and the pool.
 #[derive(Debug)]
 pub(super) struct PoolShared {
     store: Arc<Store>,
-    /// Nanoseconds that each shard was not waiting.
+    /// Total time each shard was busy, in nanoseconds.
     pub(super) busy: Vec<AtomicU64>,
     pub(super) memory_limit: AtomicUsize,
     pub(super) remembered: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
-    /// How often shards have stood still.
+    /// The number of times a shard read nothing for seconds.
     pauses: AtomicU64,
     /// How often shards have failed and gone on.
     pub(super) failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
-    /// Bytes of lines that wait for readers of tails.
+    /// Bytes of lines that wait in all tails.
     pub(super) tails: Arc<AtomicUsize>,
     pub(super) loss_log: LossLog,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
     close: Mutex<Histogram<u64>>,
 }
 
-/// What shards tell about themselves, for the agent's own metrics.
+/// Measurements of the shards, for the agent's own metrics.
 #[derive(Debug)]
 pub struct Gauges {
     /// Bytes that are held for containers, by aggregators and by the store.
@@ -42,9 +42,9 @@ pub struct Gauges {
     pub steps_forward: u64,
     /// How often the clock was set back.
     pub steps_back: u64,
-    /// How often shards have read nothing for seconds.
+    /// The number of times a shard read nothing for seconds.
     pub pauses: u64,
-    /// How often shards have failed and gone on.
+    /// The number of panics that a shard has recovered from.
     pub failures: u64,
     /// How long closing windows kept a shard from receiving at one go, in microseconds.
     pub close: Histogram<u64>,
@@ -61,7 +61,7 @@ impl PoolShared {
             steps_back: AtomicU64::new(0),
             pauses: AtomicU64::new(0),
             failures: watch::Sender::new(0),
-            // Nothing grows before the container table has said how far.
+            // No buffer grows until the container table has set the budget.
             buffers: Arc::new(Buffers::new(0, 0)),
             tails: Arc::default(),
             loss_log: LossLog::default(),
@@ -81,7 +81,7 @@ impl PoolShared {
         }
     }
 
-    /// All shards see a step; the first counts it.
+    /// Counts a clock step. All shards see it, so only the first shard's report counts.
     pub(super) fn count_step(&self, shard: usize, step: ClockStep) {
         if shard == 0 {
             match step {
@@ -92,7 +92,7 @@ impl PoolShared {
         }
     }
 
-    /// Counts a time in which a shard read nothing.
+    /// Counts a period in which a shard read nothing.
     pub(super) fn count_pause(&self) {
         self.pauses.fetch_add(1, Ordering::Relaxed);
     }
@@ -102,14 +102,14 @@ impl PoolShared {
         self.failures.send_modify(|failures| *failures += 1);
     }
 
-    /// Notes how long a shard was not waiting.
+    /// Adds to a shard's busy time.
     pub(super) fn was_busy(&self, shard: usize, took: Duration) {
         if let Some(busy) = self.busy.get(shard) {
             busy.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
-    /// Notes how long closing windows kept a shard from receiving.
+    /// Records how long closing windows kept a shard from receiving.
     pub(super) fn held_up(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.close.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
@@ -142,10 +142,10 @@ struct Second {
     left_out: u64,
 }
 
-/// What to do with a log line.
+/// Whether to write a log line.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum LineDecision {
-    /// Write it, after saying how many were left out before it; zero where none were.
+    /// Write it, after reporting how many lines were left out before it, if any.
     Write(u64),
     LeaveOut,
 }
@@ -154,7 +154,7 @@ impl LossLog {
     /// Whether a line may be written in this second since 1970.
     pub(super) fn admit_line(&self, second: i64) -> LineDecision {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Any other second, since the clock can be set back.
+        // Any different second starts a new count, since the clock can be set back.
         if current.at != second {
             (current.at, current.lines) = (second, 0);
         }

@@ -1,4 +1,4 @@
-//! Every container taken from its shard as it is, for the process that takes over; and given back where that fails.
+//! Takes all containers with their state from the shards for a hand-over, and returns them if it fails.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -15,48 +15,49 @@ use super::pool::{ShardGone, ShardId, ShardPool};
 use crate::model::{Allocation, Timestamp};
 use crate::parallel;
 
-/// All containers, on no shard: what they send waits in the kernel, and so does every request for one of them.
+/// All containers, detached from their shards. Meanwhile their datagrams wait in the kernel, and requests for them
+/// block.
 #[derive(Debug)]
 pub struct SuspendedContainers {
     pool: Arc<ShardPool>,
     places: OwnedRwLockWriteGuard<HashMap<Allocation, ShardId>>,
     listeners: Vec<(ShardId, Box<ContainerListener>)>,
-    /// Up to where the shards had closed windows.
+    /// The time up to which the shards have closed windows.
     pub now: Timestamp,
 }
 
-/// What there is of one container.
+/// One container's part of a hand-over.
 #[derive(Debug)]
 pub struct ContainerPart<'s> {
-    /// Whose it is.
+    /// The container's allocation.
     pub allocation: Allocation,
     /// The UDP socket.
     pub socket: Option<BorrowedFd<'s>>,
-    /// The Unix socket, and how many datagrams may wait in it.
+    /// The Unix socket, and the capacity of its queue in datagrams.
     pub unix: Option<(BorrowedFd<'s>, usize)>,
     pub senders: Option<Senders>,
     pub aggregator: OpenState,
-    /// What the kernel had dropped at its UDP socket when that was counted last.
+    /// The kernel's drop count of its UDP socket when it was last read.
     pub kernel_drops: u32,
 }
 
-/// What there is in the open window and the ledger of a container, on its way to another process.
+/// The open window and the ledger of a container, encoded for another process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum OpenState {
     /// A snapshot.
     Whole(Bytes),
-    /// What has changed since the snapshot that was sent ahead.
+    /// The changes since the snapshot that was sent ahead.
     Changes(Bytes),
 }
 
-/// The snapshots that the other process has, by their checksums.
+/// Checksums of the snapshots that the other process already has.
 pub type SentAhead = HashMap<Allocation, u64>;
 
 impl ShardPool {
     /// Takes every container from its shard.
     ///
     /// # Errors
-    /// When a shard has ended. Then all are where they were.
+    /// When a shard has ended. All containers are then back on their shards.
     pub async fn suspend_containers(self: &Arc<Self>) -> Result<SuspendedContainers, ShardGone> {
         let places = Arc::clone(&self.places).write_owned().await;
         let pool = Arc::clone(self);
@@ -90,8 +91,8 @@ impl SuspendedContainers {
         self.listeners.iter().map(|(_, listener)| listener.allocation).collect()
     }
 
-    /// Every container, those included whose end has begun; of those that were sent ahead, what has changed since. While this lasts
-    /// nothing is received, so every core helps.
+    /// Every container, including those that are being drained; only the changes for those whose snapshots were sent
+    /// ahead. Nothing is received meanwhile, so the work is spread over all cores.
     #[must_use]
     pub fn container_parts(&self, sent: &SentAhead) -> Vec<ContainerPart<'_>> {
         let state = |listener: &ContainerListener| {
@@ -112,7 +113,7 @@ impl SuspendedContainers {
         })
     }
 
-    /// Gives every container back to its shard.
+    /// Returns every container to its shard.
     pub async fn resume_containers(self) {
         // Requests for a container wait until all are back.
         let Self { pool, places: _places, listeners, .. } = self;

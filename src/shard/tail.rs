@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::model::Timestamp;
 use crate::statsd::Rejected;
 
-/// Bytes of lines that may wait for one tail.
+/// Maximum bytes of lines that wait in one tail.
 const OF_ONE: usize = 1 << 20;
-/// Bytes of lines that may wait for all tails of the node together.
+/// Maximum bytes of lines that wait in all tails of the node together.
 const OF_ALL: usize = 16 << 20;
-/// What a waiting line takes beside its text.
+/// Memory that a waiting line takes in addition to its text, in bytes.
 const OVERHEAD: usize = 256;
 
-/// What one tail's lines take of its own bound, and of the bound that all tails share.
+/// The usage of one tail's own bound, and of the bound that all tails share.
 #[derive(Clone, Debug)]
 pub struct TailRoom {
     own: Arc<AtomicUsize>,
@@ -21,12 +21,12 @@ pub struct TailRoom {
 }
 
 impl TailRoom {
-    /// The room of a tail beside others, which count in `all`.
+    /// The room of a new tail; `all` is the shared usage of all tails.
     pub(super) fn with_shared_bound(all: &Arc<AtomicUsize>) -> Self {
         Self { own: Arc::default(), all: Arc::clone(all) }
     }
 
-    /// Takes room for a line of so many bytes, until what is returned is dropped. Nothing where a bound is reached.
+    /// Reserves room for a line of this many bytes until the result is dropped. `None` if a bound is reached.
     pub(super) fn reserve_line(&self, line: usize) -> Option<TakenRoom> {
         let bytes = line.saturating_add(OVERHEAD);
         let take = |of: &AtomicUsize, most: usize| {
@@ -52,13 +52,13 @@ pub struct TappedLine {
     pub line: Vec<u8>,
     /// Why it was rejected, if it was.
     pub rejected: Option<Rejected>,
-    /// Lines before it that there was no room for.
+    /// The number of lines dropped before it for lack of room.
     pub lost: u64,
-    /// What it takes of the bounds of tails while it waits.
+    /// The share of the tail's and the node's bounds that it occupies while it waits.
     pub(super) _room: TakenRoom,
 }
 
-/// Room that a waiting line has taken.
+/// Room that is reserved for a waiting line.
 #[derive(Debug)]
 pub(super) struct TakenRoom {
     room: TailRoom,

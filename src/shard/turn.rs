@@ -14,24 +14,24 @@
 
 use std::time::Duration;
 
-/// Datagrams that make waiting worth being woken up once more.
+/// The number of datagrams from which waiting is worth one more wake-up.
 const WORTH: f64 = 4.0;
-/// Part of a socket's buffer that may fill while datagrams gather.
+/// The fraction of a socket's buffer that may fill while datagrams gather.
 const ROOM: f64 = 0.125;
-/// The rate follows what arrives within about this time.
+/// The time constant over which the rate adapts.
 const MEMORY: Duration = Duration::from_millis(100);
-/// How fast a socket can fill up is forgotten by half in this time: bursts come again.
+/// The half-life of the highest observed fill rate, which is remembered because bursts recur.
 const HALF_LIFE: Duration = Duration::from_secs(1);
-/// A shorter wait is none: going to sleep and waking up takes as long.
+/// Shorter waits are skipped: going to sleep and waking up takes as long.
 const SHORTEST: Duration = Duration::from_micros(100);
 
-/// What one drain found.
+/// The result of one drain.
 #[derive(Copy, Clone, PartialEq, Debug, Default)]
 pub(super) struct Drained {
     pub(super) datagrams: u64,
-    /// How full the fullest socket was, as a part of its buffer.
+    /// How full the fullest socket was, as a fraction of its buffer.
     pub(super) fullest: f64,
-    /// Whether a socket had more than its turn.
+    /// Whether a socket had more datagrams than one turn reads.
     pub(super) more: bool,
 }
 
@@ -73,15 +73,16 @@ impl Gather {
         self.more = drained.more;
     }
 
-    /// Whether a socket that filled up so far `since` the drain before has too little room to gather for as long as it may.
+    /// Whether a socket that is `fullest` full, `since` after the previous drain, has too little room to gather for the
+    /// longest permitted time.
     pub(super) fn is_hot(&self, fullest: f64, since: Duration) -> bool {
         let longest = self.longest.max(SHORTEST);
-        // Less than it may take is no shorter a time: what came in a burst would have to fit again.
+        // Clamped, so that a burst within a very short interval is not extrapolated without limit.
         let periods = longest.as_secs_f64() / since.clamp(longest / 16, longest).as_secs_f64();
         fullest * periods > ROOM
     }
 
-    /// How long to wait now, `since` the last drain began; zero where it is not worth it or there is no room for it.
+    /// How long to wait, `since` after the last drain began; zero if waiting is not worth it or there is no room.
     pub(super) fn wait_duration(&self, since: Duration) -> Duration {
         if self.more || self.rate * self.longest.as_secs_f64() < WORTH {
             return Duration::ZERO;
@@ -93,7 +94,7 @@ impl Gather {
     }
 }
 
-/// A bounded part of a turn: so many steps, and no further step once so much time has passed.
+/// A bounded part of a turn: a maximum number of steps, and a time after which no further step begins.
 ///
 /// The time is an argument, so that a test can count steps without waiting.
 #[derive(Debug)]
@@ -109,8 +110,8 @@ impl Share {
         Self { steps, ends: now.saturating_add(time), begun: false }
     }
 
-    /// Takes one step at `now`; answers whether there is room for it. The first step always has room, however slow the machine is:
-    /// otherwise work could be put off for ever.
+    /// Takes one step at `now`, and returns whether the share allows it. The first step is always allowed, however slow
+    /// the machine is: otherwise work could be postponed for ever.
     pub(super) fn take_step(&mut self, now: Duration) -> bool {
         if self.steps == 0 || (self.begun && now >= self.ends) {
             return false;
@@ -127,7 +128,7 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_millis(10);
 
-    /// A drain every `every`, of so many datagrams, by so much of a buffer.
+    /// Drains every `every`, each of this many datagrams that fill the buffer this far.
     fn steady(gather: &mut Gather, every: Duration, datagrams: u64, fullest: f64) {
         for _ in 0..200 {
             gather.record_drain(Drained { datagrams, fullest, more: false }, every);

@@ -1,4 +1,4 @@
-//! The loop of one shard.
+//! The main loop of one shard.
 
 mod closing;
 mod failure;
@@ -32,13 +32,13 @@ use closing::Closing;
 use failure::Failures;
 use receiving::Pass;
 
-/// The event of the eventfd; no listener has this place.
+/// Event data of the eventfd; no listener's place has this value.
 const WAKE: u64 = u64::MAX;
-/// Added to the place in events of a Unix socket; no listener's place is as large.
+/// Bit set in the event data of Unix sockets; no listener's place is this large.
 const UNIX: u64 = 1 << 63;
-/// Events that are taken at once.
+/// Maximum number of events per epoll call.
 const EVENTS: usize = 1024;
-/// Longest wait, so that a stepped clock is noticed.
+/// Longest wait, so that clock steps are noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Two turns that begin this far apart mean that the thread did not run in between, because the process was stopped or the machine is
 /// overloaded: one turn's shares of work add up to far less.
@@ -56,60 +56,60 @@ pub(super) struct Worker {
     /// Whether questions may be left over from the last turn.
     questions_left: bool,
     looks: Looks,
-    /// Until when readers wait, because they have had their part of the shard's time.
+    /// Readers wait until this time, because they have used up their part of the shard's time.
     readers_wait_until: Duration,
     store: Arc<Store>,
     settings: Arc<AggregatorSettings>,
     shared: Arc<PoolShared>,
     clock: Clock,
     steady: SteadyClock,
-    /// When the next window is over; never later than that of any listener.
+    /// A lower bound on the end of the next window of any listener.
     next_end: Timestamp,
     gather: Gather,
     /// When the last drain began.
     drain_began: Duration,
-    /// When it ended.
+    /// When the last drain ended.
     drained_at: Duration,
     /// When the last turn began.
     turned: Moment,
-    /// When nothing was read last, for so long that it shows in windows.
+    /// The last period without reads that is long enough to be marked in windows.
     unread: Option<ReadGap>,
-    /// When its containers left for another process, until the first of them is back.
+    /// When its containers were suspended for a hand-over; cleared when the first of them is back.
     suspended: Option<Moment>,
-    /// Sockets that are ready and not read yet, by the data of their events.
+    /// Sockets that are ready but not read yet, as event data.
     ready: VecDeque<u64>,
-    /// What was read of those that were ready together, while some of them are left over.
+    /// What was read so far in the current pass over ready sockets, while some of them are left.
     pass: Option<Pass>,
-    /// Windows that are over and not closed yet.
+    /// The round of closing windows under way, if any.
     closing: Option<Closing>,
-    /// Places of containers whose closed windows wait for their late samples to be merged.
+    /// Places of containers with closed windows whose late samples are not merged yet.
     merging: VecDeque<usize>,
-    /// Containers that end.
+    /// Containers that are being drained.
     draining: VecDeque<Allocation>,
     listeners: Vec<Option<ContainerListener>>,
     places: HashMap<Allocation, usize>,
     /// No place before this one is vacant.
     vacant_from: usize,
     inbox: Inbox,
-    /// The place of the listener that is being worked on, should that fail.
+    /// The place of the listener being worked on, for recovery from a panic.
     at_hand: Option<usize>,
     failures: Failures,
 }
 
-/// Where commands and questions come from, and what wakes the shard up for them.
+/// The channels of commands and questions, and the eventfd that wakes the shard up for them.
 pub(super) struct Orders {
     pub(super) commands: Receiver<ShardCommand>,
     pub(super) questions: Receiver<Question>,
     pub(super) wake: Arc<EventFd>,
 }
 
-/// What a shard starts with.
+/// The parameters of a new shard.
 pub(super) struct Setup {
     /// Its number.
     pub(super) index: usize,
     /// How long datagrams may gather.
     pub(super) gather: Duration,
-    /// The moment before which its clock may not be, where another process closed windows up to it.
+    /// The earliest time of its clock: another process has closed windows up to it.
     pub(super) not_before: Option<Timestamp>,
     pub(super) orders: Orders,
     pub(super) store: Arc<Store>,
@@ -118,7 +118,7 @@ pub(super) struct Setup {
     pub(super) clock: Clock,
 }
 
-/// Whether the loop goes on.
+/// Whether the loop continues.
 enum LoopControl {
     Go,
     End,
@@ -168,13 +168,13 @@ impl Worker {
         Ok(new)
     }
 
-    /// Serves until it is told to stop or its command channel is closed. Everything that a turn does is bounded.
+    /// Runs turns until the shard is stopped or its command channel is closed. All work in a turn is bounded.
     fn run_turns(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut began = Instant::now();
         loop {
             self.shared.was_busy(self.index, began.elapsed());
-            // Sockets that are left over are read before others are asked for.
+            // Remaining ready sockets are read before epoll is called again.
             if self.ready.is_empty() && !self.wait_for_events(&mut events) {
                 return;
             }
@@ -192,7 +192,7 @@ impl Worker {
         }
     }
 
-    /// Notes when this thread has not run for long: windows have to say that what waited is counted in one of them.
+    /// Detects that this thread has not run for long: the window that counts the waiting datagrams must be marked.
     fn notice_pause(&mut self) {
         let now = self.observe_clock();
         let paused = now.mono.saturating_sub(self.turned.mono);
@@ -208,7 +208,7 @@ impl Worker {
         self.turned = now;
     }
 
-    /// Waits for something to do. Answers whether that is still possible.
+    /// Waits for work. Returns false if waiting is no longer possible.
     fn wait_for_events(&mut self, events: &mut [EpollEvent]) -> bool {
         let patience = self.wait_timeout();
         let first = self.first_events();
@@ -216,13 +216,13 @@ impl Worker {
             return false;
         };
         if self.wait_for_more(events, ready) || (ready == first && first < EVENTS) {
-            // Sockets that became ready meanwhile have their turn, too.
+            // Also take the sockets that became ready meanwhile.
             let Some(now) = self.poll(events, EpollTimeout::ZERO) else { return false };
             ready = now;
         }
         for event in events.iter().take(ready) {
             match event.data() {
-                // Before the queues are read: what is sent after that wakes the shard again.
+                // Cleared before the queues are read: anything sent later wakes the shard again.
                 WAKE => drop(self.wake.read()),
                 socket => self.ready.push_back(socket),
             }
@@ -230,14 +230,14 @@ impl Worker {
         true
     }
 
-    /// How many events to wait for. Where datagrams will gather after the first, it says enough: the kernel looks at each
-    /// socket that it names, and will look at all of them again.
+    /// How many events to wait for. If datagrams will gather after the first event, one is enough: the kernel checks
+    /// every socket that it reports, and would check all of them again after the wait.
     fn first_events(&mut self) -> usize {
         let since = self.observe_clock().mono.saturating_sub(self.drain_began);
         if self.gather.wait_duration(since).is_zero() { EVENTS } else { 1 }
     }
 
-    /// How many events there are; `None` where waiting for them is no longer possible.
+    /// The number of events; `None` if waiting for them is no longer possible.
     fn poll(&self, events: &mut [EpollEvent], patience: EpollTimeout) -> Option<usize> {
         match self.epoll.wait(events, patience) {
             Ok(ready) => Some(ready),
@@ -249,7 +249,7 @@ impl Worker {
         }
     }
 
-    /// Lets datagrams gather, unless there is a command or it is not worth it. Answers whether it waited.
+    /// Lets datagrams gather, unless a command waits or it is not worth it. Returns whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
         if ready == 0 || told || self.has_work() || self.looks.has_waiting() {
@@ -266,13 +266,13 @@ impl Worker {
         true
     }
 
-    /// Whether work is left over from the last turn, the looks of readers not counted.
+    /// Whether work other than looks of readers is left over from the last turn.
     fn has_work(&self) -> bool {
         let left = !(self.ready.is_empty() && self.merging.is_empty() && self.draining.is_empty());
         left || self.closing.is_some() || self.orders_left || self.questions_left
     }
 
-    /// How long to wait: until the next window ends, or work that is left over goes on.
+    /// The longest wait: until the next window ends or remaining work can continue.
     fn wait_timeout(&mut self) -> EpollTimeout {
         if self.has_work() {
             return EpollTimeout::ZERO;
@@ -298,7 +298,7 @@ impl Worker {
                 ClockStep::Back(by) if self.index == 0 => {
                     tracing::warn!(
                         ?by,
-                        "the clock was set back; windows go on ahead of it, so that none comes twice"
+                        "the clock was set back; windows continue ahead of it, so that none is repeated"
                     );
                 }
                 _ => {}

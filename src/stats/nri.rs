@@ -1,4 +1,4 @@
-//! What the NRI plugin counts.
+//! Counters of the NRI plugin.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::model::Timestamp;
 
-/// What became of a container that the runtime told of.
+/// The outcome for a container that the runtime reported.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum NriOutcome {
     /// It was given a socket before it started.
@@ -19,15 +19,15 @@ pub enum NriOutcome {
     Mute,
     /// It was found running, and its address could not be opened again.
     Lost,
-    /// It would have been given a socket, were the mode not to observe.
+    /// It would have been given a socket, but the mode is `observe`.
     Observed,
-    /// It said no, or did not say yes where that is asked for.
+    /// It opted out, or did not opt in where that is required.
     OptedOut,
-    /// The configuration leaves it out.
+    /// The configuration excludes it.
     Excluded,
-    /// It has a network stack or a kernel of its own, and cannot reach a socket of the node.
+    /// It has its own network stack or kernel, and cannot reach a socket on the node.
     Sandboxed,
-    /// It should have got a socket, but opening one failed; it starts without.
+    /// It should have got a socket, but that failed; it starts without one.
     Failed,
 }
 
@@ -62,10 +62,10 @@ impl NriOutcome {
     }
 }
 
-/// How the plugin and the container runtime are connected.
+/// The state of the connection to the container runtime.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Link {
-    /// The configuration asks for no plugin.
+    /// The plugin is disabled.
     #[default]
     Off,
     /// There is no connection.
@@ -73,10 +73,10 @@ pub enum Link {
         /// Why not.
         why: String,
     },
-    /// The runtime has accepted the connection and has not yet listed its containers. It does so once it is not busy with
-    /// another container, which takes as long as a container may take to stop.
+    /// The runtime has accepted the connection and has not yet listed its containers. It does so after its current
+    /// operation, which can take as long as a container takes to stop.
     Registering,
-    /// The runtime asks the plugin about every container that it creates.
+    /// The runtime calls the plugin for every container that it creates.
     Connected,
 }
 
@@ -92,7 +92,7 @@ impl Link {
         }
     }
 
-    /// Why containers that are created now get no socket; nothing where they get one or where none is asked for.
+    /// Why new containers get no socket; `None` if they get one or the plugin is disabled.
     #[must_use]
     pub fn describe_trouble(&self) -> Option<String> {
         match self {
@@ -105,28 +105,28 @@ impl Link {
     }
 }
 
-/// Containers in a row that were to be given a socket and got none.
+/// Consecutive containers that should have got a socket and got none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FailureStreak {
-    /// How many, since the last that was given one.
+    /// How many, since the last one that got a socket.
     pub containers: u64,
     /// When the last of them was created.
     pub at: Timestamp,
-    /// Why that one got none.
+    /// Why it got none.
     pub why: String,
 }
 
-/// What the plugin counts.
+/// Counters of the NRI plugin.
 #[derive(Debug)]
 pub struct NriStats {
     link: Mutex<(Link, Option<Timestamp>)>,
     failing: Mutex<Option<FailureStreak>>,
     outcomes: [AtomicU64; NriOutcome::ALL.len()],
-    /// Microseconds.
+    /// Handling times in microseconds.
     handled: Mutex<Histogram<u64>>,
 }
 
-/// Longest time that is told from longer ones. The runtime itself gives up after two seconds.
+/// Maximum recorded time, in microseconds. The runtime itself times out after two seconds.
 const LONGEST_MICROS: u64 = 10_000_000;
 
 impl Default for NriStats {
@@ -143,7 +143,7 @@ impl Default for NriStats {
 }
 
 impl NriStats {
-    /// Notes how the runtime is connected since now. The time stays where nothing but the reason changes.
+    /// Records the state of the connection. The time is kept if only the reason changes.
     pub fn set_link(&self, link: Link, now: Timestamp) {
         let mut held = lock_ignoring_poison(&self.link);
         if std::mem::discriminant(&held.0) != std::mem::discriminant(&link) {
@@ -152,7 +152,7 @@ impl NriStats {
         held.0 = link;
     }
 
-    /// How the runtime is connected, and since when.
+    /// The state of the connection, and since when.
     #[must_use]
     pub fn current_link(&self) -> (Link, Option<Timestamp>) {
         lock_ignoring_poison(&self.link).clone()
@@ -164,7 +164,7 @@ impl NriStats {
         lock_ignoring_poison(&self.link).0 == Link::Connected
     }
 
-    /// Counts what became of a container.
+    /// Counts the outcome for a container.
     pub fn count(&self, outcome: NriOutcome) {
         if outcome == NriOutcome::Injected {
             *lock_ignoring_poison(&self.failing) = None;
@@ -194,13 +194,13 @@ impl NriStats {
         self.outcomes.get(outcome as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Notes how long an answer took.
+    /// Records how long a call took.
     pub fn record_handling(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST_MICROS);
         lock_ignoring_poison(&self.handled).saturating_record(micros);
     }
 
-    /// How long answers took, in microseconds.
+    /// How long calls took, in microseconds.
     #[must_use]
     pub fn handling_times(&self) -> Histogram<u64> {
         lock_ignoring_poison(&self.handled).clone()

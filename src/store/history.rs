@@ -39,13 +39,13 @@ pub(super) struct Revision {
     pub(super) window: Window,
     /// How often each record was revised; empty where none was.
     pub(super) revs: Box<[u32]>,
-    /// Values that were to be added.
+    /// The number of values to be added.
     pub(super) added: u64,
-    /// Those of them that are in none of the records, because what was recorded before could not be read.
+    /// How many of them are lost, because the record to add them to could not be decoded.
     pub(super) lost: u64,
 }
 
-/// The windows of one container that are kept, and how it stands.
+/// The kept windows of one container, and its summary.
 #[derive(Clone, Debug)]
 pub struct History {
     origin: Arc<Origin>,
@@ -54,8 +54,8 @@ pub struct History {
     opened: Timestamp,
     /// By start.
     kept: VecDeque<IntervalWindows>,
-    /// Windows that an earlier run of the agent dated to the future, because its clock was ahead; by start. They were closed before
-    /// all of `kept`, and move there once the clock has passed their start.
+    /// Windows that an earlier run of the agent dated to the future because its clock was ahead, by start. They were
+    /// closed before all of `kept`, and move there once the clock has passed their start.
     ahead: VecDeque<IntervalWindows>,
     /// The place and the start of each interval, in the order in which intervals were closed and are dropped.
     closed: VecDeque<(u64, Timestamp)>,
@@ -64,7 +64,7 @@ pub struct History {
     held: HeldBytes,
     layouts: Layouts,
     summary: Option<ContainerSummary>,
-    /// Bytes that were shared with the aggregator, and count here since that is gone.
+    /// Bytes that were shared with the aggregator, and count here since the aggregator is gone.
     alone: usize,
 }
 
@@ -78,7 +78,7 @@ impl Published {
         Self { allocation, origin: Arc::clone(origin), window, first, revs }
     }
 
-    /// The same window at another place in the sequence, for a container that has been given another number.
+    /// The same window at another place in the sequence, under another allocation.
     pub(super) fn with_place(self, allocation: Allocation, first: u64) -> Self {
         Self { allocation, first, ..self }
     }
@@ -179,8 +179,8 @@ impl IntervalWindows {
 }
 
 impl History {
-    /// The history of a container that came at `opened`, from windows that were kept elsewhere: each with its place in the sequence
-    /// and how often its records were revised.
+    /// The history of a container that was registered at `opened`, from saved windows: each with its place in the
+    /// sequence and its records' revision counts.
     #[must_use]
     pub fn from_windows(
         origin: Arc<Origin>,
@@ -198,7 +198,8 @@ impl History {
         history
     }
 
-    /// Adds a window that was still open when the agent stopped. If another part of the same interval is here, both become one.
+    /// Adds a window that was still open when the agent stopped. It is merged with another part of the same interval,
+    /// if there is one.
     pub fn add_part(&mut self, first: u64, window: Window) {
         let values = window.count_values();
         let Revision { window, revs, .. } = self.merge_with_interval(window, values);
@@ -207,12 +208,12 @@ impl History {
         }
     }
 
-    /// Keeps a window before a store adopts it and gives its container a number.
+    /// Keeps a window that no store has adopted yet, so that its container has no allocation.
     fn keep_elsewhere(&mut self, first: u64, window: Window, revs: Box<[u32]>) {
         self.keep_window(Arc::new(Published::new(Allocation(0), &self.origin, (window, revs), first)));
     }
 
-    /// When the container came.
+    /// When the container was registered.
     #[must_use]
     pub fn opened_at(&self) -> Timestamp {
         self.opened
@@ -244,13 +245,13 @@ impl History {
         &self.origin
     }
 
-    /// The task and the workload that they belong to.
+    /// The task and the workload of the container.
     pub(super) fn identities(&self) -> &(SeriesIdentity, SeriesIdentity) {
         &self.identities
     }
 
-    /// The intervals in which something was recorded, oldest first: by start, those that a clock that was ahead has dated to
-    /// the future before all others.
+    /// The intervals with records, by start, after those that were dated to the future by a clock that was ahead, which
+    /// are older.
     #[must_use]
     pub fn kept_intervals(&self) -> impl DoubleEndedIterator<Item = &IntervalWindows> {
         self.ahead.iter().chain(&self.kept)
@@ -272,12 +273,12 @@ impl History {
         self.ahead.len()
     }
 
-    /// The last place of this container whose record is gone.
+    /// The last place at which a record of this container was dropped.
     pub(super) fn last_gone_seq(&self) -> u64 {
         self.gone
     }
 
-    /// Notes that records up to a place are gone.
+    /// Notes that records up to a place were dropped.
     pub(super) fn set_gone(&mut self, place: u64) {
         self.gone = self.gone.max(place);
     }
@@ -287,7 +288,7 @@ impl History {
         self.kept_intervals().flat_map(IntervalWindows::published_windows)
     }
 
-    /// Takes out every window that nothing else holds, so that they can be kept again with places of another sequence.
+    /// Takes out every window that is not shared, so that it can be kept again at a place of another sequence.
     pub(super) fn take_windows(&mut self) -> Vec<Published> {
         self.closed.clear();
         self.gone = 0;
@@ -303,8 +304,8 @@ impl History {
         self.summary.as_ref()
     }
 
-    /// The last known levels and totals that outlast windows, from the standing and from records. Those that were dated to the future by a
-    /// clock that was ahead are used only for series of which nothing else is known.
+    /// The last known levels and totals that outlast windows, from the summary and from records. Values dated to the
+    /// future by a clock that was ahead are used only for series without any other value.
     #[must_use]
     pub fn lasting_values(&self) -> Vec<Lasting> {
         let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(IntervalWindows::span);
@@ -337,8 +338,8 @@ impl History {
         last.into_values().map(|(_, lasting)| lasting).collect()
     }
 
-    /// Shows gauges and sets of an earlier run of the agent as of their last window, until their container has closed a window in
-    /// this run. The ledger was lost with that run, and a page would leave them out without one.
+    /// Makes gauges and sets of an earlier run visible with their last values until the container closes a window in
+    /// this run. The ledger was lost with that run, and a page omits them without one.
     pub fn show_levels(&mut self) {
         let newest = self.kept_intervals().next_back().and_then(|kept| kept.published_windows().last());
         if let (Some(newest), Some(summary)) = (newest, &self.summary) {
@@ -347,7 +348,8 @@ impl History {
         }
     }
 
-    /// Merges what late samples add to an interval into its records. A record that cannot be read costs its own late samples only.
+    /// Merges late samples of an interval into its records. A record that cannot be decoded loses only its own late
+    /// samples.
     pub(super) fn merge_late_samples(&self, delta: &Window) -> Revision {
         let kept = self.find_interval(delta.span.start);
         let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
@@ -380,9 +382,8 @@ impl History {
         Revision { window, revs, added, lost }
     }
 
-    /// A closed window as it is to be published. Where an earlier life of the agent has left a part of the same interval,
-    /// both become one: there is at most one record of a series in an interval.
-    /// `values` says how many values it has.
+    /// Prepares a closed window of `values` values for publication. If an earlier run of the agent has left a part of
+    /// the same interval, both are merged: an interval has at most one record per series.
     pub(super) fn merge_with_interval(&self, window: Window, values: u64) -> Revision {
         let Some(before) = self.find_interval(window.span.start).and_then(IntervalWindows::span) else {
             return Revision { window, revs: Box::default(), added: values, lost: 0 };
@@ -403,8 +404,8 @@ impl History {
         [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
     }
 
-    /// Keeps a window. Intervals that were set aside as dated to the future move among the others once a window that starts at
-    /// the same time or later is closed.
+    /// Keeps a window. Intervals that were set aside as dated to the future join the others once a window that starts
+    /// at the same time or later is closed.
     pub(super) fn keep_window(&mut self, published: Arc<Published>) {
         let start = published.window.span.start;
         while self.ahead.front().and_then(IntervalWindows::span).is_some_and(|span| span.start <= start) {
@@ -416,7 +417,7 @@ impl History {
         self.keep_among(published, |history| &mut history.kept);
     }
 
-    /// Keeps a window of an earlier life whose start is still to come.
+    /// Keeps a window of an earlier run whose start is in the future.
     pub(super) fn keep_ahead(&mut self, published: Arc<Published>) {
         self.keep_among(published, |history| &mut history.ahead);
     }
@@ -448,9 +449,9 @@ impl History {
         self.closed.insert(at.min(self.closed.partition_point(|(other, _)| *other < first)), (place, start));
     }
 
-    /// Takes out the intervals that were closed first, until `keep` are left, and answers them to be freed.
+    /// Removes the intervals that were closed first, until `keep` are left, and returns them to be freed.
     ///
-    /// Their start does not tell which was closed first, because the clock may have been ahead for a while.
+    /// The start of an interval does not determine which was closed first, because the clock may have been ahead.
     pub(super) fn drop_beyond(&mut self, keep: usize) -> Vec<Arc<Published>> {
         let mut dropped = Vec::new();
         while self.closed.len() > keep {
@@ -467,8 +468,8 @@ impl History {
     }
 }
 
-/// A record with the newest one of its series that is kept, if there is one, and how often it was revised. Nothing where one of
-/// them cannot be read.
+/// Merges a late record with the newest kept record of its series, if there is one. Returns the state and the revision
+/// count; `None` if a record cannot be decoded.
 fn revise_record(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<(SeriesState, u32)> {
     let late = late.to_state()?;
     let Some((rev, old)) = newest else { return Some((late, 0)) };

@@ -25,11 +25,11 @@ pub use change::{Meeting, NameChange, NameChanges, NameState};
 use change::{TakenContents, TakenNames};
 use workload::{NameClaim, Workload, bytes_of, claim_mut, distinct_names};
 
-/// Names of a workload that are remembered although it has no series of them, at most.
+/// Maximum number of names without a series that are remembered per workload.
 const AT_REST: usize = 10_000;
-/// Changes that are kept for readers that follow them; a reader that has missed some gets everything.
+/// Number of changes that are kept for readers that follow them; a reader that has missed some gets the whole table.
 const FOLLOWED: usize = 16_384;
-/// How often names are looked for that have rested for long enough.
+/// How often expired names are removed.
 const SELDOM: Duration = Duration::from_mins(1);
 
 /// Every name on the node.
@@ -50,17 +50,17 @@ pub(super) struct Names {
     first: u64,
 }
 
-/// The names of series that came and went. Finding them looks at every one of these series, so it comes before any lock.
+/// The names of added and removed series. Collecting them visits each of these series, so it is done before locking.
 #[derive(Default, Debug)]
 pub(super) struct Changed {
-    /// Nothing where no series came or went.
+    /// `None` if no series was added or removed.
     workload: Option<SeriesIdentity>,
     came: Vec<(Name, u32)>,
     went: Vec<(Name, u32)>,
 }
 
 impl Changed {
-    /// Series of a container came and went.
+    /// From the added and removed series of a container.
     pub(super) fn from_series<'s>(
         origin: &Origin,
         came: impl Iterator<Item = &'s Arc<Series>>,
@@ -93,7 +93,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Bytes of the names of a workload that count against each of its containers, of which so many are here.
+    /// Bytes of a workload's names that count against each of its `here` containers.
     pub(super) fn bytes_per_container(&self, workload: &SeriesIdentity, here: usize) -> usize {
         self.workloads.get(workload).map_or(0, |names| names.bytes / here.max(1))
     }
@@ -103,12 +103,12 @@ impl Names {
         self.bytes
     }
 
-    /// The same, counted anew.
+    /// Recounts the bytes of all names.
     pub(super) fn recount_bytes(&self) -> usize {
         self.workloads.values().flat_map(|names| names.claims.keys()).map(bytes_of).sum()
     }
 
-    /// A container's series have changed, as of `at` where that is known.
+    /// Applies changes in a container's series, as of `at` if that is known.
     pub(super) fn update_series(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
         if let Some(workload) = self.count(changed) {
@@ -117,14 +117,14 @@ impl Names {
         self.sweep_expired();
     }
 
-    /// The same for what another process or an earlier life of the agent had: names are claimed container by container, so those
-    /// that rest are not yet all that will, and none is forgotten.
+    /// Like [`Names::update_series`], for series from another process or an earlier run of the agent, without removing
+    /// any names: names are claimed container by container, so names without a series may still get one.
     pub(super) fn update_series_unlimited(&mut self, changed: Changed, at: Option<Timestamp>) {
         self.newest = self.newest.max(at.unwrap_or(self.newest));
         self.count(changed);
     }
 
-    /// Counts the series; answers the workload where any came or went.
+    /// Counts the series; returns the workload if any were added or removed.
     fn count(&mut self, Changed { workload, came, went }: Changed) -> Option<SeriesIdentity> {
         let workload = workload?;
         for (name, series) in came {
@@ -155,7 +155,7 @@ impl Names {
         self.insert_name(workload, name, spelled, first, series);
     }
 
-    /// Notes a name that is new here.
+    /// Adds a new name.
     fn insert_name(
         &mut self,
         workload: &SeriesIdentity,
@@ -207,8 +207,8 @@ impl Names {
         self.keep_to_limit();
     }
 
-    /// Forgets names without a series beyond the node's limit: first those of the workloads with the most, so that these cannot push
-    /// out the names of others.
+    /// Removes names without a series beyond the node's limit, first from the workloads with the most, so that these
+    /// cannot evict the names of others.
     fn keep_to_limit(&mut self) {
         let Some(target) = self.at_rest_bound.target(self.at_rest) else { return };
         let share = fair_share(self.workloads.values().map(|names| names.resting).collect(), target);
@@ -218,7 +218,7 @@ impl Names {
             (0..names).for_each(|_| self.forget_oldest(&workload));
         }
         if self.at_rest > target {
-            // More workloads than there may be names: those whose names went longest ago lose theirs.
+            // There are more workloads than the limit allows names: those with the oldest names lose theirs.
             let oldest = |names: &Workload| names.at_rest.front().map(|(since, _)| *since);
             let resting = self.workloads.iter().filter(|(_, names)| names.resting > 0);
             let mut by_age: Vec<_> =
@@ -240,7 +240,7 @@ impl Names {
         }
     }
 
-    /// Forgets what has rested for long enough, of all workloads.
+    /// Removes expired names of all workloads.
     fn sweep_expired(&mut self) {
         if self.newest.duration_since(self.swept) < SELDOM {
             return;
@@ -297,7 +297,7 @@ impl Names {
         }
     }
 
-    /// What has changed after a place, or everything where that is not known any more; as pointers.
+    /// The changes after a place, or the whole table if they are no longer kept; as pointers.
     pub(super) fn changes_after(&self, place: u64) -> TakenNames {
         let next = self.first + self.changes.len() as u64;
         let known = place.checked_sub(self.first).and_then(|n| usize::try_from(n).ok());
@@ -310,7 +310,7 @@ impl Names {
         TakenNames { what, next }
     }
 
-    /// Takes in what another process, or another life of the agent, knew as of `at`. Series are yet to come.
+    /// Restores the names of another process or an earlier run of the agent, as of `at`. Their series are added later.
     pub(super) fn restore_changes(&mut self, changes: impl IntoIterator<Item = NameChange>, at: Timestamp) {
         self.newest = self.newest.max(at);
         for NameChange { workload, name, now } in changes {
@@ -338,7 +338,7 @@ impl Names {
         self.marks.clone()
     }
 
-    /// The end of the newest window that names were noted for.
+    /// The end of the newest window whose names were recorded.
     pub(super) fn newest_end(&self) -> Timestamp {
         self.newest
     }
@@ -348,7 +348,7 @@ impl Names {
         self.marked
     }
 
-    /// Adds to each meeting the name because of which the other carries a mark.
+    /// Adds to each collision the older name because of which the other carries a mark.
     pub(super) fn explain_meetings(&self, meetings: &mut [Meeting]) {
         for meeting in meetings {
             let names = self.workloads.get(&meeting.workload);

@@ -1,10 +1,11 @@
-//! What series that are gone had counted, so that a workload's counters go on where they were.
+//! Totals of removed series, so that a workload's counters continue from their last values.
 //!
-//! A job of two seconds is gone before anybody reads twice. What it counted is added up here when it is forgotten: by
-//! pod or task for as long as another container of the same is here, by workload for a day.
+//! A job of two seconds is gone before a reader can read it twice. Its counts are added up here when it is removed: by
+//! pod or task while another container of the same is here, by workload for a day.
 //!
-//! An identity has as many of these totals as a container may have series, and all of a level together no more than `limits.remembered`. Beyond
-//! that those go that were updated least recently: first of the identity that has too many, then of those that have most.
+//! An identity has at most as many of these totals as a container may have series, and a level at most
+//! `limits.remembered`. Beyond that, the least recently updated are evicted: first of the identity that has too many,
+//! then of those with the most.
 
 mod added;
 mod remembered;
@@ -23,13 +24,13 @@ use crate::aggregate::{Buckets, Histogram, LedgerEntry, Limits, Weight};
 use crate::model::{MetricType, Origin, Series, Timestamp};
 use crate::render::prometheus::{Level, SeriesIdentity, Total};
 
-/// How long a workload's counters outlast their last sample: a job that runs once a day adds to those of yesterday.
+/// How long a workload's counters are kept after their last sample: a job that runs once a day adds to yesterday's.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
 
-/// Most series of a level, and most names without a series, that are remembered on the node until `limits.remembered` is known.
+/// Default for the number of series per level, and of names without a series, until `limits.remembered` is known.
 pub(super) const MOST: usize = 100_000;
 
-/// What a series had counted where it is gone.
+/// Totals of removed series with the same identity.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SeriesTotals {
     /// The series, as one of those had it.
@@ -42,13 +43,13 @@ pub struct SeriesTotals {
     pub total: Total,
     /// Samples weighted by 1/rate.
     pub count: Weight,
-    /// The same in buckets, where it was counted so.
+    /// The counts in buckets, if it has a histogram.
     pub histogram: Option<Summed>,
     /// Whether a negative value was ever added.
     pub decremented: bool,
 }
 
-/// Histograms that are gone, added up.
+/// The sum of removed histograms.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Summed {
     /// When the first of them began.
@@ -60,7 +61,8 @@ pub struct Summed {
 }
 
 impl Summed {
-    /// Adds one more. Those by other bounds than its own are no longer what readers are shown, and go.
+    /// Adds a histogram. Sums with other bounds are obsolete, since readers are now shown the new bounds, and are
+    /// replaced.
     fn add(summed: &mut Option<Self>, histogram: &Histogram) {
         if let Some(known) = summed
             && Arc::make_mut(&mut known.buckets).merge(&histogram.buckets)
@@ -74,33 +76,33 @@ impl Summed {
     }
 }
 
-/// Totals that were forgotten before a day was over, by reason.
+/// Counts of totals that were evicted before a day was over, by reason.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub struct EvictedTotals {
-    /// Their workload or task had as many as a container may have series.
+    /// Their workload or task had more than a container may have series.
     pub series_limit: u64,
-    /// All of the node together were too many, and their workload or task was among those that had most.
+    /// The node had too many, and their workload or task was among those with the most.
     pub node: u64,
 }
 
-/// Identities of a level that have changed, and those that are gone.
+/// Changed identities of a level with their totals, and removed ones.
 type LevelChanges = (Vec<(SeriesIdentity, Vec<SeriesTotals>)>, Vec<SeriesIdentity>);
 
-/// What has changed in what is gone, for another process.
+/// Changes in the remembered totals, for another process.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct PastChanges {
     placed: LevelChanges,
     workloads: LevelChanges,
 }
 
-/// What another process has of what is gone.
+/// The remembered totals that another process already has.
 #[derive(Debug, Default)]
 pub(super) struct KnownTotals {
     placed: GoneByIdentity,
     workloads: GoneByIdentity,
 }
 
-/// Everything that is gone at one moment, of both levels.
+/// All remembered totals of both levels at one moment.
 #[derive(Debug)]
 pub(super) struct Everything {
     placed: GoneByIdentity,
@@ -108,7 +110,7 @@ pub(super) struct Everything {
 }
 
 impl KnownTotals {
-    /// What another process does not know yet, which it knows from then on.
+    /// The changes that the other process does not have yet; records them as known.
     pub(super) fn learn_changes(&mut self, now: &Everything) -> PastChanges {
         let unknown = |known: &mut GoneByIdentity, now: &GoneByIdentity| {
             let same = |identity: &SeriesIdentity, gone: &Arc<Gone>| {
@@ -130,7 +132,7 @@ impl KnownTotals {
         }
     }
 
-    /// Takes in what has changed.
+    /// Applies changes from another process.
     pub(super) fn apply_changes(&mut self, changes: PastChanges) {
         let apply = |known: &mut GoneByIdentity, (changed, gone): LevelChanges| {
             gone.iter().for_each(|identity| drop(known.remove(identity)));
@@ -143,7 +145,7 @@ impl KnownTotals {
     }
 }
 
-/// Everything that is gone.
+/// All remembered totals.
 #[derive(Debug)]
 pub(super) struct Past {
     placed: RememberedTotals,
@@ -181,7 +183,7 @@ impl Past {
         self.prune_totals();
     }
 
-    /// What is gone of a level: nothing of containers' own, which are never the same again.
+    /// The remembered totals of a level: none at the level of single containers, which never return.
     pub(super) fn totals_at_level(&self, level: Level) -> GoneByIdentity {
         match level {
             Level::Low => self.workloads.by_identity().clone(),
@@ -190,7 +192,7 @@ impl Past {
         }
     }
 
-    /// Everything that is gone, as it is now.
+    /// All current totals.
     pub(super) fn all_totals(&self) -> Everything {
         Everything {
             placed: self.placed.by_identity().clone(),
@@ -198,7 +200,7 @@ impl Past {
         }
     }
 
-    /// What another process had. Containers are yet to come.
+    /// Restores the totals of another process. Its containers are added later.
     pub(super) fn from_known(KnownTotals { placed, workloads }: KnownTotals) -> Self {
         let series = workloads.values().flat_map(|gone| gone.iter());
         let newest = series.map(|counted| counted.last_seen).max().unwrap_or(Timestamp::MIN);
@@ -216,25 +218,26 @@ impl Past {
         self.placed.bytes() + self.workloads.bytes()
     }
 
-    /// What was forgotten early.
+    /// Counts of totals that were evicted early.
     pub(super) fn evicted_totals(&self) -> EvictedTotals {
         self.evicted
     }
 
-    /// A container is here.
+    /// Counts a new container.
     pub(super) fn add_container(&mut self, origin: &Origin) {
         *self.here.entry(SeriesIdentity::from_origin(origin, Level::Orchestrator)).or_default() += 1;
         *self.here_of_workloads.entry(SeriesIdentity::from_origin(origin, Level::Low)).or_default() += 1;
     }
 
-    /// Series of a container that goes on are gone.
+    /// Adds the totals of removed series of a container that continues.
     pub(super) fn add<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
         let counting: Vec<_> = series.filter(|(series, ..)| has_totals(series.metric_type)).collect();
         self.remember_totals(origin, &counting, true);
     }
 
-    /// Idle series of a container that goes on have made room for others. Where it alone is of its pod or task, they begin
-    /// anew there should they return; a page that goes on with the sums of several containers must not lose one of them.
+    /// Adds the totals of idle series that a continuing container evicted. If it is the only container of its pod or
+    /// task, these totals are dropped at that level, where the series restart if they return; sums over several
+    /// containers must not lose one of them.
     pub(super) fn add_evicted<'l>(&mut self, origin: &Origin, series: impl Iterator<Item = LedgerEntry<'l>>) {
         let counting: Vec<_> = series.filter(|(series, ..)| has_totals(series.metric_type)).collect();
         if counting.is_empty() {
@@ -267,7 +270,7 @@ impl Past {
         self.prune_totals();
     }
 
-    /// A container is gone, after what is left of it was added.
+    /// Removes a container, after its remaining totals were added.
     pub(super) fn remove_container(&mut self, origin: &Origin) {
         one_fewer(&mut self.here_of_workloads, &SeriesIdentity::from_origin(origin, Level::Low));
         let identity = SeriesIdentity::from_origin(origin, Level::Orchestrator);
@@ -276,7 +279,7 @@ impl Past {
         }
     }
 
-    /// Bytes of remembered totals that count for a container of this task and workload: its part of those of each.
+    /// Bytes of remembered totals that count for a container: its equal share of its task's and its workload's.
     pub(super) fn part_of(&self, (task, workload): &(SeriesIdentity, SeriesIdentity)) -> usize {
         let part = |of: &RememberedTotals, here: &HashMap<SeriesIdentity, usize>, identity| {
             of.bytes_of(identity) / here.get(identity).copied().unwrap_or(1).max(1)
@@ -289,7 +292,7 @@ impl Past {
         self.here_of_workloads.get(workload).copied().unwrap_or_default()
     }
 
-    /// The bytes of all, counted anew.
+    /// Recounts the bytes of all totals.
     pub(super) fn recount_bytes(&self) -> usize {
         self.placed.recount_totals().1 + self.workloads.recount_totals().1
     }
@@ -307,7 +310,7 @@ impl Past {
     }
 }
 
-/// Notes that one container fewer is here; answers how many are left.
+/// Decrements a container count; returns the containers that are left.
 fn one_fewer(here: &mut HashMap<SeriesIdentity, usize>, identity: &SeriesIdentity) -> usize {
     let left = here.get_mut(identity).map_or(0, |here| {
         *here = here.saturating_sub(1);
@@ -366,7 +369,7 @@ mod tests {
         add(&mut past, "job.2", "done", 4.0, 20);
         past.remove_container(&origin("job.2"));
         assert_eq!(total(&past, Level::Low, "job.3"), Some(7.0));
-        assert_eq!(total(&past, Level::Orchestrator, "job.1"), None, "nobody of that name is here");
+        assert_eq!(total(&past, Level::Orchestrator, "job.1"), None, "no task of that name is here");
     }
 
     #[test]

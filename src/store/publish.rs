@@ -1,4 +1,4 @@
-//! Publishing closed windows: the one way by which shards write to the store.
+//! Publishing closed windows: the only way shards write to the store.
 //!
 //! Late samples of a closed window are merged part by part before it is published; meanwhile its bytes are counted for the shard.
 
@@ -15,12 +15,12 @@ use crate::model::Allocation;
 #[derive(Debug)]
 pub struct Revised(Revision);
 
-/// What became of a closed window.
+/// The result of publishing a closed window.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub struct Filed {
     /// Bytes that the store holds for the container now.
     pub held: usize,
-    /// Values that are in no record, because what they belong to could not be read or the container is not here.
+    /// Values that were lost, because a record could not be decoded or the container is not in the store.
     pub lost: u64,
 }
 
@@ -47,16 +47,16 @@ impl Store {
         Filed { lost: filed.lost + lost, ..filed }
     }
 
-    /// What late samples of one interval become together with the records that are kept of it. They are merged with the history as
-    /// it is, without a lock, so that one container's late samples do not hold up readers and other containers. Nothing where the
-    /// container is not here.
+    /// Merges late samples of one interval with its kept records, without publishing the result. Works on the current
+    /// history without a lock, so that one container's late samples do not delay readers and other containers. `None`
+    /// if the container is not in the store.
     #[must_use]
     pub fn merge_late_samples(&self, allocation: Allocation, delta: &Window) -> Option<Revised> {
         self.find_history(allocation).map(|history| Revised(history.merge_late_samples(delta)))
     }
 
-    /// The same as [`Store::push`] for a window whose revisions are merged: `merged` has those of its late samples, each once,
-    /// and nothing was published of the container since. What was counted for the window while it waited ends here.
+    /// Like [`Store::push`], for a window whose late samples are already merged into `merged`; nothing of the container
+    /// may have been published since. Bytes that were counted for the waiting window are released here.
     pub(super) fn publish_held(
         &self,
         allocation: Allocation,
@@ -76,7 +76,7 @@ impl Store {
         }
         drop(history);
         let lost = merged.iter().map(|revision| revision.lost).sum();
-        // Which series came and went is looked up before the lock, too.
+        // Added and removed series are also determined before locking.
         let now = Arc::clone(&closed.summary.ledger);
         let came: Vec<_> = match &ledger {
             Some(before) => now.entries_missing_from(before).map(|(series, ..)| series).collect(),
@@ -85,7 +85,7 @@ impl Store {
         let gone: Vec<_> = ledger.iter().flat_map(|before| before.entries_missing_from(&now)).collect();
         let went = gone.iter().map(|(series, ..)| *series);
         let names = Changed::from_series(&origin, came.into_iter(), went);
-        // What is dropped is freed after the lock is released.
+        // Dropped windows are freed after the lock is released.
         let (last, held, _gone) = {
             let mut guard = self.write();
             let inner = &mut *guard;
@@ -97,7 +97,7 @@ impl Store {
             // A container that closes windows has an aggregator.
             history.set_alone(None);
             for Revision { window, revs, .. } in merged {
-                // Of one whose records could not be read nothing is left.
+                // Nothing is left of a revision whose records could not be decoded.
                 if window.is_empty() {
                     continue;
                 }
@@ -130,7 +130,7 @@ impl Store {
     }
 }
 
-/// Values that revisions were to add, those included that they have lost.
+/// The number of values in revisions, including lost ones.
 fn values_of(revisions: &[Revision]) -> u64 {
     revisions.iter().map(|revision| revision.added).sum()
 }
@@ -167,16 +167,16 @@ impl PendingWindow {
         new
     }
 
-    /// Merges one part with what the store has of its interval. Answers whether another part is left.
+    /// Merges one part with the records of its interval in the store. Returns whether another part is left.
     pub fn merge_one(&mut self, store: &Store) -> bool {
         let allocation = self.allocation;
         self.merge_one_with(|part| store.merge_late_samples(allocation, part))
     }
 
-    /// The same, merged by a function.
+    /// Like [`PendingWindow::merge_one`], with the given merge function.
     pub(crate) fn merge_one_with(&mut self, merge: impl FnOnce(&Window) -> Option<Revised>) -> bool {
         if let Some(part) = self.rest.next() {
-            // Until it is merged it counts as lost, in case merging panics.
+            // It counts as lost until it is merged, in case merging panics.
             let values = part.count_values();
             self.lost += values;
             let mut bytes = self.held.get().saturating_sub(part.bytes());
@@ -190,7 +190,7 @@ impl PendingWindow {
         self.rest.len() > 0
     }
 
-    /// Gives up what is not merged yet, which [`PendingWindow::publish_to`] then reports as lost.
+    /// Discards the parts that are not merged yet, which [`PendingWindow::publish_to`] then reports as lost.
     pub fn give_up_rest(&mut self) {
         self.lost += self.rest.by_ref().map(|part| part.count_values()).sum::<u64>();
         self.held.set(self.recount_bytes());
@@ -217,7 +217,7 @@ impl PendingWindow {
         self.held.get()
     }
 
-    /// The same, counted anew.
+    /// Recounts the bytes.
     #[must_use]
     pub fn recount_bytes(&self) -> usize {
         let rest = self.rest.as_slice().iter().map(Window::bytes).sum::<usize>();
@@ -229,8 +229,8 @@ impl PendingWindow {
 /// Bytes that a shard holds for one container: its aggregator, or a closed window that is not published yet. They count as held by
 /// the store for as long as this value exists, so a shard that fails cannot leave them counted.
 ///
-/// Where such bytes become windows of the store, both counts change under the store's lock: a reader never sees them twice, or not
-/// at all.
+/// When such bytes become windows of the store, both counts change under the store's lock: a reader never sees them
+/// twice or not at all.
 #[derive(Debug)]
 pub struct LiveBytes {
     all: Arc<AtomicUsize>,

@@ -11,19 +11,19 @@ use crate::model::Timestamp;
 /// The name of the file.
 pub const EPOCH: &str = "epoch";
 
-/// A new life of the agent.
+/// The epoch of a new run of the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Epoch {
     pub number: u64,
-    /// What is wrong with the file in which the life before had left its own, where something is.
+    /// What is wrong with the file that holds the previous epoch, if it is damaged.
     pub damage: Option<String>,
 }
 
-/// The next epoch, written down before it is used.
+/// Chooses the next epoch, and writes it to the file before it is used.
 ///
-/// It is greater than the one in the file and than `known`, the last one that is known from elsewhere, and at least the
-/// seconds since 1970, so that it grows even where the state directory does not outlive a reboot or the file is damaged: a
-/// cursor of an earlier life must never look like one of this life.
+/// It is greater than the one in the file and than `known`, the last epoch known from other sources, and at least the
+/// seconds since 1970, so that it grows even if the state directory does not survive a reboot or the file is damaged: a
+/// cursor of an earlier epoch must never be valid in this one.
 ///
 /// # Errors
 /// When the file is there and cannot be read, or cannot be written.

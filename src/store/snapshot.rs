@@ -14,16 +14,16 @@ use crate::model::{Allocation, Origin, SharedMap};
 /// Everything that is kept at one moment.
 #[derive(Debug)]
 pub(super) struct StoreSnapshot {
-    /// The last place that was given.
+    /// The last assigned place.
     pub(super) last: u64,
     pub(super) containers: SharedMap<Allocation, Arc<History>>,
     pub(super) losses: Losses,
-    /// What was published after the place that was asked for; nothing where that is too much to be copied under the lock.
+    /// The windows published after the requested place; `None` if they are too many to be copied under the lock.
     log: Option<Vec<Arc<Published>>>,
 }
 
 impl Inner {
-    /// Everything as it is now, and what the log has after a place.
+    /// The current state, and the part of the log after a place.
     pub(super) fn snapshot_after(&self, seq: u64) -> StoreSnapshot {
         let log: Vec<_> = self.published_after(seq).take(AT_ONCE + 1).cloned().collect();
         let log = (log.len() <= AT_ONCE).then_some(log);
@@ -33,13 +33,13 @@ impl Inner {
 }
 
 impl StoreSnapshot {
-    /// The last place that one of these containers has lost.
+    /// The last place at which one of the wanted containers has dropped a record.
     pub(super) fn gone_of(&self, wanted: impl Fn(&Origin) -> bool) -> u64 {
         let here = self.containers.values().filter(|history| wanted(history.origin()));
         here.map(|history| history.last_gone_seq()).fold(self.losses.of_forgotten(&wanted), u64::max)
     }
 
-    /// Everything that is kept of which `place`, the first or the last, is after `seq`; in order.
+    /// All kept windows whose `place` (the first or the last) is after `seq`, in order.
     pub(super) fn published_after(&self, seq: u64, place: fn(&Published) -> u64) -> Vec<Arc<Published>> {
         let after = |published: &&Arc<Published>| place(published) > seq;
         if let Some(log) = &self.log {
@@ -52,41 +52,42 @@ impl StoreSnapshot {
     }
 }
 
-/// Forgotten containers that are told apart. A container beyond them counts as one that every reader has lost.
+/// Maximum number of removed containers that are tracked individually. Losses of older ones concern every reader.
 const MOST: usize = 4096;
 
-/// A forgotten container, and the last place of its records.
+/// A removed container: the last place of its records, and its origin.
 type Forgotten = (u64, Arc<Origin>);
 
-/// The last places whose records are gone, beyond what each container's history knows of its own. Cheap to clone.
+/// The last places of dropped records, in addition to those that each container's history tracks itself. Cheap to
+/// clone.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Losses {
     /// Of any container.
     last: u64,
-    /// Of forgotten containers that are not told apart any more.
+    /// Of removed containers that are no longer tracked individually.
     untold: u64,
-    /// Of forgotten containers, in the order they were forgotten.
+    /// Of removed containers, in the order of removal.
     forgotten: Arc<VecDeque<Forgotten>>,
-    /// Containers that were ever added to these.
+    /// How many containers were ever added to `forgotten`.
     added: u64,
 }
 
-/// What has changed in losses, for another process.
+/// Changes in losses, for another process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LossChanges {
     last: u64,
     untold: u64,
-    /// Containers that were forgotten since, as far as they are told apart.
+    /// Containers that were removed since, as far as they are tracked individually.
     forgotten: Vec<Forgotten>,
 }
 
 impl Losses {
-    /// A container that is here has lost records up to a place; its history knows, too.
+    /// Records that a container in the store has dropped records up to a place; its history tracks this, too.
     pub(super) fn record_loss(&mut self, place: u64) {
         self.last = self.last.max(place);
     }
 
-    /// A container is forgotten, and with it records up to a place.
+    /// Records that a container was removed, and with it its records up to a place.
     pub(super) fn forget_container(&mut self, origin: &Arc<Origin>, place: u64) {
         if place == 0 {
             return;
@@ -106,8 +107,8 @@ impl Losses {
         }
     }
 
-    /// What has changed since another process was told the first `told` of all containers that were ever added, which are counted in
-    /// `told` from then on.
+    /// The changes since another process was told the first `told` of all containers that were ever added; updates
+    /// `told`.
     pub(super) fn changes_since(&self, told: &mut u64) -> LossChanges {
         let new = usize::try_from(self.added.saturating_sub(*told)).unwrap_or(usize::MAX);
         let known = self.forgotten.len().saturating_sub(new);
@@ -116,18 +117,18 @@ impl Losses {
         LossChanges { last: self.last, untold: self.untold, forgotten }
     }
 
-    /// Takes in what has changed in another process.
+    /// Applies the changes from another process.
     pub(super) fn apply_changes(&mut self, changes: LossChanges) {
         changes.forgotten.into_iter().for_each(|forgotten| self.add(forgotten));
         (self.last, self.untold) = (changes.last, changes.untold);
     }
 
-    /// The last place that any container has lost.
+    /// The last place at which any container has dropped a record.
     pub(super) fn last_lost_seq(&self) -> u64 {
         self.last
     }
 
-    /// The last place that one of these has lost and that is in no history.
+    /// The last place of a dropped record of the wanted containers that are no longer in the store.
     pub(super) fn of_forgotten(&self, wanted: impl Fn(&Origin) -> bool) -> u64 {
         let wanted = self.forgotten.iter().filter(|(_, origin)| wanted(origin));
         wanted.map(|(place, _)| *place).fold(self.untold, u64::max)

@@ -20,7 +20,7 @@ use super::{Cursor, History, Inner, Store};
 use crate::aggregate::{ContainerSummary, Layout, encode};
 use crate::model::{Allocation, Origin, Timestamp};
 
-/// What the other process has been sent.
+/// How much of the store has been sent to the other process.
 #[derive(Debug, Default)]
 pub struct SentStore {
     seq: u64,
@@ -32,7 +32,7 @@ pub struct SentStore {
     forgotten: u64,
 }
 
-/// What has come of a store.
+/// The received part of a store.
 #[derive(Debug, Default)]
 pub struct ReceivedStore {
     end: Option<Cursor>,
@@ -44,38 +44,37 @@ pub struct ReceivedStore {
     named: HashMap<Allocation, (Arc<Origin>, Layout)>,
 }
 
-/// A part as it goes over.
+/// An encoded part.
 #[derive(Debug)]
 pub struct StorePart {
-    /// What the other process reads.
+    /// The encoded bytes.
     pub bytes: Vec<u8>,
-    /// Whether it completes what there was at that moment.
+    /// Whether nothing was left to send at that moment.
     pub whole: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct PartV4 {
-    /// The epoch, and the last place that was given.
+    /// The epoch, and the last assigned place.
     end: (u64, u64),
-    /// Every container there is.
+    /// All containers in the store.
     here: Vec<Allocation>,
-    /// What is new of those that have changed.
+    /// What is new in the histories that have changed.
     histories: Vec<(Allocation, Bytes)>,
     past: PastChanges,
     losses: LossChanges,
-    /// What became of names and as of when, and whether those that came before are void; nothing where nothing did.
+    /// Whether the names replace all earlier ones, the changes of names, and their time; `None` if nothing has changed.
     names: Option<(bool, Vec<NameChange>, Timestamp)>,
 }
 
-/// What is new of a container.
+/// What is new for a container.
 type New = (Allocation, Arc<Origin>, history::HistoryHead, Vec<Arc<Published>>, Option<ContainerSummary>);
 
 impl Store {
-    /// What has changed since the other process was sent something last; at first, everything. Of windows a part has about as
-    /// many bytes as `most`.
+    /// The changes since the previous part; at first, everything. A part has about `most` bytes of windows.
     #[must_use]
     pub fn next_part(&self, sent: &mut SentStore, most: usize) -> StorePart {
-        // What is copied under the lock are pointers; the walks come after.
+        // Only pointers are copied under the lock; they are walked afterwards.
         let inner = self.read();
         let (snapshot, past) = (inner.snapshot_after(sent.seq), inner.past.all_totals());
         let names = inner.names.changes_after(sent.names.unwrap_or(u64::MAX));
@@ -115,7 +114,7 @@ impl Store {
 }
 
 impl StoreSnapshot {
-    /// What was published after a place, by container, in order, and how each stands.
+    /// The windows published after a place, by container and in order, with each container's summary.
     fn by_container(&self, seq: u64) -> Vec<New> {
         let mut published: HashMap<Allocation, Vec<_>> = HashMap::new();
         for new in self.published_after(seq, Published::last_seq) {
@@ -131,10 +130,10 @@ impl StoreSnapshot {
 }
 
 impl ReceivedStore {
-    /// Takes in a part.
+    /// Applies a part.
     ///
     /// # Errors
-    /// When it is none, of another version, damaged, or does not follow the part before.
+    /// When the bytes are not a part, have another version, are damaged, or do not follow the previous part.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
         let part: PartV4 = crate::wal::decode(bytes).ok_or(HistoryError::Damaged)?;
         let here: HashSet<_> = part.here.iter().copied().collect();
@@ -157,7 +156,7 @@ impl ReceivedStore {
         Ok(())
     }
 
-    /// Claims the names of series that have come, and releases those of series that have gone.
+    /// Claims the names of added series, and releases those of removed series.
     fn claim_names(&mut self) {
         let gone = self.named.keys().filter(|allocation| !self.containers.contains_key(*allocation));
         for allocation in gone.copied().collect::<Vec<_>>() {
@@ -180,8 +179,8 @@ impl ReceivedStore {
         }
     }
 
-    /// The store, which goes on with the sequence of the process before, whose cursors stay good. Nothing where no part has
-    /// come.
+    /// The store, which continues the previous process's sequence, so that its cursors stay valid. `None` if no part
+    /// has been received.
     #[must_use]
     pub fn into_store(self, keep: usize) -> Option<Store> {
         let end = self.end?;
@@ -192,7 +191,8 @@ impl ReceivedStore {
             let _dropped = history.drop_beyond(keep);
             inner.losses.record_loss(history.last_gone_seq());
             inner.past.add_container(history.origin());
-            // Those that have ended are counted as alone when the table takes them in: datagrams do not wait for that.
+            // Ended containers are counted as alone later, when the table adopts them: datagrams must not wait for
+            // that.
             inner.held.add(history.held_bytes());
             inner.log.extend(
                 history.published_windows().map(|published| (published.first_seq(), Arc::clone(published))),
@@ -204,11 +204,12 @@ impl ReceivedStore {
 }
 
 impl Store {
-    /// Takes in windows of an earlier life of the agent, as of `now`. They get places in this life's sequence, in the order
-    /// of those they had. A container that is here already stays as it is. Answers the windows, each with the place it had.
+    /// Adopts windows of an earlier run of the agent, as of `now`. They get places in this run's sequence, in their
+    /// original order. Containers that are already in the store are unchanged. Returns the windows, each with its
+    /// original place.
     ///
-    /// Windows that start after `now` come from a clock that was ahead. They are kept and can be read, and never stand before
-    /// windows of this life.
+    /// Windows that start after `now` come from a clock that was ahead. They are kept and readable, but never take
+    /// precedence over windows of this run.
     pub fn adopt_histories(
         &self,
         histories: Vec<(Allocation, History)>,
@@ -254,7 +255,7 @@ impl Store {
 }
 
 impl Inner {
-    /// Counts what containers hold that came from elsewhere and have no aggregator yet.
+    /// Counts the memory of adopted containers, which have no aggregator yet.
     fn count_alone(&mut self, came: BTreeSet<Allocation>) {
         for allocation in came {
             let Some(history) = self.containers.get_mut(&allocation) else { continue };
@@ -289,7 +290,7 @@ mod tests {
         })
     }
 
-    /// A store into which containers send.
+    /// A store and the containers that send to it.
     struct Node {
         store: Store,
         containers: Vec<(Allocation, Aggregator)>,
@@ -312,7 +313,7 @@ mod tests {
             self.containers.push((Allocation(n), aggregator));
         }
 
-        /// Closes so many windows of ten seconds, each with a sample for the one before.
+        /// Closes this many ten-second windows, each with a late sample for the previous one.
         fn run(&mut self, windows: u64) {
             for _ in 0..windows {
                 let late = 1_767_225_600 + i64::try_from(self.now).unwrap() - 10;
@@ -419,7 +420,7 @@ mod tests {
         let mut node = Node::new(3);
         node.run(KEEP as u64);
         let of = |most| node.store.next_part(&mut SentStore::default(), most).bytes.len();
-        // Names and totals come whole.
+        // Names and totals are sent as a whole.
         let (least, one) = (of(0), of(1));
         let window = one - least;
         assert!(least > 0 && window > 0);
@@ -462,7 +463,7 @@ mod tests {
         node.run(3);
         let image = node.store.find_history(Allocation(0)).unwrap().to_image();
         let mut later = Node { store: Store::new(7, KEEP), containers: Vec::new(), now: 1 };
-        // As of the first of the three windows, the others are still to come.
+        // At the time of the first of the three windows, the others are in the future.
         let history = History::from_image(&image).unwrap();
         later.store.adopt_histories(vec![(Allocation(0), history)], moment(9).wall);
         later.open(0);

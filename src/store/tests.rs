@@ -140,7 +140,7 @@ fn a_forgotten_container_leaves_a_gap_that_is_said() {
     assert!(node.store.find_history(Allocation(0)).is_none());
 }
 
-/// A history of windows with one counter each, which start so many seconds after the first moment of a test; in the order of
+/// A history of windows with one counter each, which start this many seconds after the start of a test, in the order of
 /// closing.
 fn closed_at(starts: &[u64]) -> History {
     let windows = (1..).zip(starts).map(|(first, start)| {
@@ -154,7 +154,7 @@ fn closed_at(starts: &[u64]) -> History {
 #[test]
 fn windows_of_a_clock_that_was_ahead_never_take_the_place_of_newer_ones() {
     let mut node = Node::new(0, 3);
-    // The clock was an hour ahead for three windows, and is right again.
+    // The clock was an hour ahead for three windows, and is correct again.
     let histories = vec![(Allocation(0), closed_at(&[3600, 3610, 3620]))];
     node.store.adopt_histories(histories, moment(60).wall);
     assert_eq!(node.kept(0).len(), 6, "they can be read");
@@ -175,7 +175,7 @@ fn windows_of_a_clock_that_was_ahead_never_take_the_place_of_newer_ones() {
 #[test]
 fn what_an_earlier_life_kept_beyond_the_bound_expires_no_cursor_of_this_one() {
     let mut node = Node::new(0, 2);
-    // On disk are more windows than are kept, at places far beyond those that they get here.
+    // There are more windows on disk than are kept, at places far beyond those that they get here.
     node.store.adopt_histories(vec![(Allocation(0), closed_at(&[10, 20, 30, 40, 50]))], moment(60).wall);
     node.aggregators.push(Aggregator::new(Arc::default(), GaugeSign::Delta, moment(60).wall));
     let end = node.store.end_cursor();
@@ -191,7 +191,7 @@ fn what_an_earlier_life_kept_beyond_the_bound_expires_no_cursor_of_this_one() {
 fn an_interval_that_late_samples_make_outlasts_none_that_is_newer() {
     let mut node = Node::new(1, 3);
     node.send(0, 1, "a:1|c").send(0, 11, "a:1|c").send(0, 31, "a:1|c");
-    // The interval in between had nothing of its own; then the oldest goes, and it is the next.
+    // The interval in between has only late samples. The oldest interval is dropped first, then this one.
     node.send(0, 32, &format!("late:1|c|T{}", START + 21)).roll(40);
     let starts = |node: &Node| node.kept(0).iter().map(|(start, ..)| *start).collect::<Vec<_>>();
     assert_eq!(starts(&node), [10, 20, 30]);
@@ -349,7 +349,7 @@ fn the_newest_window_of_every_container_is_known() {
     assert_eq!(next, node.store.end_cursor());
 }
 
-/// The size, counted anew.
+/// Recounts the size.
 fn counted(store: &Store) -> (usize, usize) {
     let (histories, ..) = store.snapshot_at_level(Level::High);
     let published = histories.iter().flat_map(|(_, history)| history.published_windows());
@@ -497,7 +497,7 @@ fn a_reader_that_has_much_to_catch_up_with_misses_nothing() {
     assert_eq!(places, (4..=windows as u64).collect::<Vec<_>>());
 }
 
-/// A generator of its own, so that a failure comes again.
+/// A deterministic generator, so that failures are reproducible.
 fn random(seed: &mut u64, below: u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) % below
@@ -517,7 +517,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
             let (container, name) = (random(seed, 3), random(seed, 12));
             let n = usize::try_from(container).unwrap();
             let what = random(seed, 14);
-            // What waits is merged further while nothing is published of its container.
+            // Pending windows can be merged further as long as nothing is published for their container.
             let publishes = !matches!(what, 0..=4 | 12);
             for (of, waiting) in pending.iter_mut().enumerate() {
                 let more = waiting.as_mut().is_some_and(|waiting| waiting.merge_one(&node.store));
@@ -541,7 +541,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                     let history = node.store.find_history(Allocation(container));
                     let image = history.map(|history| History::from_image(&history.to_image()).unwrap());
                     node.store.forget_container(Allocation(container));
-                    // It comes again from elsewhere, or as a new one.
+                    // It returns as an adopted container, or as a new one.
                     if let (Some(image), 0) = (image, random(seed, 2)) {
                         node.store
                             .adopt_histories(vec![(Allocation(container), image)], moment(now / 2).wall);
@@ -552,7 +552,7 @@ fn what_is_counted_as_held_is_what_a_recount_finds_after_anything() {
                 3 => {
                     let history = node.store.find_history(Allocation(container)).unwrap();
                     let image = History::from_image(&history.to_image()).unwrap();
-                    // As of a clock by which some of its windows are still to come.
+                    // At a time for which some of its windows are in the future.
                     node.store.adopt_histories(vec![(Allocation(next), image)], moment(now / 2).wall);
                     next += 1;
                 }

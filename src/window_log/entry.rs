@@ -1,4 +1,4 @@
-//! What the log says, entry by entry.
+//! The entries of the log.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,46 +10,46 @@ use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::store::NameChange;
 use crate::wal::{ChecksumPlace, FormatError, FrameFormat, decode, encode_after};
 
-/// The version of entries that is written, and the only one that is read.
+/// The version of entries; other versions are not read.
 pub const VERSION: u16 = 2;
 /// How entries lie in a file. The limit is far above what a container's memory limit lets its windows take.
 pub(super) const FORMAT: FrameFormat =
     FrameFormat { mark: b"\xf1Tpw", checksum: ChecksumPlace::BeforePayload, longest: 1 << 30 };
 
-/// A container, across the lives of the agent: the one in which it came, and its number there.
+/// Identifies a container across runs of the agent: the epoch in which it was reserved, and its number in that epoch.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub(super) struct ContainerKey {
     pub(super) epoch: u64,
     pub(super) allocation: Allocation,
 }
 
-/// Where a window was published first: the life of the agent, and its place there. It stays the same when the window is
-/// written again.
+/// Identifies a window: the epoch in which it was first published, and its sequence number there. It stays the same
+/// when the window is written again.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub(super) struct Birth {
     pub(super) epoch: u64,
     pub(super) first: u64,
 }
 
-/// Who a container is.
+/// The description of a container.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Who {
     /// Where its samples come from.
     pub origin: Arc<Origin>,
     /// Another name by which its task can be read.
     pub alias: Option<TaskId>,
-    /// When it came.
+    /// When it was reserved.
     pub opened: Timestamp,
     /// When it had ended, if it has.
     pub finished: Option<Timestamp>,
 }
 
-/// One entry. New ones are added at the end; whatever else changes is another version.
+/// One entry. New variants are added at the end; any other change needs a new version.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) enum LogEntry<'a> {
-    /// The first of each file.
+    /// The first entry of each file.
     File { version: u16, epoch: u64 },
-    /// A container, before anything else about it in this file, and again when it has ended.
+    /// A container; before any other entry about it in this file, and again when it has ended.
     Container { key: ContainerKey, who: Who },
     /// How the series of a container changed since the last such entry in this file.
     Layout {
@@ -71,23 +71,23 @@ pub(super) enum LogEntry<'a> {
         #[serde(borrow)]
         window: Cow<'a, [u8]>,
     },
-    /// Events that came since the last such entry.
+    /// Events received since the last such entry.
     Events { key: ContainerKey, events: Vec<Arc<EventRecord>> },
-    /// A container is forgotten: what is said of it before is void.
+    /// A container was forgotten: earlier entries about it are void.
     Forgotten { key: ContainerKey },
-    /// The agent lives.
+    /// The agent is alive.
     Alive { at: Timestamp },
-    /// The agent ends in order; nothing comes after.
+    /// The agent shut down cleanly; no entries follow.
     Ended { at: Timestamp },
-    /// What has to be known of a container beside its windows, as far as it has changed since the last such entry in this
-    /// file: levels and totals, the last outcomes of checks, and what was seen of its client.
+    /// State of a container that outlasts its windows, as far as it has changed since the last such entry in this file:
+    /// levels and totals, the last outcomes of checks, and habits of its client.
     Lasting {
         key: ContainerKey,
         lasting: Vec<Lasting>,
         checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
         habits: Habits,
     },
-    /// What has become of names since the last such entry; the first ones of a file have every name.
+    /// Changes of names since the last such entry; the first entries of a file have all names.
     Names { changes: Vec<NameChange> },
 }
 

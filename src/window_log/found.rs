@@ -11,11 +11,11 @@ use crate::aggregate::{
 };
 use crate::model::{ByIdentity, MetricType, Series, Timestamp};
 
-/// A container that was found.
+/// A container in the log.
 #[derive(Debug)]
 pub(super) struct FoundContainer {
     pub(super) who: Who,
-    /// In the order they were published.
+    /// In order of publication.
     pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
     pub(super) events: VecDeque<Arc<EventRecord>>,
     pub(super) open: Option<OpenWindow>,
@@ -23,12 +23,12 @@ pub(super) struct FoundContainer {
 }
 
 impl FoundContainer {
-    /// The start of the last interval that is closed.
+    /// The start of the last closed interval.
     pub(super) fn last_start(&self) -> Option<Timestamp> {
         self.windows.values().map(|(window, _)| window.span.start).max()
     }
 
-    /// Whether a window was open that was not closed after.
+    /// Whether it has an open window that was not closed afterwards.
     pub(super) fn has_unfinished(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let closed = |birth: &Birth, window: &Window| {
@@ -38,7 +38,7 @@ impl FoundContainer {
         })
     }
 
-    /// The births of its windows, that of the open one last in its life, and how many records each has.
+    /// The births of its windows with their numbers of records; the open one is the last of its epoch.
     pub(super) fn window_births(&self) -> impl Iterator<Item = (Birth, usize)> {
         let open = self.open.as_ref().filter(|_| self.has_unfinished());
         let closed = self.windows.iter().map(|(birth, (window, _))| (*birth, window.len()));
@@ -46,16 +46,16 @@ impl FoundContainer {
     }
 }
 
-/// The birth of a window that was open when a life ended.
+/// The birth of a window that was open when a run ended.
 pub(super) const fn open_birth(epoch: u64) -> Birth {
     Birth { epoch, first: u64::MAX }
 }
 
-/// An open window, put together from what each checkpoint says has changed. Each says all there is of a series, so the
-/// last word counts.
+/// An open window, assembled from checkpoints. Each has the complete state of the series that changed, so the last one
+/// counts.
 #[derive(Debug)]
 pub(super) struct OpenWindow {
-    /// The life of the agent that it was open in; 0 where that is not known.
+    /// The epoch in which it was open; 0 if unknown.
     pub(super) epoch: u64,
     span: WindowSpan,
     layout: Layout,
@@ -70,7 +70,7 @@ impl OpenWindow {
         open
     }
 
-    /// Adds what a checkpoint says; a later window takes the place of an earlier one.
+    /// Adds a checkpoint; a later window replaces an earlier one.
     pub(super) fn add(&mut self, epoch: u64, window: &Window) {
         if (epoch, window.span.start) < (self.epoch, self.span.start) {
             return;
@@ -97,7 +97,7 @@ impl OpenWindow {
         self.span.start
     }
 
-    /// What it is known to have held.
+    /// Closes it with its last known contents.
     pub(super) fn close(self) -> Window {
         let mut builder = WindowBuilder::new(self.span);
         for (place, (state, total)) in &self.states {
@@ -107,7 +107,7 @@ impl OpenWindow {
     }
 }
 
-/// The newest of what was written, by series.
+/// The newest written state of each series.
 #[derive(Default, Debug)]
 pub(super) struct Lasts {
     lasting: HashMap<ByIdentity, Lasting>,
@@ -116,7 +116,7 @@ pub(super) struct Lasts {
 }
 
 impl Lasts {
-    /// Adds an entry; `None` when it makes no sense.
+    /// Adds an entry; `None` if it is invalid.
     pub(super) fn add(
         &mut self,
         lasting: Vec<Lasting>,
@@ -142,7 +142,7 @@ impl Lasts {
         Some(())
     }
 
-    /// Adds what was written of the same container under another key that is void.
+    /// Adds the state of the same container under another key, which is void.
     pub(super) fn merge(&mut self, older: Self) {
         for (key, last) in older.lasting {
             self.lasting.entry(key).or_insert(last);
@@ -153,7 +153,7 @@ impl Lasts {
         }
     }
 
-    /// Adds the outcomes of checks that a window has.
+    /// Adds the outcomes of checks in a window.
     pub(super) fn checks_of(&mut self, window: &Window) {
         for record in window.records() {
             if let View::Check { last_at: at, outcome, .. } = record.view {
@@ -170,7 +170,7 @@ impl Lasts {
         }
     }
 
-    /// All of it, in the order of names.
+    /// All of it; checks sorted by name and tags.
     pub(super) fn into_parts(self) -> (Vec<LastCheck>, Vec<Lasting>, Habits) {
         let mut checks: Vec<_> = self.checks.into_values().collect();
         checks.sort_by(|a, b| (&a.series.name, &a.series.tags).cmp(&(&b.series.name, &b.series.tags)));

@@ -14,23 +14,23 @@ use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
 use crate::wal::{Files, FrameFormat, remove_file};
 
-/// A file is ended when it has grown to a sixteenth of the whole log, or to this.
+/// A file is completed at a sixteenth of the size of the whole log, or at this size.
 const LARGEST_FILE: u64 = 8 << 20;
 
-/// What is known of containers by others.
+/// Looks up containers.
 pub(super) trait ContainerLookup {
-    /// Who a container is that samples of `origin` came from; `None` when it is forgotten.
+    /// The description of the container with this origin; `None` if it was forgotten.
     fn find_who(&self, allocation: Allocation, origin: &Arc<Origin>) -> Option<Who>;
 }
 
-/// What became of a container.
+/// A change of a container.
 #[derive(Clone, Debug)]
 pub(super) enum ContainerChange {
-    /// Who it is now.
+    /// Its current description.
     Is(Allocation, Who),
-    /// Events that came.
+    /// New events.
     Said(Allocation, Who, Vec<Arc<EventRecord>>),
-    /// What has changed of what outlasts its windows.
+    /// Changes of the state that outlasts its windows.
     Lasting(Allocation, Who, Vec<Lasting>, Vec<LastCheck>, Habits),
     Forgotten(Allocation),
 }
@@ -39,13 +39,13 @@ pub(super) enum ContainerChange {
 pub(super) struct ClosedWindowLog {
     files: Arc<dyn Files>,
     epoch: u64,
-    /// Bytes of all files, at most.
+    /// Maximum size of all files, in bytes.
     limit: u64,
     next: u64,
     current: Option<LogSegment>,
     /// Oldest first.
     old: VecDeque<SealedSegment>,
-    /// Containers that came in an earlier life of the agent.
+    /// Keys of containers from previous runs.
     keys: HashMap<Allocation, ContainerKey>,
     /// Windows that are kept and are not on disk: the log is as large as it may be, or they are too long for it.
     given_up: u64,
@@ -54,7 +54,7 @@ pub(super) struct ClosedWindowLog {
 }
 
 impl ClosedWindowLog {
-    /// A log that goes on behind `old`, in files from number `next` upward.
+    /// A log that continues after `old`, in files with numbers from `next` on.
     pub(super) fn new(
         files: Arc<dyn Files>,
         epoch: u64,
@@ -66,7 +66,7 @@ impl ClosedWindowLog {
         Self { files, epoch, limit, next, current: None, old, keys, given_up: 0, refusals, format: FORMAT }
     }
 
-    /// Notes that a container came in an earlier life.
+    /// Records the key of a container from a previous run.
     pub(super) fn insert_key(&mut self, allocation: Allocation, key: ContainerKey) {
         self.keys.insert(allocation, key);
     }
@@ -75,12 +75,12 @@ impl ClosedWindowLog {
         self.keys.get(&allocation).copied().unwrap_or(ContainerKey { epoch: self.epoch, allocation })
     }
 
-    /// Forgets a container that is forgotten everywhere.
+    /// Removes a forgotten container.
     pub(super) fn forget_container(&mut self, allocation: Allocation) {
         self.keys.remove(&allocation);
     }
 
-    /// The number of the file that is written, or was last.
+    /// The number of the current file, or of the last one.
     pub(super) fn file_number(&self) -> u64 {
         self.next
     }
@@ -91,12 +91,12 @@ impl ClosedWindowLog {
         old + self.current.as_ref().map_or(0, LogSegment::byte_length)
     }
 
-    /// How many files.
+    /// The number of files.
     pub(super) fn len(&self) -> usize {
         self.old.len() + usize::from(self.current.is_some())
     }
 
-    /// Windows that are kept and are not on disk any more.
+    /// The number of kept windows that are no longer on disk.
     pub(super) fn given_up(&self) -> u64 {
         self.given_up
     }
@@ -106,7 +106,7 @@ impl ClosedWindowLog {
         std::mem::take(&mut self.refusals)
     }
 
-    /// Writes windows, and has them reach the disk. Answers the bytes. After an error none of them is taken to be
+    /// Writes windows and syncs them to disk. Returns the number of bytes. After an error, none of them counts as
     /// written, and the next call starts a new file.
     pub(super) fn append_windows(
         &mut self,
@@ -121,7 +121,7 @@ impl ClosedWindowLog {
         })
     }
 
-    /// The same for windows that an earlier life of the agent had, and did not come to write.
+    /// The same for windows of a previous run that were not written then.
     pub(super) fn append_born(
         &mut self,
         windows: &[(Birth, Arc<Published>)],
@@ -134,7 +134,7 @@ impl ClosedWindowLog {
         })
     }
 
-    /// Writes what became of containers. A power failure may undo that; the end of the process does not.
+    /// Writes changes of containers without syncing: a power failure may lose them, the end of the process does not.
     pub(super) fn append_changes(&mut self, changes: &[ContainerChange]) -> io::Result<u64> {
         self.write_only(|log, segment| {
             for change in changes {
@@ -165,7 +165,7 @@ impl ClosedWindowLog {
         })
     }
 
-    /// Writes that what was said of containers under these keys is void.
+    /// Writes that earlier entries with these keys are void.
     pub(super) fn append_void(&mut self, keys: &[ContainerKey]) -> io::Result<u64> {
         self.write(|_, segment| {
             for key in keys {
@@ -174,14 +174,14 @@ impl ClosedWindowLog {
         })
     }
 
-    /// Writes that the agent lives.
+    /// Writes that the agent is alive.
     pub(super) fn append_alive(&mut self, at: Timestamp) -> io::Result<u64> {
         self.write_only(|_, segment| {
             segment.put_entry(&LogEntry::Alive { at });
         })
     }
 
-    /// Writes that the agent ends in order.
+    /// Writes that the agent shuts down cleanly.
     pub(super) fn append_ended(&mut self, at: Timestamp) -> io::Result<u64> {
         self.write(|_, segment| {
             segment.put_entry(&LogEntry::Ended { at });
@@ -195,7 +195,7 @@ impl ClosedWindowLog {
         published: &Arc<Published>,
         of: &dyn ContainerLookup,
     ) {
-        // Whose container is forgotten is gone from the store, too.
+        // Windows of a forgotten container are gone from the store, too.
         let Some(who) = of.find_who(published.allocation(), published.origin()) else { return };
         let key = self.key(published.allocation());
         let from = segment.buffered_bytes();
@@ -208,7 +208,7 @@ impl ClosedWindowLog {
         let (written, refusals) = self.write_entries(put)?;
         if let Some(mut segment) = self.current.take() {
             if let Err(error) = segment.sync_file() {
-                // What the kernel could not write it has forgotten: only a new file can be trusted.
+                // After a failed sync, the kernel may have dropped the data, so continue in a new file.
                 self.old.push_back(segment.seal());
                 return Err(error);
             }
@@ -245,7 +245,7 @@ impl ClosedWindowLog {
                 if sealed.length > 0 {
                     self.old.push_back(sealed);
                 } else {
-                    // A disk that stays full must not fill up with empty files.
+                    // Empty files must not accumulate while the disk is full.
                     let _best_effort = self.files.remove(&sealed.name);
                 }
                 Err(error)
@@ -253,7 +253,7 @@ impl ClosedWindowLog {
         }
     }
 
-    /// Removes old files in which nothing is kept, which takes no room.
+    /// Removes old files without kept windows, which needs no disk space.
     pub(super) fn make_room(&mut self) -> io::Result<()> {
         while let Some(oldest) = self.old.front().filter(|oldest| oldest.live_bytes() == 0) {
             remove_file(&*self.files, &oldest.name)?;
@@ -271,13 +271,13 @@ impl ClosedWindowLog {
             None => {}
         }
         let number = self.next;
-        // Also after a failure: a name that may be half made is never used twice.
+        // Also after a failure: the file may exist, so its name is not reused.
         self.next += 1;
         LogSegment::create(&*self.files, WINDOWS, number, self.epoch, self.format)
     }
 
-    /// Removes old files in which nothing is kept, writes again what alone keeps one, and keeps to the limit. Answers the
-    /// bytes that were written again.
+    /// Removes old files without kept windows, rewrites the windows of sparse ones, and enforces the size limit.
+    /// Returns the number of rewritten bytes.
     pub(super) fn prune_files(&mut self, of: &dyn ContainerLookup) -> io::Result<u64> {
         let mut rewritten = 0;
         while let Some(oldest) = self.old.front() {
@@ -298,7 +298,7 @@ impl ClosedWindowLog {
         Ok(rewritten)
     }
 
-    /// Writes the kept windows of the oldest file again, at the end.
+    /// Writes the kept windows of the oldest file again at the end.
     fn write_again(&mut self, of: &dyn ContainerLookup) -> io::Result<u64> {
         let held = self.old.front().map(|oldest| oldest.held.iter());
         let kept: Vec<_> = held

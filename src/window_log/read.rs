@@ -24,7 +24,7 @@ pub(super) struct ReadFile {
     pub(super) births: Vec<(ContainerKey, Birth, u64)>,
 }
 
-/// Everything that was found.
+/// The contents of the log.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) containers: BTreeMap<ContainerKey, FoundContainer>,
@@ -32,27 +32,27 @@ pub(super) struct Findings {
     pub(super) files: VecDeque<ReadFile>,
     /// Files of open windows.
     pub(super) open_files: Vec<String>,
-    /// What became of names, in order.
+    /// Changes of names, in order.
     pub(super) names: Vec<NameChange>,
     /// Files of names.
     pub(super) name_files: Vec<String>,
     /// The number of the next file.
     pub(super) next: u64,
-    /// When the agent was last known to live.
+    /// When the agent was last known to be alive.
     pub(super) last: Option<Timestamp>,
-    /// The last life of the agent that wrote something.
+    /// The last epoch in the log.
     pub(super) epoch: u64,
-    /// Whether it ended in order then.
+    /// Whether that run shut down cleanly.
     pub(super) in_order: bool,
     pub(super) damage: LogDamage,
 }
 
-/// What is read of the files.
+/// How much of the files is read.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Depth {
     /// Everything.
     Windows,
-    /// Which containers they speak of, for a process that has the windows already: holding them twice would double its memory.
+    /// Only containers, for a process that has the windows already: reading them would double its memory.
     Containers,
 }
 
@@ -90,7 +90,7 @@ fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
 }
 
 impl Findings {
-    /// Reads one file; answers the windows in it.
+    /// Reads one file; returns the windows in it.
     fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> Vec<(ContainerKey, Birth, u64)> {
         let mut file =
             LogFileReader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
@@ -105,7 +105,7 @@ impl Findings {
                         file.findings.damage.files += 1;
                         break;
                     }
-                    // Whether these make sense is for those to say that use them.
+                    // Skipped without validation.
                     Some(
                         LogEntry::Layout { .. }
                         | LogEntry::Window { .. }
@@ -130,17 +130,17 @@ impl Findings {
     }
 }
 
-/// One file while it is read.
+/// Reads one file.
 struct LogFileReader<'f> {
     findings: &'f mut Findings,
-    /// The life of the agent that wrote it; 0 while that is not known.
+    /// The epoch in which it was written; 0 until known.
     epoch: u64,
     layouts: HashMap<ContainerKey, KnownLayout>,
     births: Vec<(ContainerKey, Birth, u64)>,
 }
 
 impl LogFileReader<'_> {
-    /// Takes an entry; `None` when it cannot be used.
+    /// Applies an entry; `None` if it cannot be used.
     fn apply_entry(&mut self, entry: LogEntry<'_>, length: usize) -> Option<()> {
         match entry {
             LogEntry::File { epoch, .. } => {

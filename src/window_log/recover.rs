@@ -15,31 +15,31 @@ use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::{History, NameChange, Published, Store};
 use crate::wal::Files;
 
-/// A container of an earlier life of the agent.
+/// A container of a previous run.
 #[derive(Debug)]
 pub struct RestoredContainer {
-    /// Its number in this life.
+    /// Its number in this run.
     pub allocation: Allocation,
-    /// Who it is. One that had not ended is taken to have ended now.
+    /// Its description. A container that had not ended counts as ended now.
     pub who: Who,
-    /// When it had ended, or now.
+    /// When it ended, or now.
     pub finished_at: Timestamp,
 }
 
-/// What an earlier life of the agent has left.
+/// The restored state of the previous run.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Its containers, in the order they came.
+    /// Its containers, in order of reservation.
     pub containers: Vec<RestoredContainer>,
-    /// How it ended.
+    /// How it ended, and what was restored.
     pub report: RecoveryReport,
     /// The number of the last life that wrote something; 0 where nothing was found.
     pub epoch: u64,
     pub(super) histories: Vec<(Allocation, History)>,
-    /// Where each window was published first, by its place in the histories.
+    /// The identity of each window, by its sequence number in the histories.
     births: HashMap<u64, (ContainerKey, Birth)>,
     keys: Vec<(Allocation, ContainerKey)>,
-    /// What is said under these keys is said again under others.
+    /// Keys whose entries are repeated under other keys.
     pub(super) void: Vec<ContainerKey>,
     files: VecDeque<ReadFile>,
     pub(super) open_files: Vec<String>,
@@ -50,15 +50,15 @@ pub struct Recovered {
     pub(super) next: u64,
 }
 
-/// A log that goes on, and what it has yet to write.
+/// The continued log, and windows it still has to write.
 #[derive(Debug)]
 pub(super) struct Resumed {
     pub(super) log: ClosedWindowLog,
     pub(super) unwritten: Vec<(Birth, Arc<Published>)>,
 }
 
-/// Reads what is left of an earlier life, as of `now`. Containers that ended longer ago than `tombstone` stay away.
-/// What cannot be read is reported; it never keeps the agent from starting.
+/// Reads the log of previous runs, as of `now`. Containers that ended more than `tombstone` ago are skipped. Unreadable
+/// parts are reported, and never prevent the agent from starting.
 #[must_use]
 pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -> Recovered {
     let mut findings = read_or_report(files, Depth::Windows);
@@ -92,7 +92,7 @@ pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -
     };
     for ((key, found), n) in findings.containers.into_iter().zip(1..) {
         let allocation = Allocation(n);
-        // A clock that was ahead must not keep it here for longer than others.
+        // Limit it to now, so that a clock that was ahead does not extend its tombstone time.
         let finished_at = found.who.finished.unwrap_or(now).min(now);
         report.windows += found.windows.len();
         report.ahead += found.windows.values().filter(|(window, _)| window.span.start > now).count();
@@ -106,13 +106,13 @@ pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -
     recovered
 }
 
-/// Leaves each container once. A process that has taken over writes everything again under keys of its own, and then that the others
-/// are void; one that was killed between the two has left both. The newer has everything if it has the last window of the older.
-/// Answers the keys that were left out.
+/// Removes duplicate containers. A process that has taken over writes everything again under its own keys, and then
+/// voids the old ones; if it was killed in between, the log has both. The newer one is complete if it has the last
+/// window of the older one. Returns the removed keys.
 fn said_twice(containers: &mut BTreeMap<ContainerKey, FoundContainer>) -> Vec<ContainerKey> {
     let mut known: HashMap<_, ContainerKey> = HashMap::new();
     let mut void = Vec::new();
-    // Those of the older life come first.
+    // Keys are sorted by epoch, so older ones come first.
     for (key, found) in &*containers {
         let origin = &found.who.origin;
         let same = (origin.container_id.clone(), origin.generation, found.who.opened);
@@ -128,7 +128,7 @@ fn said_twice(containers: &mut BTreeMap<ContainerKey, FoundContainer>) -> Vec<Co
         let origin = &left_out.who.origin;
         let same = (origin.container_id.clone(), origin.generation, left_out.who.opened);
         if let Some(found) = known.get(&same).and_then(|key| containers.get_mut(key)) {
-            // The open window may be known from before only.
+            // The open window may only be in the older one.
             let newer = left_out.open.filter(|open| found.last_start() < Some(open.start()));
             found.open = found.open.take().or(newer);
             found.who.finished = found.who.finished.or(left_out.who.finished);
@@ -138,7 +138,7 @@ fn said_twice(containers: &mut BTreeMap<ContainerKey, FoundContainer>) -> Vec<Co
     void
 }
 
-/// A place for each window, in the order they were published.
+/// Assigns a sequence number to each window, in order of publication.
 fn assign_places(containers: &BTreeMap<ContainerKey, FoundContainer>) -> HashMap<(ContainerKey, Birth), u64> {
     let mut all: Vec<_> = containers
         .iter()
@@ -206,17 +206,17 @@ impl Recovered {
         }
     }
 
-    /// Gives the windows to a store, without a log that goes on.
+    /// Adds the windows to a store, without continuing the log.
     pub fn adopt_into(self, store: &Store) {
         store.restore_names(self.names, self.now);
         store.adopt_histories(self.histories, self.now);
     }
 
-    /// Gives the windows to the store, and makes the log that goes on behind what is there.
+    /// Adds the windows to the store, and returns the log that continues after the existing files.
     pub(super) fn resume_log(self, files: &Arc<dyn Files>, store: &Store, limit: u64) -> Resumed {
         let mut published: HashMap<(ContainerKey, Birth), Weak<Published>> = HashMap::new();
         let mut unwritten = Vec::new();
-        // Before windows, whose names it may know.
+        // Before the windows, which use these names.
         store.restore_names(self.names, self.now);
         for (place, window) in store.adopt_histories(self.histories, self.now) {
             let Some((key, birth)) = self.births.get(&place).copied() else { continue };
@@ -229,7 +229,7 @@ impl Recovered {
             let held = file.births.into_iter().filter_map(|(key, birth, bytes)| {
                 Some(FiledWindow { birth, window: published.get(&(key, birth))?.clone(), bytes })
             });
-            // An open window of the life before the last may have been written.
+            // An open window of an earlier run may have been written since.
             SealedSegment { name: file.name, length: file.length, held: held.collect() }
         });
         let sealed: VecDeque<_> = sealed.collect();
@@ -246,13 +246,13 @@ impl Recovered {
     }
 }
 
-/// Which files there are, and which containers they speak of.
+/// The files of a log, and the containers in them.
 #[derive(Debug)]
 pub struct Survey {
     findings: Findings,
 }
 
-/// Looks through a log without keeping any of its windows.
+/// Reads a log without keeping any of its windows.
 #[must_use]
 pub fn survey_log(files: &dyn Files) -> Survey {
     Survey { findings: read_or_report(files, Depth::Containers) }
@@ -265,7 +265,7 @@ impl Survey {
         self.findings.epoch
     }
 
-    /// What of the files is damaged. Entries are not looked into.
+    /// The damage of the files. The contents of entries are not checked.
     #[must_use]
     pub fn damage(&self) -> LogDamage {
         self.findings.damage
@@ -277,8 +277,8 @@ impl Survey {
         ((*next).max(1), open_files.clone(), name_files.clone())
     }
 
-    /// A log that takes the place of the one that is there. What is said under these keys is void once everything is written
-    /// again, under keys of `epoch`, which no other log may have.
+    /// A log that replaces the existing one, and the keys to void once everything has been written again under keys of
+    /// `epoch`, which must be a new one.
     pub(super) fn into_replacing_log(
         self,
         files: &Arc<dyn Files>,

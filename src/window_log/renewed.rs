@@ -19,21 +19,21 @@ use crate::wal::{Files, RenewedLog};
 
 /// A file of checkpoints is ended once it has this size and is four times as large as everything that is open.
 const LARGEST_CHECKPOINTS: u64 = 4 << 20;
-/// How long a shard may take to answer. It answers between reading two sockets.
+/// How long a shard may take to reply. It replies between reading two sockets.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A file of names is not ended below this size.
 const SMALLEST_NAMES: u64 = 256 << 10;
-/// Names in an entry, so that a damaged one costs no more.
+/// Names in an entry, which limits the loss from a damaged one.
 const BATCH: usize = 1024;
 
-/// Where the writer finds what it writes.
+/// The sources of the writer.
 #[derive(Clone, Debug)]
 pub struct WriterSources {
     /// Closed windows.
     pub store: Arc<Store>,
-    /// Open ones.
+    /// Open windows.
     pub pool: Arc<ShardPool>,
-    /// Who containers are.
+    /// Descriptions of containers.
     pub directory: Arc<containers::Directory>,
 }
 
@@ -140,7 +140,7 @@ impl Checkpoints {
 pub(super) struct NameLog {
     log: RenewedLog<LogSegment>,
     epoch: u64,
-    /// The place among the store's changes that is written.
+    /// The position in the store's changes up to which they are written.
     place: u64,
 }
 

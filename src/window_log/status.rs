@@ -10,13 +10,13 @@ use crate::model::Timestamp;
 /// What could not be used.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct LogDamage {
-    /// Parts of files that are cut off or changed.
+    /// Truncated or changed parts of files.
     pub parts: u64,
-    /// Bytes of these.
+    /// Bytes of these parts.
     pub bytes: u64,
-    /// Whole entries that cannot be used without what was lost, or make no sense.
+    /// Intact entries that are invalid, or that depend on lost ones.
     pub entries: u64,
-    /// Files that could not be read, or come from another version.
+    /// Files that could not be read, or are of another version.
     pub files: u64,
 }
 
@@ -28,22 +28,22 @@ impl LogDamage {
     }
 }
 
-/// How an earlier life of the agent ended, and what is left of it.
+/// How the previous run ended, and what was restored from it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RecoveryReport {
-    /// Containers that can be read again.
+    /// Number of restored containers.
     pub containers: usize,
-    /// Their closed windows, revisions included.
+    /// Number of restored closed windows, including revisions.
     pub windows: usize,
-    /// Windows that had not been closed and are known as of the last checkpoint.
+    /// Number of windows restored from checkpoints because they had not been closed.
     pub open: usize,
     /// Windows among these that start after the agent did: the clock was ahead when they were closed, or is behind now.
     pub ahead: usize,
-    /// When the agent was last known to live; nothing where there was none before.
+    /// When the previous agent was last known to be alive; `None` if there was none.
     pub last: Option<Timestamp>,
     /// How long nothing was received.
     pub gap: Duration,
-    /// Whether it had ended in order.
+    /// Whether it had shut down cleanly.
     pub in_order: bool,
     /// What could not be used.
     pub damage: LogDamage,
@@ -55,16 +55,16 @@ pub struct LogStatus {
     inner: Mutex<LogStatusSnapshot>,
 }
 
-/// How the log is doing at one moment.
+/// A snapshot of the status.
 #[derive(Clone, Default, Debug)]
 pub struct LogStatusSnapshot {
-    /// How the life before ended.
+    /// How the previous run ended, and what was restored.
     pub report: RecoveryReport,
     /// Closed windows written, revisions included.
     pub windows: u64,
-    /// Bytes written of closed windows and what goes with them.
+    /// Bytes written for closed windows and their metadata.
     pub bytes: u64,
-    /// Bytes written of open windows.
+    /// Bytes written for open windows.
     pub checkpoint_bytes: u64,
     /// Checkpoints made.
     pub checkpoints: u64,
@@ -72,26 +72,26 @@ pub struct LogStatusSnapshot {
     pub interval: Duration,
     /// Bytes of the files of closed windows.
     pub size: u64,
-    /// Those files.
+    /// The number of those files.
     pub files: usize,
-    /// Windows that went from memory before they could be written.
+    /// Records that were evicted from memory before they could be written.
     pub missed: u64,
     /// Windows that are kept in memory and not on disk, because the log is as large as it may be, or they are too long for it.
     pub given_up: u64,
-    /// Attempts that failed.
+    /// Failed attempts to write.
     pub failures: u64,
-    /// Since when nothing can be written, and why.
+    /// Since when writing fails, and why.
     pub failing: Option<(Timestamp, String)>,
 }
 
 impl LogStatus {
-    /// Where a report is all there is so far.
+    /// A status with only a report.
     #[must_use]
     pub fn new(report: RecoveryReport) -> Self {
         Self { inner: Mutex::new(LogStatusSnapshot { report, ..LogStatusSnapshot::default() }) }
     }
 
-    /// As it is now.
+    /// The current status.
     #[must_use]
     pub fn snapshot(&self) -> LogStatusSnapshot {
         self.lock().clone()
@@ -109,7 +109,7 @@ impl LogStatus {
         change(&mut self.lock());
     }
 
-    /// Notes that something could not be written. It is logged once, however often it fails until it works again.
+    /// Records a failed write. Consecutive failures are logged once.
     pub fn record_failure(&self, error: &io::Error, now: Timestamp) {
         let mut inner = self.lock();
         inner.failures += 1;
@@ -128,7 +128,7 @@ impl LogStatus {
         self.lock().failures += refusals.entries.len() as u64;
     }
 
-    /// Notes that everything is written.
+    /// Records that everything has been written.
     pub(super) fn record_success(&self, now: Timestamp) {
         let mut inner = self.lock();
         if let Some((since, _)) = inner.failing.take() {

@@ -1,4 +1,4 @@
-//! The log against a file system that fails at any call, and against bytes that change.
+//! Tests the log with a file system that fails at any call, and with corrupted bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -26,14 +26,14 @@ fn moment(secs: u64) -> Moment {
     Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
-/// Files in memory, and what their file system is to do wrong.
+/// Files in memory, and the failure to inject.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
 struct Platter {
     files: BTreeMap<String, Vec<u8>>,
-    /// Calls that changed something or should have.
+    /// Number of modifying calls, including failed ones.
     calls: usize,
     trouble: Trouble,
 }
@@ -42,11 +42,11 @@ struct Platter {
 enum Trouble {
     #[default]
     None,
-    /// This call fails; a write has written half.
+    /// This call fails; a write writes half of its bytes.
     Once(usize),
-    /// This call is never finished, nor is any after it: the process is gone.
+    /// This call and all later ones never finish: the process is gone.
     Death(usize),
-    /// No more bytes than these.
+    /// The disk is full after this many bytes.
     Full(usize),
 }
 
@@ -61,7 +61,7 @@ impl Disk {
         self.0.lock().unwrap().trouble = trouble;
     }
 
-    /// The call at which the process was gone.
+    /// The call at which the process died.
     fn died(&self) -> Option<usize> {
         let platter = self.0.lock().unwrap();
         match platter.trouble {
@@ -74,7 +74,7 @@ impl Disk {
         self.0.lock().unwrap().calls
     }
 
-    /// The same files on a disk that works.
+    /// The same files on a working disk.
     fn mended(&self) -> Self {
         let files = self.0.lock().unwrap().files.clone();
         Self(Arc::new(Mutex::new(Platter { files, ..Platter::default() })))
@@ -84,12 +84,12 @@ impl Disk {
         self.0.lock().unwrap().files.clone()
     }
 
-    /// Does something unless it is to fail; then a part of it may be done.
+    /// Runs an operation, or makes it fail, possibly after a part of it.
     fn call(&self, whole: impl FnOnce(&mut Platter), half: impl FnOnce(&mut Platter)) -> io::Result<()> {
         self.call_that(true, whole, half)
     }
 
-    /// The same; what needs no room does not fail for want of it.
+    /// The same for operations that need no space, which do not fail on a full disk.
     fn call_that(
         &self,
         needs_room: bool,
@@ -169,13 +169,13 @@ impl Appendable for Open {
     }
 }
 
-/// Containers that send something of everything, and a log that is told of their windows.
+/// Containers that send metrics of all types, and a log that gets their windows.
 struct Node {
     store: Arc<Store>,
     aggregators: Vec<Aggregator>,
     log: ClosedWindowLog,
     cursor: u64,
-    /// What the log has said is written.
+    /// What the log has confirmed as written.
     written: Vec<(u64, String)>,
     finished: HashMap<Allocation, Timestamp>,
 }
@@ -230,7 +230,7 @@ impl Node {
         }
     }
 
-    /// Writes what is not written, as the writer does.
+    /// Writes what is not written yet, as the writer does.
     fn follow(&mut self) -> io::Result<()> {
         let known = Known(&self.store, &self.finished);
         let since = self.store.read_since(Cursor { epoch: 7, seq: self.cursor }).unwrap();
@@ -268,13 +268,13 @@ impl Node {
     }
 }
 
-/// What a reader sees of a window: everything but its place.
+/// A window as readers see it: everything except its sequence number.
 fn seen(published: &Published) -> String {
     let records: Vec<_> = published.numbered_records().map(|(n, r)| format!("{} {r:?}", n.rev)).collect();
     format!("{} {:?} {records:?}", published.origin().container_id, published.window().span)
 }
 
-/// What comes back.
+/// What is restored.
 fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::RecoveryReport) {
     let files: Arc<dyn Files> = Arc::new(disk.mended());
     let recovered = recover_windows(&*files, moment(now).wall, TOMBSTONE);
@@ -285,14 +285,14 @@ fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::Recovery
     (since.published.iter().map(|published| seen(published)).collect(), report)
 }
 
-/// What of these is kept.
+/// Which of these are kept.
 fn kept(store: &Store, written: &[(u64, String)]) -> Vec<String> {
     let kept = store.kept_after(0);
     let is_kept = |first: u64| kept.iter().any(|published| published.first_seq() == first);
     written.iter().filter(|(first, _)| is_kept(*first)).map(|(_, seen)| seen.clone()).collect()
 }
 
-/// All that is kept.
+/// All kept windows.
 fn all_kept(store: &Store) -> Vec<String> {
     store.kept_after(0).iter().map(|published| seen(published)).collect()
 }
@@ -325,7 +325,7 @@ fn a_death_at_any_call_loses_nothing_that_was_said_to_be_written_and_invents_not
             assert!(windows.contains(&window), "call {at}: {window} is lost");
         }
         let unknown = windows.iter().find(|window| !all.contains(window));
-        // What was dropped from memory may still be on disk.
+        // Windows evicted from memory may still be on disk.
         let old = |window: &String| node.written.iter().any(|(_, seen)| seen == window);
         assert!(unknown.is_none_or(old), "call {at}: {unknown:?} was never there");
     }
@@ -417,7 +417,7 @@ fn names_that_outweigh_their_windows_are_not_written_again_and_again() {
     let disk = Disk::default();
     let mut node = Node::on(&disk, 1, 3, 4 * SMALL);
     for round in 0..6 {
-        // New series every time, each sent once: a window is next to nothing beside its names.
+        // New series every time, each sent once, so that names are much larger than windows.
         let line = |k: usize| format!("a-series-with-a-long-name-{}-{round}-{k}:1|c\n", "x".repeat(150));
         let lines: String = (0..60).map(line).collect();
         node.aggregators[0].ingest_datagram(lines.as_bytes(), moment(round * 10 + 1), None);
@@ -498,7 +498,7 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
     assert!(disk.files().is_empty(), "{:?}", disk.files().keys());
 }
 
-/// Writes what a container's open window holds by and by, as two checkpoints do, in a file of this number.
+/// Writes a container's open window in two steps, as two checkpoints do, to a file with this number.
 #[test]
 fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_twice() {
     let disk = Disk::default();
@@ -586,7 +586,7 @@ fn every_byte_of_a_checkpoint_changed_leaves_an_earlier_one_or_none() {
 fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_one() {
     let disk = Disk::default();
     let mut aggregator = checkpoints(&disk, 1, 7, 0, ["a:1|c", "a:1|c"]);
-    // The same life closes it, and it is written.
+    // The same run closes it, and it is written.
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(7, 30);
     let mut log = ClosedWindowLog::new(Arc::clone(&files), 7, MIB, 2, std::collections::VecDeque::new());
@@ -595,7 +595,7 @@ fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_on
     log.append_windows(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();
     let (windows, report) = restored(&disk, 30, 20);
     assert_eq!((windows.len(), report.open), (1, 0));
-    // Another life goes on in the same interval, and is killed, too.
+    // Another run continues in the same interval, and is killed, too.
     checkpoints(&disk, 3, 8, 4, ["a:1|c", "a:1|c\nb:1|c"]);
     let (windows, report) = restored(&disk, 30, 20);
     assert_eq!((windows.len(), report.open), (2, 1));
@@ -618,7 +618,7 @@ fn windows_that_start_after_the_agent_are_counted_and_do_not_keep_a_container_fo
     let disk = Disk::default();
     let mut node = Node::on(&disk, 2, 30, MIB);
     node.run(&disk);
-    // The clock was ahead of what it says now by more than a minute.
+    // The clock was more than a minute ahead of the current time.
     let (windows, report) = restored(&disk, 30, 12);
     assert_eq!(windows, kept(&node.store, &node.written), "they can be read");
     assert!(report.ahead > 0 && report.ahead < report.windows, "{report:?}");

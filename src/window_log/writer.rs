@@ -1,4 +1,4 @@
-//! The thread that writes: how it begins, and what it can be told.
+//! The handle of the writer thread: start, stop and requests.
 
 mod changes;
 mod work;
@@ -15,7 +15,7 @@ use super::status::LogStatus;
 use crate::wal::Files;
 use work::{Last, WriterWork};
 
-/// The thread that writes, while it runs.
+/// The handle of the running writer thread.
 #[derive(Debug)]
 pub struct LogWriter {
     stop: oneshot::Sender<Last>,
@@ -25,8 +25,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Gives what was recovered to the store, and starts to write what comes after. Nothing may have been published
-    /// before.
+    /// Adds the recovered windows to the store, and starts the writer. No window may have been published before.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -84,24 +83,23 @@ impl LogWriter {
         Ok(Self { stop, now, ended })
     }
 
-    /// Has everything written that is closed, and ends the thread. One that waits for a disk is not waited for by the
-    /// process's end.
+    /// Writes all closed windows, and ends the thread. The end of the process does not wait for a blocked disk.
     pub async fn finish_in_order(self) {
         self.stop(Last::InOrder).await;
     }
 
-    /// Has everything written that is closed, and ends the thread; of what is open the last checkpoint stays.
+    /// Writes all closed windows, and ends the thread; the last checkpoint of open windows is kept.
     pub async fn finish_keeping_open(self) {
         self.stop(Last::Kept).await;
     }
 
     async fn stop(self, last: Last) {
-        // It listens for as long as it runs, and says no more than that it has ended.
+        // If the thread has ended already, both calls return at once.
         let _either_way = self.stop.send(last);
         let _either_way = self.ended.await;
     }
 
-    /// Has everything written now: what is closed, and a checkpoint where there are any.
+    /// Writes everything now: closed windows, and a checkpoint if they are enabled.
     pub async fn write_now(&self) {
         let (reply, written) = oneshot::channel();
         if self.now.send(reply).await.is_ok() {

@@ -1,4 +1,4 @@
-//! Who may read: TLS, tokens and names, and how many may come, with a real agent.
+//! Access control with a real agent: TLS, tokens, host names and limits of connections.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -38,7 +38,7 @@ impl Files {
         self.at(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file that nobody else may read.
+    /// Writes a file that only its owner may read.
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.at(name), text).unwrap();
         std::fs::set_permissions(self.at(name), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -48,7 +48,7 @@ impl Files {
         self.certify_until(name, 100 * 365);
     }
 
-    /// One that is valid for so many days from now.
+    /// A certificate that is valid for this many days from now.
     fn certify_until(&self, name: &str, days: i64) {
         let mut wanted =
             rcgen::CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
@@ -140,7 +140,7 @@ fn a_reload_that_would_take_tls_and_tokens_away_is_refused_unless_it_is_forced()
     assert!(message.contains("tallyport reload --force"), "{message}");
     let client = files.client(&agent, "a");
     assert_eq!(get(&agent, &client, "/v1/tasks").status, 401, "it still asks");
-    // A signal cannot say that this is meant.
+    // A signal cannot confirm the change.
     agent.signal(nix::sys::signal::Signal::SIGHUP);
     let refusals = || agent.log().matches("configuration refused, the old one stays").count();
     agent.until("the signal is answered", || refusals() >= 2);
@@ -352,16 +352,16 @@ fn tokens_and_tls_come_and_go_with_a_reload() {
     assert_eq!(agent.get("/v1/tasks").0, 200);
 }
 
-/// The status of a request that says it is for `host`.
+/// The status of a request with this `host`.
 fn status(agent: &Agent, host: &str) -> u16 {
     exchange(agent, &format!("GET /v1/tasks HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
 }
 
-/// The status that a head is answered with; 0 where the connection is closed without one.
+/// The status of the answer to a head; 0 if the connection is closed without one.
 fn exchange(agent: &Agent, head: &str) -> u16 {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // Who closes early resets what is still being sent.
+    // An agent that closes early resets the connection while the head is being sent.
     let _either_way = stream.write_all(head.as_bytes());
     let mut first = String::new();
     let _either_way = BufReader::new(stream).read_line(&mut first);

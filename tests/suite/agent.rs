@@ -1,4 +1,4 @@
-//! A real agent, as the tests drive it: the built binary on a port of its own, in a directory of its own.
+//! A real agent for the tests: the built binary on its own port, in its own directory.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
@@ -13,10 +13,10 @@ use tallyport::client::{Client, Response};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tallyport");
 
-/// How long anything may take before a test gives up.
+/// The time limit for every step of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running agent. Dropping it ends it, and fails the test if it does not end in order.
+/// A running agent. Dropping it stops it, and fails the test if it does not stop cleanly.
 pub(crate) struct Agent {
     child: Option<Child>,
     directory: Option<tempfile::TempDir>,
@@ -25,7 +25,7 @@ pub(crate) struct Agent {
     runtime: tokio::runtime::Runtime,
 }
 
-/// What a command printed and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -43,7 +43,7 @@ impl Agent {
         Self::in_directory(tempfile::tempdir().unwrap(), flags)
     }
 
-    /// One that is in another network. What it serves over HTTP cannot be read from here; the admin socket can.
+    /// An agent in another network. Its HTTP listener cannot be reached from here, but its admin socket can.
     pub(crate) fn inside(network: &Path, flags: &[&str]) -> Self {
         let launcher = ["nsenter", &format!("--net={}", network.display())];
         Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
@@ -53,25 +53,25 @@ impl Agent {
         Self::by(&[], directory, flags)
     }
 
-    /// One that numbers processes by itself.
+    /// An agent in its own pid namespace.
     pub(crate) fn apart(flags: &[&str]) -> Self {
         let launcher = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
         Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
     }
 
-    /// One that may enter no namespaces.
+    /// An agent that may not enter namespaces.
     pub(crate) fn without_privileges(flags: &[&str]) -> Self {
         let launcher = ["setpriv", "--bounding-set=-sys_admin"];
         Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
     }
 
-    /// One that may have so many descriptors open.
+    /// An agent with this limit of open descriptors.
     pub(crate) fn with_descriptors(most: u64, flags: &[&str]) -> Self {
         let launcher = ["prlimit", &format!("--nofile={most}:{most}")];
         Self::by(&launcher, tempfile::tempdir().unwrap(), flags)
     }
 
-    /// One that is started by a command which becomes it, or waits for it.
+    /// An agent started by a command that executes it or waits for it.
     pub(crate) fn by(launcher: &[&str], directory: tempfile::TempDir, flags: &[&str]) -> Self {
         let words = [launcher, &[BINARY]].concat();
         let mut command = Command::new(words[0]);
@@ -119,23 +119,23 @@ impl Agent {
         self.directory.as_ref().unwrap().path().join("admin.sock")
     }
 
-    /// Ends it in order, and keeps its directory for another.
+    /// Stops it cleanly, and keeps its directory for another.
     pub(crate) fn into_directory(mut self) -> tempfile::TempDir {
         assert!(self.stop().success(), "{}", self.log());
         self.directory.take().unwrap()
     }
 
-    /// Another process beside this one, which goes on.
+    /// Starts another process beside this one, which continues.
     pub(crate) fn followed_by(&mut self, flags: &[&str]) -> Self {
         Self::by(&[], self.directory.take().unwrap(), flags)
     }
 
-    /// Whether it has not ended.
+    /// Returns whether it is still running.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
-    /// How many of its descriptors are sockets that listen.
+    /// The number of its listening sockets.
     pub(crate) fn listeners(&self) -> usize {
         let inodes = |table: &str, listens: fn(&[&str]) -> bool| -> Vec<String> {
             let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", self.pid())).unwrap();
@@ -158,7 +158,7 @@ impl Agent {
             .count()
     }
 
-    /// Another process, which takes over from this one; this one has to end in order.
+    /// Starts a process that takes over from this one, which must end with code 0.
     pub(crate) fn handed_over(mut self, flags: &[&str]) -> Self {
         let directory = self.directory.take().unwrap();
         let next = Self::by(&[], directory, &[flags, &["--take-over"]].concat());
@@ -167,21 +167,21 @@ impl Agent {
         next
     }
 
-    /// Keeps the directory of one that was killed for another.
+    /// Keeps the directory of a killed agent for another.
     pub(crate) fn into_dead_directory(mut self) -> tempfile::TempDir {
         assert!(self.child.is_none(), "it lives");
         self.directory.take().unwrap()
     }
 
-    /// How many descriptors it has open. Files of the window log and the journal are not counted: these come and go
-    /// by themselves, some of them after it has said that it listens.
+    /// The number of its open descriptors. Files of the window log and the journal are not counted, because they are
+    /// opened and closed at any time, some of them after the agent has logged that it listens.
     pub(crate) fn descriptors(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let links = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
         links.filter(|link| link.extension().is_none_or(|it| it != "log" && it != "journal")).count()
     }
 
-    /// Stops it where it stands, until it is told to go on.
+    /// Stops its process until it is resumed.
     pub(crate) fn stand_still(&self) {
         self.signal(nix::sys::signal::Signal::SIGSTOP);
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
@@ -190,13 +190,13 @@ impl Agent {
 
     pub(crate) fn pid(&self) -> i32 {
         let started = self.child.as_ref().unwrap().id();
-        // It is what was started, or the only child of that.
+        // The agent is the started process, or its only child.
         let children = std::fs::read_to_string(format!("/proc/{started}/task/{started}/children"));
         let child = children.ok().and_then(|children| children.trim().parse().ok());
         child.unwrap_or_else(|| started.try_into().unwrap())
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
@@ -209,7 +209,7 @@ impl Agent {
         Client::new(format!("unix:{}", self.admin_socket().display()).parse().unwrap())
     }
 
-    /// The runtime that clients of this agent run on.
+    /// The tokio runtime of this agent's clients.
     pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
         &self.runtime
     }
@@ -229,7 +229,7 @@ impl Agent {
         document(&self.runtime.block_on(self.admin_client().send_request(method, path, body)).unwrap())
     }
 
-    /// `GET` on the admin socket, where somebody answers there.
+    /// `GET` on the admin socket; `None` without an answer.
     pub(crate) fn try_admin(&self, path: &str) -> Option<(u16, Value)> {
         self.runtime.block_on(self.admin_client().get(path)).ok().map(|response| document(&response))
     }
@@ -256,7 +256,7 @@ impl Agent {
         assert_eq!(status, 202, "{answer}");
     }
 
-    /// Releases a container and waits until everything it sent can be read.
+    /// Releases a container and waits until all of its data is readable.
     pub(crate) fn finish(&self, container: &str) {
         self.release(container);
         self.until("the container is gone", || {
@@ -272,13 +272,13 @@ impl Agent {
         answer["metrics"].as_array().unwrap().clone()
     }
 
-    /// Everything a task has reported, one record for each series, by name.
+    /// All records of a task, merged to one for each series, by name.
     pub(crate) fn totals(&self, task: &str) -> serde_json::Map<String, Value> {
         let records = self.metrics(task, "?window=all&merge");
         records.into_iter().map(|record| (record["name"].as_str().unwrap().to_owned(), record)).collect()
     }
 
-    /// A client command of the real binary, told where this agent is.
+    /// A client command of the real binary, with the addresses of this agent.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
@@ -301,7 +301,7 @@ impl Agent {
         }
     }
 
-    /// Waits for a text in the log, which is written beside what the log speaks of, not before it.
+    /// Waits for a text in the log, which is written concurrently with the event that it describes.
     pub(crate) fn until_logged(&self, text: &str) {
         self.until(text, || self.log().contains(text));
     }
@@ -326,7 +326,7 @@ impl Agent {
         }
     }
 
-    /// Ends it in order.
+    /// Stops it cleanly.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         self.wait()
@@ -352,8 +352,8 @@ fn document(response: &Response) -> (u16, Value) {
     (response.status, serde_json::from_slice(&response.body).unwrap_or_default())
 }
 
-/// The id of a container that no other test has, in this run or in another on this machine. Addresses follow from ids, and after a
-/// restart a container needs the same address, which a test beside this one must not have taken in between.
+/// A container id that no other test uses, in this run or in another on this machine. Addresses are derived from ids,
+/// and after a restart a container needs the same address, which another test must not have taken in between.
 pub(crate) fn of_this_test(label: &str) -> String {
     let thread = format!("{:?}", std::thread::current().id());
     let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
@@ -369,7 +369,7 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
     }
 }
 
-/// Where a container's socket is, and a socket to send from.
+/// The address of a container's socket, and a socket to send from.
 pub(crate) struct Address {
     pub(crate) to: SocketAddr,
     socket: UdpSocket,

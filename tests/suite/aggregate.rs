@@ -1,4 +1,4 @@
-//! The aggregator against one that keeps every sample, and the laws of merging.
+//! Compares the aggregator with one that keeps every sample, and tests the laws of merging.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn moment(millis: u64) -> Moment {
     Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
-/// One line, as it is sent and as the naive aggregator keeps it.
+/// One line, as sent and as kept by the naive aggregator.
 #[derive(Clone, Debug)]
 struct Line {
     millis: u64,
@@ -106,7 +106,7 @@ fn traffic(most: usize) -> impl Strategy<Value = Vec<Line>> {
     })
 }
 
-/// Sends lines, several in one datagram where they come at one moment, and closes every window until `until`.
+/// Sends lines, those of one moment in one datagram, and closes every window until `until`.
 fn windows(lines: &[Line], window_secs: u64, until: u64) -> Vec<Window> {
     let settings =
         AggregatorSettings { window: Duration::from_secs(window_secs), ..AggregatorSettings::default() };
@@ -140,7 +140,7 @@ struct Kept {
     samples: u64,
 }
 
-/// Keeps every sample, and works everything out at the end.
+/// Keeps every sample, and computes all results at the end.
 fn naive(lines: &[Line], window_millis: u64) -> BTreeMap<u64, BTreeMap<Key, Kept>> {
     let mut levels: BTreeMap<Key, f64> = BTreeMap::new();
     let mut windows: BTreeMap<u64, BTreeMap<Key, Kept>> = BTreeMap::new();
@@ -210,7 +210,7 @@ fn check_percentiles(view: &View<'_>, kept: &Kept) -> Result<(), TestCaseError> 
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let whole: f64 = sorted.iter().map(|(_, weight)| weight).sum();
     for ((percent, name), found) in PERCENTILES.iter().zip(view.percentiles().unwrap()) {
-        // Where a rank falls on the edge between two values, rounding may choose either.
+        // If a rank is on the boundary between two values, rounding may select either.
         let at = |rank: f64| {
             let mut cumulative = 0.0;
             let reached = sorted.iter().find(|(_, weight)| {

@@ -1,4 +1,4 @@
-//! The commands as people type them.
+//! The commands as users type them.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ fn fed(args: &[&str], input: &[u8]) -> Ran {
         .spawn()
         .unwrap();
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
-    // While it is read: both pipes hold less than a large input.
+    // Written while the output is read, because the pipes hold less than a large input.
     let feeder = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap().unwrap();
@@ -28,7 +28,7 @@ fn fed(args: &[&str], input: &[u8]) -> Ran {
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// A task that sent a little of everything.
+/// A task that has sent a metric of every kind.
 fn some(agent: &Agent) {
     let address = agent.reserve("c1", "web.1");
     address.send("testapp.response.latency:4:5:6|ms|#route:/pay\nhits:3|c\ntemp:21.5|g\nbad line\n_sc|db|1");
@@ -84,11 +84,7 @@ fn a_pod_is_named_by_its_namespace_and_one_of_its_containers_by_its_name() {
     assert_eq!(names(&["shop", "web"]).0, 6, "where it means one");
     assert_eq!(names(&["bank", "web-0"]).0, 3);
     assert_eq!(names(&["shop", "web-0", "-c", "none"]).0, 4);
-    assert_eq!(
-        agent.cli(&["metrics", "details", "web-0", "-c", "main"]).code,
-        2,
-        "-c without -n is nobody's"
-    );
+    assert_eq!(agent.cli(&["metrics", "details", "web-0", "-c", "main"]).code, 2, "-c needs -n");
 }
 
 #[test]
@@ -401,7 +397,7 @@ fn watch_redraws_with_every_window() {
     });
     let out = String::from_utf8(child.take().unwrap().wait_with_output().unwrap().stdout).unwrap();
     assert!(out.contains("TREND") && out.contains("▁█"), "{out}");
-    assert!(!out.contains('\u{1b}'), "no colours where nobody looks: {out}");
+    assert!(!out.contains('\u{1b}'), "no colours without a terminal: {out}");
 }
 
 #[test]
@@ -589,7 +585,7 @@ fn health_tells_an_agent_that_is_there_from_another_and_from_none() {
     let other = ran(agent.command(&["health"]).env("TALLYPORT_AGENT_INSTANCE", "pod-2"));
     assert_eq!(other.code, 1);
     assert!(other.err.contains("pod-1") && other.err.contains("pod-2"), "{other:?}");
-    // It needs no token, so a file of tokens that is not there yet does not matter.
+    // It needs no token, so a missing token file does not matter.
     assert_eq!(ran(agent.command(&["health"]).env("TALLYPORT_TOKEN_FILE", "/nowhere/token")).code, 0);
     assert_eq!(tallyport(&["health", "--url", "http://127.0.0.1:1"]).code, 5);
     let nameless = Agent::start();

@@ -1,7 +1,7 @@
-//! Clients that people use, each sending all it can to a real agent, and every total that must come of it.
+//! Popular clients, each sending every kind of metric to a real agent, and the expected totals.
 //!
-//! The programs in `integration/clients` count what leaves their sockets, by name, and print it. So what a client
-//! sends at random is known, and nothing can be lost on the way unseen.
+//! The programs in `integration/clients` count the lines that leave their sockets, by name, and print the counts. So
+//! randomly sampled lines are known, and every loss is detected.
 
 use std::net::UdpSocket;
 use std::path::Path;
@@ -15,12 +15,12 @@ use tallyport::model::Timestamp;
 use crate::agent::{Agent, ran};
 use crate::tools;
 
-/// Runs a command as a container of a task, waits until all that it sent can be read, and answers what it printed.
+/// Runs a command as a container of a task, waits until all of its data is readable, and returns its output.
 fn run(agent: &Agent, task: &str, command: &[&str]) -> String {
     let mut args = vec!["run", "--task-id", task, "--"];
     args.extend(command);
     let mut launcher = agent.command(&args);
-    // What developers have set for an agent of their own must not reach the clients.
+    // Settings of a developer's own agent must not reach the clients.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if ["DD_", "DATADOG_", "STATSD_"].iter().any(|prefix| name.starts_with(prefix)) {
@@ -40,7 +40,7 @@ fn run_program(agent: &Agent, task: &str, interpreter: &Path, program: &str) -> 
     Sent(serde_json::from_str(&printed).unwrap())
 }
 
-/// What a program says it sent.
+/// The counts that a program printed.
 struct Sent(Value);
 
 impl Sent {
@@ -48,26 +48,26 @@ impl Sent {
         self.0[key].as_u64().unwrap()
     }
 
-    /// How often it sent a name.
+    /// The number of lines sent with a name.
     fn times(&self, name: &str) -> u64 {
         self.0["names"][name].as_u64().unwrap()
     }
 
-    /// How often it sent a name of `calls` calls, each sampled.
+    /// The number of lines sent with a name in `calls` sampled calls.
     fn sampled(&self, name: &str, calls: u64) -> u64 {
         let times = self.times(name);
         assert!(0 < times && times < calls, "{name} was sent {times} times, so nothing was sampled");
         times
     }
 
-    /// A moment that many seconds before the one the program took for now.
+    /// A time this many seconds before the program's current time.
     fn before_now(&self, seconds: u64) -> Value {
         let now = Timestamp::from_secs(self.0["now"].as_i64().unwrap());
         json!(now.saturating_sub(Duration::from_secs(seconds)))
     }
 }
 
-/// Every datagram, byte and line that was sent was received, read and kept.
+/// Checks that every datagram, byte and line that was sent was received, parsed and kept.
 fn assert_all_arrived(agent: &Agent, task: &str, sent: &Sent) {
     let (_, shown) = agent.get(&format!("/v1/tasks/{task}"));
     let (datagrams, lines) = (sent.number("datagrams"), sent.number("lines"));
@@ -91,7 +91,7 @@ fn assert_all_arrived(agent: &Agent, task: &str, sent: &Sent) {
     let checks: u64 = checks.map(|record| record["agg"]["samples"].as_u64().unwrap()).sum();
     assert_eq!(checks, sent.0["checks"].as_u64().unwrap_or(0));
     for (name, times) in sent.0["names"].as_object().unwrap() {
-        // Tags in a name leave it where such a tag style is on.
+        // Tags in a name are removed from it if their style is enabled.
         let plain = name.split(',').next().unwrap();
         let samples: u64 = records
             .metrics()
@@ -103,7 +103,7 @@ fn assert_all_arrived(agent: &Agent, task: &str, sent: &Sent) {
     assert_eq!(records.metrics().count(), records.names_and_tags(), "a series is there once");
 }
 
-/// Everything a task reported, one record for each series.
+/// All records of a task, merged to one for each series.
 struct Records(Vec<Value>);
 
 impl Records {
@@ -111,7 +111,7 @@ impl Records {
         Self(agent.metrics(task, "?window=all&merge"))
     }
 
-    /// The records that are not those of service checks.
+    /// The records without those of service checks.
     fn metrics(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().filter(|record| record["type"] != "service_check")
     }
@@ -136,7 +136,7 @@ impl Records {
     }
 }
 
-/// A record, to be compared with what it has to be.
+/// A record, to be compared with the expected one.
 #[derive(Copy, Clone)]
 struct Record<'a>(&'a Value);
 
@@ -156,13 +156,13 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// A counter, each of whose samples stood for `weight`.
+    /// A counter with samples of this `weight`.
     fn is_counter(self, samples: u64, weight: u64, sum: f64) {
         self.sums_up_to(samples, weight, sum);
         assert_eq!(self.0["agg"]["total"], sum, "{}", self.0);
     }
 
-    /// The same, whatever the ledger says.
+    /// The same without checking the ledger.
     fn sums_up_to(self, samples: u64, weight: u64, sum: f64) {
         self.assert_type("counter");
         let expected = [json!(samples), json!(samples * weight), json!(sum)];
@@ -179,7 +179,7 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// A timer, histogram or distribution of these values in this order, each of which stood for `weight`.
+    /// A timer, histogram or distribution of these values in this order, with this `weight` each.
     fn is(self, kind: &str, values: &[f64], weight: u64) {
         self.assert_type(kind);
         let mut sorted = values.to_vec();
@@ -205,7 +205,7 @@ impl<'a> Record<'a> {
         let found = self.0["agg"]["stddev"].as_f64().unwrap();
         assert!((found - stddev).abs() <= 1e-9 * stddev, "stddev {stddev}: {}", self.0);
         for (name, percent) in [("p50", 50), ("p75", 75), ("p90", 90), ("p95", 95), ("p99", 99)] {
-            // Nearest rank; a few values are kept as they are, many within 1 %.
+            // Nearest rank; a few values are exact, many within 1 %.
             let value = sorted[(values.len() * percent).div_ceil(100) - 1];
             let found = self.0["agg"][name].as_f64().unwrap();
             let most = if values.len() <= 16 { 0.0 } else { 0.01 * value.abs() };
@@ -213,7 +213,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// A series of times that passed: how many is known, how long is not.
+    /// A series of measured durations: their number is known, their values are not.
     fn is_elapsed(self, kind: &str, samples: u64) {
         self.assert_type(kind);
         assert_eq!(self.agg(&["samples", "count"]), [&json!(samples), &json!(samples)], "{}", self.0);
@@ -240,7 +240,7 @@ fn one_to_a_hundred() -> Vec<f64> {
     (1..=100).map(f64::from).collect()
 }
 
-/// A list, without what nobody can know: when it was received and by which container.
+/// A list without the keys that vary: the time of arrival and the container.
 fn listed(agent: &Agent, task: &str, what: &str) -> Value {
     let (status, mut answer) = agent.get(&format!("/v1/tasks/{task}/{what}"));
     assert_eq!(status, 200, "{answer}");
@@ -294,7 +294,7 @@ fn all_that_pythons_statsd_package_sends_adds_up() {
     assert_eq!(records.0.len(), 22, "and nothing else is there");
 }
 
-/// What `datadog_client.py` sent, whatever a sign means; what it does to `below_zero` is the caller's to say.
+/// Checks the data of `datadog_client.py`, independent of the meaning of signs; the caller checks `below_zero`.
 fn assert_datadog_adds_up(agent: &Agent, task: &str, sent: &Sent) {
     assert_all_arrived(agent, task, sent);
     let records = Records::of(agent, task);
@@ -346,7 +346,7 @@ fn assert_datadog_tags(records: &Records) {
     records.only("fields").has_tags(&with("a", "1")).is_gauge(1, 1, [5.0; 3]);
 }
 
-/// The client with a namespace, with a buffer, with aggregates of its own and with a thread that sends.
+/// The client with a namespace, with a buffer, with its own aggregation and with a sending thread.
 fn assert_datadog_modes(records: &Records, sent: &Sent) {
     let hits = sent.sampled("shop.hits", 40);
     records.only("shop.hits").has_tags(&json!({})).is_counter(hits, 2, (hits * 2 * 2) as f64);
@@ -357,7 +357,7 @@ fn assert_datadog_modes(records: &Records, sent: &Sent) {
     records.only("aggregated.hits").is_counter(1, 1, 32.0);
     records.only("aggregated.level").is_gauge(1, 1, [15.0; 3]);
     records.only("aggregated.users").is_set(4, 1, 4);
-    // Of 16 values it kept 8, and said so by the rate.
+    // It kept 8 of 16 values, and set the rate accordingly.
     records.only("aggregated.sizes").is("histogram", &[5.0; 8], 2);
     records.only("aggregated.query").is("timer", &[10.0; 8], 2);
     records.only("aggregated.spread").is("distribution", &[20.0; 8], 2);
@@ -407,7 +407,7 @@ fn events_and_checks_of_pythons_datadog_package_arrive_whole() {
     assert_eq!(
         listed(&agent, "dd", "checks"),
         json!([
-            // The client escapes `m:` and line ends, and no server takes it back.
+            // The client escapes `m:` and line ends, and no server undoes that.
             {"name": "cache", "tags": tags, "status": "unknown", "message": "m\\: two\\nlines"},
             {"name": "db", "tags": tags, "status": "ok"},
             {
@@ -430,7 +430,7 @@ fn a_line_end_in_the_title_of_an_event_arrives_as_one() {
     assert_eq!((&event["title"], &event["text"]), (&json!("two\nlines"), &json!("a\nb")));
 }
 
-/// What `hot_shots_client.js` sent, whatever a sign means; what it does to some gauges is the caller's to say.
+/// Checks the data of `hot_shots_client.js`, independent of the meaning of signs; the caller checks some gauges.
 fn assert_hot_shots_adds_up(agent: &Agent, task: &str, sent: &Sent) {
     assert_all_arrived(agent, task, sent);
     let records = Records::of(agent, task);
@@ -487,7 +487,7 @@ fn assert_hot_shots_tags(records: &Records) {
     records.only("both").has_tags(&both).is("histogram", &[5.0], 1);
 }
 
-/// The client with prefix and suffix and its children, with a buffer, with aggregates of its own, and in Datadog mode.
+/// The client with prefix and suffix and its children, with a buffer, with its own aggregation, and in Datadog mode.
 fn assert_hot_shots_modes(records: &Records, sent: &Sent) {
     let hits = sent.sampled("shop.hits.v2", 40);
     let parent = json!({"env": "test", "tier": "1"});
@@ -514,7 +514,7 @@ fn assert_hot_shots_modes(records: &Records, sent: &Sent) {
 #[test]
 fn all_that_hot_shots_sends_adds_up() {
     let Some(node) = tools::node() else { return };
-    // It has changes of gauges, which Datadog's agent does not, and writes them with a plus sign.
+    // It supports changes of gauges, which Datadog's agent does not, and writes them with a plus sign.
     let agent = Agent::start();
     let sent = run_program(&agent, "js", &node, "node/hot_shots_client.js");
     assert_hot_shots_adds_up(&agent, "js", &sent);
@@ -522,7 +522,7 @@ fn all_that_hot_shots_sends_adds_up() {
     records.only("changed").is_gauge(3, 1, [8.5, 8.5, 12.5]);
     records.only("aggregated.level").is_gauge(2, 1, [16.0, 15.0, 16.0]);
     records.only("below_zero").is_gauge(2, 1, [-2.0, -2.0, 3.0]);
-    // Telegraf's tags are part of the name until that tag style is on.
+    // Telegraf's tags are part of the name unless that tag style is enabled.
     records.only("telegraf.hits,env=test,route=/pay").has_tags(&json!({})).is_counter(1, 1, 9.0);
 }
 
@@ -583,8 +583,8 @@ fn events_and_checks_of_hot_shots_arrive_whole() {
     );
 }
 
-/// hot-shots 17.1 counts the characters of an event where the protocol counts bytes. The Datadog Agent takes such an
-/// event and cuts its title and text short; here it is rejected, by a name that says what is wrong.
+/// hot-shots 17.1 counts the characters of an event, but the protocol counts bytes. The Datadog Agent accepts such an
+/// event and truncates its title and text; here it is rejected with a specific code.
 #[test]
 fn an_event_that_hot_shots_measured_in_characters_is_rejected_by_name() {
     let Some(node) = tools::node() else { return };
@@ -597,7 +597,7 @@ fn an_event_that_hot_shots_measured_in_characters_is_rejected_by_name() {
     Records::of(&agent, "js").only("hits").is_counter(1, 1, 3.0);
 }
 
-/// A program that sends with a client that is told nothing.
+/// A program whose client has no configuration.
 fn hot_shots(calls: &str) -> String {
     let package = tools::root().join("integration/clients/node/node_modules/hot-shots");
     format!("const client = new (require('{}'))(); {calls}; client.close()", package.display())
@@ -628,7 +628,7 @@ fn the_variables_of_a_preset_are_all_that_a_client_needs() {
             (&shown["totals"]["lines"]["rejected"], &shown["totals"]["balanced"]),
             (&json!({}), &json!(true))
         );
-        // Telemetry may be there, too.
+        // There may be telemetry as well.
         Records::of(&agent, task).only("hits").is_counter(1, 1, 3.0);
     };
     if let Some(python) = python {
@@ -664,7 +664,7 @@ fn send_by_cadence(client: &StatsdClient) -> (u64, u64) {
     client.count("hits", -2_i32).unwrap();
     client.count("hits", u64::MAX >> 12).unwrap();
     client.count_with_tags("stamped_hits", 4_u32).with_timestamp(before.try_into().unwrap()).send();
-    // The client does not sample; it only reports the rate at which the caller did.
+    // The client does not sample; it only passes on the caller's rate.
     for _ in 0..3 {
         client.incr_with_tags("quarter").with_sampling_rate(0.25).send();
     }
@@ -721,7 +721,7 @@ fn all_that_cadence_sends_adds_up() {
     let buffered = BufferedUdpMetricSink::with_capacity(address.to, socket(), 256).unwrap();
     send_by_cadence(&cadence_client("buffered", buffered));
     let queued = QueuingMetricSink::from(BufferedUdpMetricSink::from(address.to, socket()).unwrap());
-    // When it is dropped, its thread sends what is queued, and ends.
+    // When it is dropped, its thread sends queued lines and ends.
     send_by_cadence(&cadence_client("queued", queued));
     let received = || agent.get("/v1/tasks/rs").1["totals"]["lines"]["received"].clone();
     agent.until("all lines are received", || received() == 3 * (lines + 1));
@@ -729,7 +729,7 @@ fn all_that_cadence_sends_adds_up() {
 
     let (_, shown) = agent.get("/v1/tasks/rs");
     let totals = &shown["totals"];
-    // A meter, `m`, is no type of StatsD that is accepted here: each is rejected by name.
+    // Meters (`m`) are not supported: each is rejected with a code.
     let counted =
         json!({"received": 3 * (lines + 1), "accepted": 3 * lines, "rejected": {"unknown_type": 3}});
     assert_eq!(totals["lines"], counted);

@@ -1,4 +1,4 @@
-//! Clocks that are wrong for a while, and processes that stand still.
+//! Clocks that are wrong for a while, and processes that are stopped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 
-/// A library that adds the seconds in a file to what the wall clock says.
+/// A library that adds the seconds in a file to the wall clock.
 const SHIFT: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -53,7 +53,7 @@ impl Clock {
         self.directory.path().join(name)
     }
 
-    /// Sets it so many seconds ahead.
+    /// Sets it this many seconds ahead.
     fn set(&self, ahead: i64) {
         let (new, path) = (self.file("shift.new"), self.file("shift"));
         std::fs::write(&new, ahead.to_string()).unwrap();
@@ -128,7 +128,7 @@ fn windows_around_a_time_in_which_the_agent_was_stopped_say_that_they_are_partia
     address.send("before:1|c");
     agent.until("it is received", || agent.own_metric("tallyport_datagrams_received_total") >= 1.0);
     agent.signal(Signal::SIGSTOP);
-    // Threads stop one after the other.
+    // Threads do not stop at the same time.
     agent.until("all of it stands still", || {
         let threads = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
         threads

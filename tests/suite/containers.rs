@@ -1,4 +1,4 @@
-//! Real containers, made by a real runtime that is started through `tallyport-oci`.
+//! Real containers, created by a real runtime that is started through `tallyport-oci`.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,11 +12,11 @@ use crate::agent::Ran;
 
 pub(crate) const WRAPPER: &str = env!("CARGO_BIN_EXE_tallyport-oci");
 
-/// A runtime that is there.
+/// An installed runtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime(pub(crate) PathBuf);
 
-/// A bundle, and the container that is made of it. Both go when this does.
+/// A bundle, and the container that is created from it. Both are deleted when this is dropped.
 pub(crate) struct Bundle {
     directory: tempfile::TempDir,
     pub(crate) id: String,
@@ -24,7 +24,7 @@ pub(crate) struct Bundle {
     admin_socket: PathBuf,
 }
 
-/// What the first process of a container does: says what it was given, sends, and waits.
+/// The script of a container's first process: prints its environment, sends, and waits.
 const APPLICATION: &str = "env > /out/env; exec 2> /out/err
     [ -z \"$STATSD_UDP_HOST\" ] || printf 'starts:1|c' > /dev/udp/$STATSD_UDP_HOST/$STATSD_UDP_PORT
     echo ready > /out/ready; sleep 600";
@@ -37,7 +37,7 @@ impl Bundle {
         for part in ["rootfs", "out", "state", "etc"] {
             std::fs::create_dir(directory.path().join(part)).unwrap();
         }
-        // No settings of this machine's are to be read.
+        // Settings of this machine must not be read.
         std::fs::write(directory.path().join("etc/oci.toml"), "").unwrap();
         let admin_socket = admin_socket.to_owned();
         let bundle = Self { directory, id, runtime: runtime.clone(), admin_socket };
@@ -49,7 +49,7 @@ impl Bundle {
         self.directory.path().join(name)
     }
 
-    /// Writes `config.json` with one thing changed.
+    /// Writes `config.json` with one change.
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
         let bind = |from: &Path, to: &str, option: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", option]});
         let system = ["/bin", "/lib", "/lib64", "/usr"].into_iter().filter(|path| Path::new(path).exists());
@@ -78,19 +78,19 @@ impl Bundle {
         std::fs::write(self.path("config.json"), config.to_string()).unwrap();
     }
 
-    /// Changes one thing of `config.json` as it is.
+    /// Changes the existing `config.json`.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
         let mut config = serde_json::from_str(&self.config()).unwrap();
         change(&mut config);
         std::fs::write(self.path("config.json"), config.to_string()).unwrap();
     }
 
-    /// Has the wrapper ask at another socket.
+    /// Makes the wrapper use another socket.
     pub(crate) fn ask_at(&mut self, socket: PathBuf) {
         self.admin_socket = socket;
     }
 
-    /// Has the wrapper read these settings.
+    /// Writes the wrapper's settings.
     pub(crate) fn settings(&self, text: &str) {
         std::fs::write(self.path("etc/oci.toml"), text).unwrap();
     }
@@ -103,14 +103,13 @@ impl Bundle {
         std::fs::read_to_string(self.path("log.json")).unwrap_or_default()
     }
 
-    /// Calls the wrapper as containerd does. A container that is made keeps what it was given for its output, so that
-    /// is a file.
+    /// Calls the wrapper as containerd does. The container keeps the output descriptor open, so the output is a file.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.start(Path::new(WRAPPER), arguments)
     }
 
     pub(crate) fn start(&self, program: &Path, arguments: &[&str]) -> Ran {
-        // crun wants a machine with cgroups of one version, and gets to see one.
+        // crun requires a machine with one version of cgroups, and is shown only one.
         let script = match self.runtime.0.ends_with("crun") {
             true => "umount /sys/fs/cgroup/unified 2> /dev/null; exec \"$@\"",
             false => "exec \"$@\"",
@@ -131,7 +130,7 @@ impl Bundle {
         Ran { code, out: read("stdout"), err: read("stderr") }
     }
 
-    /// Has the wrapper do what must succeed.
+    /// Calls the wrapper, which must succeed.
     pub(crate) fn must(&self, arguments: &[&str]) -> Ran {
         let ran = self.run(arguments);
         assert_eq!(ran.code, 0, "{:?} {arguments:?}: {} {}", self.runtime, ran.err, self.log());
@@ -149,7 +148,7 @@ impl Bundle {
         self.run(&["create", "--bundle", &path, "--pid-file", &pid_file, &self.id])
     }
 
-    /// The same, with nothing in front of the real runtime.
+    /// The same without the wrapper.
     pub(crate) fn up_without_the_wrapper(&self) {
         let (path, pid_file) =
             (self.directory.path().display().to_string(), self.path("pid").display().to_string());
@@ -164,7 +163,7 @@ impl Bundle {
         std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }
 
-    /// Creates and starts the container, and waits until its process has done what it does.
+    /// Creates and starts the container, and waits until its process has sent.
     pub(crate) fn up(&self) {
         let _either_way = std::fs::remove_file(self.path("out/ready"));
         self.create();

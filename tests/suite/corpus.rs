@@ -1,4 +1,4 @@
-//! The parser agrees with every required case of the conformance corpus (`testdata/README.md`).
+//! Tests the parser with every required case of the conformance corpus (`testdata/README.md`).
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ impl Case {
         }
     }
 
-    /// Whether it is read with tag styles on.
+    /// Whether it is parsed with tag styles enabled.
     pub(crate) fn is_styled(&self) -> bool {
         matches!(self.dialect.as_str(), "influx" | "librato" | "signalfx")
     }
@@ -54,7 +54,7 @@ impl Case {
         self.required
     }
 
-    /// What is wrong with a reading of it, if anything.
+    /// Compares a parsed result with the expected one. Returns the difference, if any.
     pub(crate) fn disagreement(&self, found: &Value) -> Option<String> {
         let samples = found["samples"].as_array().expect("a list");
         let rejected = found["rejected"].as_array().expect("a list");
@@ -74,7 +74,7 @@ impl Case {
     }
 }
 
-/// Numbers as numbers, tags as a set without empty ones; a key that the case does not name is free.
+/// Compares numbers by value and tags as a set without empty ones; keys that the case does not have are ignored.
 fn agrees(wanted: &Map<String, Value>, found: &Map<String, Value>) -> bool {
     let tags = |value: &Value| -> BTreeSet<String> {
         let tags = value.as_array().into_iter().flatten().filter_map(Value::as_str);

@@ -53,7 +53,7 @@ fn a_damaged_journal_is_reported_with_the_containers_that_are_missing_and_the_ot
         assert!(said.contains("damaged-2 of task task.2") && !said.contains("damaged-1 of task"), "{said}");
     }
     assert!(doctor.contains("restart the containers that have no socket any more"), "{doctor}");
-    // What was taken back is written whole.
+    // Restored containers are written again completely.
     let agent = restarted(agent, "containers.journal", |_| {});
     assert_eq!(agent.get("/v1/node").1["state_damage"], json!([]));
     assert_eq!(agent.get("/v1/tasks/task.1").1["containers"][0]["state"], "listening");
@@ -64,7 +64,7 @@ fn a_damaged_epoch_is_reported_and_replaced_by_a_greater_one() {
     let agent = Agent::start();
     let epoch = |agent: &Agent| agent.get("/v1/node").1["epoch"].as_u64().unwrap();
     let first = epoch(&agent);
-    // A life whose number only the window log still knows.
+    // An epoch that only the window log will still have.
     let agent = restarted(agent, "epoch", |bytes| *bytes = (first + 1_000_000).to_string().into_bytes());
     let second = epoch(&agent);
     assert_eq!(second, first + 1_000_001);

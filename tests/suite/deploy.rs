@@ -1,4 +1,5 @@
-//! The units of systemd hold to the program: commands, flags, directories. Manifests are in `kubernetes`, which uses these helpers.
+//! Checks the systemd units against the program: commands, flags, directories. `kubernetes` checks manifests with these
+//! helpers.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +33,7 @@ pub(crate) fn strings(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
 }
 
-/// Words after `tallyport`: a command that is there, with flags that it has.
+/// Checks the words after `tallyport`: an existing command with existing flags.
 pub(crate) fn takes(words: &[&str]) {
     let flags = words.iter().position(|word| word.starts_with('-')).unwrap_or(words.len());
     let lower = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase());
@@ -71,7 +72,7 @@ fn systemd_takes_the_units() {
     let directory = tempfile::tempdir().unwrap();
     let copy = |unit: &str| directory.path().join(Path::new(unit).file_name().unwrap());
     for unit in UNITS {
-        // It looks for the programs, too.
+        // systemd-analyze also looks for the programs.
         std::fs::write(copy(unit), read(unit).replace("/usr/bin/tallyport", BINARY)).unwrap();
     }
     let path = format!("{}:", directory.path().display());
@@ -79,7 +80,7 @@ fn systemd_takes_the_units() {
         let mut command = Command::new(&analyze);
         let verified = ran(command.arg("verify").arg(copy(unit)).env("SYSTEMD_UNIT_PATH", &path));
         let name = copy(unit).file_name().unwrap().to_string_lossy().into_owned();
-        // Of other units it says much, too.
+        // It also reports problems of other units.
         let said: Vec<&str> = verified.err.lines().filter(|line| line.contains(&name)).collect();
         assert!(verified.code == 0 && said.is_empty(), "{unit}: {}", verified.err);
     }
@@ -92,7 +93,7 @@ fn the_unit_has_systemd_keep_what_the_agent_has() {
     assert_eq!(value("NotifyAccess="), "main");
     let room = value("FileDescriptorStoreMax=");
     assert_eq!(value("Environment=FDSTORE="), room);
-    // Passing so many costs the agent as many of its own.
+    // To pass descriptors, the agent needs as many of its own.
     let limit = value("LimitNOFILE=").parse::<usize>().unwrap();
     assert!(limit > 2 * room.parse::<usize>().unwrap(), "{room} of {limit}");
 }

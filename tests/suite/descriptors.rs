@@ -1,4 +1,4 @@
-//! The socket for descriptors: containers that the agent cannot reach by a number, and callers that mean no good.
+//! The descriptor socket: containers that the agent cannot reach by a process number, and malicious callers.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -31,7 +31,7 @@ fn descriptors(agent: &Agent) -> usize {
     agent.descriptors()
 }
 
-/// A caller that may say anything.
+/// A caller that can send anything.
 struct Caller(Socket);
 
 impl Caller {
@@ -49,7 +49,7 @@ impl Caller {
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(text)], rights, MsgFlags::MSG_NOSIGNAL, None)
             .unwrap();
         let mut answer = vec![0; 8192];
-        // A read with a time limit does not go on by itself when the whole test was stopped for a while.
+        // A read with a time limit is not restarted if the whole test was stopped for a while.
         let length = loop {
             match std::io::Read::read(&mut &self.0, &mut answer) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -140,11 +140,11 @@ fn who_means_no_good_leaves_the_agent_as_it_was() {
             ("{\"attach\":\"nobody\"}", &[handle, network], "unknown_container"),
         ] {
             let answer = Caller::new(&agent).says(text.as_bytes(), passed);
-            // Nothing at all looks like somebody who goes away.
+            // An empty message looks like a caller that disconnects.
             assert!(answer["code"] == code || text.is_empty(), "{text:?} {}: {answer}", passed.len());
         }
     }
-    // They come, say nothing, and stay; more than there is room for.
+    // They connect, send nothing, and stay; more than there is room for.
     let silent: Vec<_> = (0..100).map(|_| Caller::new(&agent)).collect();
     assert_eq!(agent.get("/health").0, 200);
     assert_eq!(attaches(&agent, "c1", &[handle, network]).0, 200, "once the silent have been sent away");
@@ -182,7 +182,7 @@ fn an_agent_in_a_pid_namespace_of_its_own_knows_its_containers_and_their_ends() 
     }
 }
 
-/// Lets others than root into a bundle.
+/// Gives users other than root access to a bundle.
 fn open(bundle: &Bundle) {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: PathBuf, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();

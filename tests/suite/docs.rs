@@ -1,4 +1,4 @@
-//! The pages say what is there: links lead somewhere, tables have every code and reason, commands exist.
+//! Checks the documentation: links have targets, tables have every code and reason, commands exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// What links can name of a page: its headings, as Git forges spell them.
+/// The anchors of a page: its headings, spelled as Git forges do.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings = text
         .lines()
@@ -78,7 +78,7 @@ fn every_code_and_every_reason_has_its_line() {
     }
 }
 
-/// What stands between backticks, and the lines of code blocks.
+/// Text between backticks, and the lines of code blocks.
 fn code(text: &str) -> Vec<&str> {
     let mut code = Vec::new();
     for (index, part) in text.split("```").enumerate() {

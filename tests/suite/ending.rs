@@ -1,4 +1,4 @@
-//! How an agent starts where another is, takes new settings, and ends.
+//! Starting an agent beside another, reloading its settings, and ending it.
 
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -37,7 +37,7 @@ fn a_term_closes_the_open_window_as_partial_and_a_watcher_still_gets_it() {
 #[test]
 fn a_second_term_ends_it_at_once_and_says_so_by_its_code() {
     let mut agent = Agent::with(&["--set", "agent.drain_deadline=1h"]);
-    // Somebody who never finishes asking holds the drain up.
+    // A request that is never complete delays the drain.
     let held = hold_a_request(&agent);
     agent.signal(Signal::SIGTERM);
     agent.until("it drains", || agent.log().contains("draining"));

@@ -1,4 +1,4 @@
-//! An agent that has come to an end of something: descriptors, or the containers that one agent serves.
+//! An agent that runs out of descriptors or reaches its limit of containers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -42,7 +42,7 @@ impl Line {
     }
 }
 
-/// What a process has used of the processors so far.
+/// CPU time that a process has used so far.
 fn cpu(agent: &Agent) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
     let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -61,8 +61,8 @@ fn containers_leave_the_last_descriptors_to_the_agent() {
     let mut served = Vec::new();
     let refused = loop {
         let n = served.len();
-        assert!(n < 200, "nobody is refused");
-        // Their processes cost descriptors, too.
+        assert!(n < 200, "no reservation is refused");
+        // Their processes need descriptors, too.
         match line
             .reserve(&json!({"container_id": format!("few-{n}"), "task_id": "web", "pid": process.pid()}))
         {
@@ -74,7 +74,7 @@ fn containers_leave_the_last_descriptors_to_the_agent() {
     assert_eq!((refused.0, &refused.1["code"]), (503, &json!("no_socket")), "{message}");
     assert!(message.contains("may have 200 descriptors") && message.contains("LimitNOFILE="), "{message}");
     assert!(served.len() > 30, "{} are served", served.len());
-    // Who is there is served, and everybody is answered.
+    // Existing containers are served, and every request is answered.
     served.iter().for_each(|address| address.send("a:1|c"));
     let all = served.len() as f64;
     agent.until("all are heard", || agent.own_metric("tallyport_values_accepted_total") == all);
@@ -93,7 +93,7 @@ fn containers_leave_the_last_descriptors_to_the_agent() {
     agent.until("windows are written", || agent.own_metric("tallyport_window_log_windows_total") >= all);
     assert_eq!(agent.own_metric("tallyport_window_log_failing"), 0.0);
     assert!(!agent.log().contains("Too many open files"), "{}", agent.log());
-    // Those that end make room for others.
+    // Ended containers make room for others.
     ["few-0", "few-1", "few-2"].iter().for_each(|container| agent.finish(container));
     let again = json!({"container_id": "few-again", "task_id": "web", "pid": process.pid()});
     agent.until("there is room", || line.reserve(&again).0 == 201);
@@ -115,7 +115,7 @@ fn connections_that_take_every_descriptor_stop_no_container_and_burn_no_core() {
     }
     let used = cpu(&agent).checked_sub(before).unwrap();
     assert!(used < Duration::from_millis(500), "{used:?} of a processor in two seconds");
-    // Whose connection is there is answered, with what is the matter.
+    // An open connection gets an answer with the reason.
     let (status, refused) = line.reserve(&json!({"container_id": "late"}));
     assert_eq!((status, &refused["code"]), (503, &json!("no_socket")), "{refused}");
     drop(silent);
@@ -125,7 +125,7 @@ fn connections_that_take_every_descriptor_stop_no_container_and_burn_no_core() {
     agent.until("windows are written", || agent.own_metric("tallyport_window_log_failing") == 0.0);
 }
 
-/// Enough descriptors for as many containers, where the machine gives them.
+/// Raises the limit of descriptors for this many containers, if the machine permits it.
 fn more_descriptors() -> u64 {
     let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     let raised = std::process::Command::new("prlimit").args(["--nofile=30000:30000", "true"]).status();
@@ -155,7 +155,7 @@ fn twenty_thousand_reservations_are_served_or_told_why_not() {
     let full = agent.own_metric("process_resident_memory_bytes");
     let each = (full - empty) / addresses.len() as f64;
     assert!(each < 16_384.0, "{each} bytes for each");
-    // All that fit, and everybody else is told what to do.
+    // As many are served as fit, and the others get a remedy.
     let room = descriptors.saturating_sub(500).min(19_000) as usize;
     assert!(addresses.len() >= room, "{} of {room}: {}", addresses.len(), refused[0]);
     for why in &refused {
@@ -166,7 +166,7 @@ fn twenty_thousand_reservations_are_served_or_told_why_not() {
     let listed = agent.admin("GET", "/v1/containers", &Value::Null).1;
     assert_eq!(listed.as_array().unwrap().len(), addresses.len());
     assert_eq!(agent.get("/ready").0, 200);
-    // The first, the last and some between are heard.
+    // The first, the last and some between are received.
     let some: Vec<_> = addresses.iter().step_by(1000).chain(addresses.last()).map(Address::of).collect();
     some.iter().for_each(|address| address.send("a:1|c"));
     let heard = some.len() as f64;
@@ -191,7 +191,7 @@ fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good()
     let first = reserve("before");
     first.send("a:1|c");
     agent.until("it is written", || agent.own_metric("tallyport_window_log_windows_total") >= 1.0);
-    // Files that are open can be written to still; no new one can be made.
+    // Open files can still be written, but no new one can be created.
     mount(&["--bind", &path, &path]);
     mount(&["-o", "remount,bind,ro", &path]);
     let second = reserve("meanwhile");

@@ -1,5 +1,5 @@
-//! What can fail while a container starts, one row each: the container starts, or is refused with a message where it was
-//! told to fail closed. `docs/reference/runtimes.md` has the same table.
+//! Failures while a container starts, one row each: the container starts, or with `fail_closed` does not start and a
+//! message gives the reason. `docs/reference/runtimes.md` has the same table.
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,19 +14,19 @@ use crate::containers::{Bundle, Runtime};
 use crate::namespaces::{Namespace, Process};
 use crate::tools;
 
-/// What becomes of a container.
+/// The outcome for a container.
 #[derive(Copy, Clone, Debug)]
 enum Becomes {
-    /// It starts, and knows no address.
+    /// It starts without an address.
     Without,
-    /// It starts, and knows an address at which it is not served.
+    /// It starts with an address at which it is not served.
     Unserved,
-    /// It does not start, and this is said.
+    /// It does not start, and this text is reported.
     Refused(&'static str),
 }
 
 impl Becomes {
-    /// As the page says it.
+    /// The text in the documentation.
     fn text(self) -> String {
         match self {
             Self::Without => "starts without a socket".to_owned(),
@@ -36,23 +36,23 @@ impl Becomes {
     }
 }
 
-/// One thing that fails.
+/// One failure.
 struct Row {
     what: &'static str,
-    /// With which runtimes.
+    /// The affected runtimes.
     runtimes: &'static [&'static str],
     open: Becomes,
     closed: Becomes,
     breaks: fn(&mut Scene),
-    /// What happens between create and start.
+    /// The action between create and start.
     between: fn(&Scene),
 }
 
-/// A container that is about to start, and its agent.
+/// A container that will be started, and its agent.
 struct Scene {
     agent: Agent,
     bundle: Bundle,
-    /// What keeps existing while it starts.
+    /// Objects that must exist while it starts.
     kept: tempfile::TempDir,
 }
 
@@ -130,7 +130,7 @@ const ROWS: &[Row] = &[
         between: |_| {},
     },
     Row {
-        // crun 1.8 has no such patience: it waits for a process that is stopped until that goes on.
+        // crun 1.8 has no such limit: it waits until a stopped process is resumed.
         what: "the hook is stopped, until runc's patience with it ends (the budget and two seconds)",
         runtimes: &["runc"],
         open: Refused("hook"),
@@ -149,14 +149,14 @@ const ROWS: &[Row] = &[
 ];
 
 impl Scene {
-    /// Has the runtime run this before the hook that attaches the process.
+    /// Makes the runtime run this before the hook that attaches the process.
     fn first_hook(&self, script: &str) {
         let script = format!("/bin/cat > /dev/null; {script}");
         let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
         self.bundle.change(|config| config["hooks"] = json!({"prestart": [hook]}));
     }
 
-    /// Sends a signal to the hook once it is there, and waits for an agent that hangs.
+    /// Sends a signal to the hook once it runs and waits for a hanging agent.
     fn signal_the_hook(&self, signal: &str) {
         let hook = format!("[h]ook create-runtime --container {} ", self.bundle.id);
         self.first_hook(&format!(
@@ -167,7 +167,7 @@ impl Scene {
     }
 }
 
-/// A socket at which the agent answers, each time so much later.
+/// A socket at which the agent answers with this delay.
 fn slow(agent: &Agent, directory: &tempfile::TempDir, by: Duration) -> PathBuf {
     let (path, to) = (directory.path().join("slow.sock"), agent.admin_socket());
     let listener = UnixListener::bind(&path).unwrap();
@@ -179,7 +179,7 @@ fn slow(agent: &Agent, directory: &tempfile::TempDir, by: Duration) -> PathBuf {
                 let Ok(agent) = UnixStream::connect(to) else { return };
                 let (mut from, mut back) = (caller.try_clone().unwrap(), agent.try_clone().unwrap());
                 std::thread::spawn(move || io::copy(&mut from, &mut back));
-                // Whoever has stopped waiting is not there any more.
+                // The caller may have disconnected.
                 let _either_way = io::copy(&mut &agent, &mut &caller);
                 let _either_way = caller.shutdown(std::net::Shutdown::Both);
             });
@@ -188,7 +188,7 @@ fn slow(agent: &Agent, directory: &tempfile::TempDir, by: Duration) -> PathBuf {
     path
 }
 
-/// What a start costs without all of this.
+/// The duration of a start without a failure.
 fn usual(runtime: &Runtime) -> Duration {
     let bundle = Bundle::new(runtime, "/nowhere".as_ref());
     bundle.settings("mode = \"pass-through\"");
@@ -226,7 +226,7 @@ fn plays(row: &Row, runtime: &Runtime, fail_closed: bool, usual: Duration) {
             scene.bundle.until_ready();
             let environment = scene.bundle.environment();
             let expected: &[&str] = match becomes {
-                // What the application has set stays.
+                // The application's own values are kept.
                 Without => &["STATSD_UDP_PORT=1"],
                 _ => &["STATSD_UDP_HOST=127.0.0.1", "STATSD_UDP_PORT=18125"],
             };
@@ -234,17 +234,17 @@ fn plays(row: &Row, runtime: &Runtime, fail_closed: bool, usual: Duration) {
             scene.bundle.delete();
         }
     }
-    // The second that everything which asks the agent has together, and what a busy machine may add to it. A runtime waits
-    // for a hook that is stopped for as long as it was told to, and then for what the hook holds open.
+    // The budget of one second for all calls to the agent, plus the delay of a busy machine. A runtime waits for a
+    // stopped hook until its timeout, and then for the pipes that the hook holds open.
     let budget = Duration::from_secs(if row.what.contains("patience") { 9 } else { 1 });
     let most = usual * 2 + budget + Duration::from_secs(5);
     assert!(taken < most, "{named}: {taken:?}, which is more than {most:?}; usually {usual:?}");
     leaves_nothing(scene, &named);
 }
 
-/// An agent that lives on has nothing left of the container once its reservation has expired.
+/// A surviving agent keeps nothing of the container once its reservation has expired.
 fn leaves_nothing(mut scene: Scene, named: &str) {
-    // It may have been stopped, or killed.
+    // The agent may have been stopped or killed.
     let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(scene.agent.pid()), signal);
     signal(Signal::SIGCONT).unwrap();
     let listed = scene.agent.try_admin("/v1/containers");
@@ -286,15 +286,15 @@ fn the_page_has_the_same_table() {
     }
 }
 
-/// A claim that a process is a container, and how it is refused.
+/// A claim that a process is a container, and the refusal.
 struct Claim {
     what: &'static str,
     code: &'static str,
-    /// The body of the claim, and what has to be there while it is made.
+    /// The body of the claim, and objects that must exist while it is made.
     made: fn(&Agent) -> (Value, Vec<Kept>),
 }
 
-/// What a claim needs, until it is answered.
+/// Objects that a claim needs until it is answered.
 #[expect(dead_code, reason = "they are kept, and go")]
 enum Kept {
     Namespace(Namespace),
@@ -311,7 +311,7 @@ fn at(namespace: &Namespace) -> Value {
     json!({"mode": "netns", "path": namespace.path()})
 }
 
-/// Starts are counted in ticks.
+/// Start times are in ticks.
 fn ticks() {
     std::thread::sleep(Duration::from_millis(100));
 }

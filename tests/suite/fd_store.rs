@@ -31,7 +31,7 @@ type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 pub(crate) struct Manager {
     directory: tempfile::TempDir,
     stored: Stored,
-    /// Messages that it does not understand.
+    /// Messages that are not supported.
     strange: Arc<Mutex<Vec<String>>>,
 }
 
@@ -175,7 +175,7 @@ fn descriptors_that_are_nothing_of_an_agents_do_not_bother_it() {
     let agent = started(&manager, 4096);
     assert_eq!(agent.get("/ready").0, 200);
     assert_eq!(manager.names(), ["theirs"]);
-    // And without any manager nobody looks for descriptors.
+    // Without a manager, the agent does not look for descriptors.
     let plain = Agent::by(&["env", "LISTEN_FDS=7", "LISTEN_PID=1"], tempfile::tempdir().unwrap(), LONG);
     assert_eq!((plain.get("/ready").0, plain.get("/v1/tasks").1), (200, Value::Array(Vec::new())));
 }

@@ -1,4 +1,4 @@
-//! Control groups of the second version as the tests make them, and processes in them that send.
+//! Control groups (version 2) for tests, and processes in them that send.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::namespaces::Process;
 use crate::tools;
 
-/// How a datagram is sent. The kernel asks a guard at another place for each.
+/// How a datagram is sent. The kernel calls the guard at a different hook for each.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Way {
-    /// To a peer that was connected to first.
+    /// To a connected peer.
     Connect,
-    /// With the address on the datagram.
+    /// With an address for each datagram.
     Send,
-    /// As the first, by an IPv6 socket.
+    /// Like the first, with an IPv6 socket.
     Connect6,
-    /// As the second, by an IPv6 socket.
+    /// Like the second, with an IPv6 socket.
     Send6,
 }
 
@@ -25,7 +25,7 @@ impl Way {
     pub(crate) const ALL: [Self; 4] = [Self::Connect, Self::Send, Self::Connect6, Self::Send6];
 }
 
-/// Sends as many datagrams as it is told to, and ends with the first error's number.
+/// Sends a number of datagrams, and exits with the errno of the first error.
 const SENDER: &str = "use Socket qw(:DEFAULT :addrinfo inet_pton pack_sockaddr_in6 AF_INET6);
     my ($way, $host, $port, $times, $line) = @ARGV;
     my $six = $way =~ /6$/;
@@ -35,13 +35,13 @@ const SENDER: &str = "use Socket qw(:DEFAULT :addrinfo inet_pton pack_sockaddr_i
     if ($way =~ /Connect/) { connect($s, $to) or exit $!+0 }
     for (1..$times) { defined($way =~ /Connect/ ? send($s, $line, 0) : send($s, $line, 0, $to)) or exit $!+0 }";
 
-/// The command that sends, to be run by whomever: `sh -c` with these words.
+/// The command line of the sender.
 pub(crate) fn sender(way: Way, to: SocketAddr, times: u32, line: &str) -> Vec<String> {
     let (way, host, port) = (format!("{way:?}"), to.ip().to_string(), to.port().to_string());
     ["perl", "-e", SENDER, &way, &host, &port, &times.to_string(), line].map(str::to_owned).to_vec()
 }
 
-/// Sends once, and answers the error's number.
+/// Sends once, and returns the errno.
 pub(crate) fn send_from(group: Option<&Group>, way: Way, to: SocketAddr, line: &str) -> i32 {
     let words = sender(way, to, 1, line);
     let mut command = match group {
@@ -56,11 +56,11 @@ pub(crate) fn send_from(group: Option<&Group>, way: Way, to: SocketAddr, line: &
     ran.status.code().unwrap()
 }
 
-/// A control group that goes when this does.
+/// A control group that is removed when this is dropped.
 pub(crate) struct Group(PathBuf);
 
 impl Group {
-    /// One at the top of the hierarchy; none where there is no hierarchy to make it in.
+    /// A group at the top of the hierarchy, which must exist.
     pub(crate) fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("tp-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
@@ -77,7 +77,7 @@ impl Group {
         Self(path)
     }
 
-    /// A program that is in the group from its first instruction.
+    /// A command whose process is in the group from the start.
     pub(crate) fn command(&self, words: &[String]) -> Command {
         in_group(&self.0, words)
     }
@@ -120,7 +120,7 @@ fn in_group(group: &std::path::Path, words: &[String]) -> Command {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The processes in it have been told to end, and take a moment.
+        // Its processes have been signalled and take a moment to end.
         for _ in 0..200 {
             if std::fs::remove_dir(&self.0).is_ok() {
                 return;

@@ -1,4 +1,4 @@
-//! The guard of listeners on the host's network: the kernel refuses what does not come from their own container.
+//! The guard of listeners on the host's network: the kernel rejects datagrams that do not come from their container.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ fn shown(agent: &Agent, container: &str) -> Value {
     agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
 }
 
-/// A container on the host's network, whose process this is.
+/// Reserves a container on the host's network for this process.
 fn contained(agent: &Agent, container: &str, process: &Process) -> SocketAddr {
     let address = agent.reserve(container, &format!("task-{container}")).to;
     let body = json!({"pid": process.pid()});
@@ -62,13 +62,13 @@ fn only_its_own_control_group_sends_to_a_guarded_container_by_whatever_way() {
 #[test]
 fn an_address_that_means_any_does_not_lead_around_the_guard() {
     let Some(()) = tools::guard() else { return };
-    // Of a port that no other test's agent guards on this machine.
+    // A port that no other test's agent guards on this machine.
     let agent = Agent::with(&["--set", "listeners.guard=required", "--set", "listeners.port=18325"]);
     let own = Group::new();
     let process = own.process();
     let address = contained(&agent, "c1", &process);
     let port = address.port();
-    // The kernel takes the address that the sender is bound to for one that was left out.
+    // The kernel replaces an unspecified address by the address that the sender is bound to.
     let beside = UdpSocket::bind((address.ip(), 0)).unwrap();
     assert!(refused(beside.send_to(b"forged:1|c", ("0.0.0.0", port))));
     assert_eq!(beside.connect(("0.0.0.0", port)).unwrap_err().raw_os_error(), Some(EPERM));
@@ -76,7 +76,7 @@ fn an_address_that_means_any_does_not_lead_around_the_guard() {
     for host in ["::", "::ffff:0.0.0.0"] {
         assert!(refused(twin.send_to(b"forged:1|c", (host, port))), "{host}");
     }
-    // Ports without a container are nobody's business.
+    // Ports without a container are not guarded.
     assert!(beside.send_to(b"a:1|c", ("0.0.0.0", port + 1)).is_ok());
     beside.set_broadcast(true).unwrap();
     let _lost = beside.send_to(b"forged:1|c", ("127.255.255.255", port));
@@ -99,7 +99,7 @@ fn a_container_has_its_own_guard_and_takes_it_along() {
     assert_eq!(errors(), [[0, EPERM], [EPERM, 0]]);
     first.end();
     agent.until("it is gone", || shown(&agent, "c1")["state"] == "gone");
-    assert_eq!(errors(), [[0, EPERM], [0, 0]], "nobody listens where the first was");
+    assert_eq!(errors(), [[0, EPERM], [0, 0]], "the first address is no longer guarded");
     agent.release("c2");
     agent.until("it is gone", || shown(&agent, "c2")["state"] == "gone");
     assert_eq!(errors(), [[0, 0], [0, 0]]);
@@ -116,7 +116,7 @@ fn another_network_is_another_world() {
     let script = format!("ip link set lo up; printf 'a:1|c' > /dev/udp/{}/{}", address.ip(), address.port());
     let target = apart.pid().to_string();
     let sent = Command::new("nsenter").args(["--net", "--target", &target, "bash", "-c", &script]).status();
-    assert!(sent.unwrap().success(), "the same address there is nobody's");
+    assert!(sent.unwrap().success(), "the address is not guarded in another network");
     assert_eq!(send_from(None, Way::Connect, address, "a:1|c"), EPERM);
 }
 
@@ -146,7 +146,7 @@ fn a_container_that_was_connected_before_is_no_stranger_to_itself() {
     let own = Group::new();
     let below = own.child();
     let address = agent.reserve("c1", "t").to;
-    // As it is after a restart of the agent: its clients have kept their sockets.
+    // As after a restart of the agent, when its clients have kept their sockets.
     let script = format!("exec 3> /dev/udp/{}/{}; sleep 600", address.ip(), address.port());
     let words = ["bash", "-c", &script].map(str::to_owned);
     let process = Process::start(&mut own.command(&words));
@@ -165,8 +165,8 @@ fn a_container_that_was_connected_before_is_no_stranger_to_itself() {
     assert_eq!(send_from(None, Way::Send, address, "a:1|c"), EPERM);
 }
 
-/// In a pid namespace, whose first process plays the node's: a container on the node's network, and an agent in a container of
-/// its own that is asked for a socket for it. Prints what the agent says of it.
+/// Runs in a pid namespace whose first process stands in for the node's: reserves a container on the node's network
+/// from an agent in a container of its own, and prints the agent's document of it.
 const AGENT_IN_A_CONTAINER: &str = r#"set -e
     agents=$1 own=$2 work=$3; shift 3
     (echo 0 >"$own/cgroup.procs"; exec sleep 60) &

@@ -1,4 +1,4 @@
-//! From one process to the next: nothing is lost, nothing comes twice, and what fails changes nothing.
+//! Hand-overs: nothing is lost or counted twice, and a failed one changes nothing.
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
@@ -19,15 +19,15 @@ use crate::tools;
 
 const LONG: &[&str] = &["--window", "1h"];
 
-/// A load of known totals that goes on while agents come and go.
+/// A load of known totals that continues over hand-overs.
 pub(crate) struct Load {
     process: Child,
-    /// The agent's place when the load was under way.
+    /// The agent's cursor after the load has started.
     cursor: String,
 }
 
 impl Load {
-    /// Starts to send, in so many values at so many datagrams a second, and waits until `received` have come.
+    /// Starts to send this many values at this rate of datagrams per second, and waits until `received` have arrived.
     pub(crate) fn under_way(agent: &Agent, (samples, rate): (&str, &str), received: u64) -> Self {
         let mut load = Command::new(env!("CARGO_BIN_EXE_tallyport-load"));
         let url = format!("http://{}", agent.http);
@@ -41,7 +41,8 @@ impl Load {
         Self { process, cursor }
     }
 
-    /// Waits for its end: all of it has come, cursors go on, and no interval comes twice or is left out.
+    /// Waits for its end, and checks that everything has arrived, cursors continue, and every interval occurs exactly
+    /// once.
     pub(crate) fn has_come_to(self, agent: &Agent) {
         let output = self.process.wait_with_output().unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -60,7 +61,7 @@ impl Load {
 
 #[test]
 fn a_load_of_known_totals_does_not_notice_five_hand_overs() {
-    // Buffers for six seconds, which outlast what a busy machine makes of a pause. Larger ones would hold a backlog that such a
+    // Buffers for six seconds, longer than a pause on a busy machine. Larger ones would hold a backlog that such a
     // machine cannot read while the other process waits.
     let flags = ["--window", "1s", "--keep", "600", "--set", "listeners.receive_buffer=1MiB"];
     let mut agent = Agent::with(&flags);
@@ -188,7 +189,7 @@ fn sockets_inside_networks_and_unix_sockets_go_over_too() {
     let agent = Agent::with(&flags);
     let namespace = Namespace::new();
     agent.reserve_with(&json!({"container_id": "c1", "network": {"mode": "new"}, "ttl": null}));
-    // Not before: an older process would not be believed to be it.
+    // Not before, because an older process would not be accepted.
     let process = namespace.process();
     let (status, answer) = agent.admin("POST", "/v1/containers/c1/attach", &json!({"pid": process.pid()}));
     assert_eq!(status, 200, "{answer}");
@@ -224,7 +225,7 @@ fn a_process_that_would_run_with_something_else_is_refused_and_the_old_one_goes_
     assert!(socket.exists());
 }
 
-/// The last message to a process that takes over, and the descriptors that come with it. It takes everything that comes before.
+/// Receives all messages to a process that takes over. Returns the last one and its descriptors.
 fn last_message(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
     loop {
         let (bytes, descriptors) = channel.receive_all(PATIENCE).unwrap();
@@ -235,7 +236,7 @@ fn last_message(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
     }
 }
 
-/// A process that takes over from this agent, and has yet to hear anything of what it has.
+/// A process that takes over from this agent, and has received no state yet.
 fn takes_over(agent: &Agent) -> Channel {
     let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
     let channel = Channel::connect(&path).unwrap();
@@ -296,7 +297,7 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
     let (state, descriptors) = last_message(&takes_over(&agent));
     assert!(state.len() < 10_000, "{} bytes", state.len());
     drop(descriptors);
-    // That one was gone, and what is sent now is a change of what the next one gets.
+    // That process has ended, and data sent now is a change to the snapshot that the next one gets.
     web.send("a:2|c");
     agent.until("it is counted", || shown(&agent, "c1")["received"] == 101);
     let agent = agent.handed_over(LONG);
@@ -306,7 +307,7 @@ fn only_what_has_changed_meanwhile_is_left_for_the_pause() {
     assert_eq!((open.len(), sum), (2001, 2002.0));
 }
 
-/// Waits until a window of two seconds is about to be closed; answers when it is over.
+/// Waits until a window of two seconds is about to be closed. Returns when it ends.
 fn about_to_be_closed() -> Timestamp {
     let window = Duration::from_secs(2);
     loop {
@@ -358,7 +359,7 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
     let web = agent.reserve("c1", "web");
     let path = agent.admin_socket().with_file_name("state").join("hand-over.sock");
     let mut sent = 0;
-    // It says so many words, and is gone.
+    // The other process sends this many messages and ends.
     for words in 0..=4 {
         let channel = Channel::connect(&path).unwrap();
         channel.receive(PATIENCE).unwrap();
@@ -376,7 +377,7 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
             channel.send(b"have", &[]).unwrap();
             taken = last_message(&channel).1;
             assert!(taken.len() > 8, "there are the agent's own, and one of the container");
-            // Nobody reads, and nothing is lost.
+            // No process reads the socket, and nothing is lost.
             (0..50).for_each(|_| web.send("a:1|c"));
             sent += 50;
         }
@@ -391,7 +392,7 @@ fn wherever_the_other_process_dies_the_old_one_goes_on_and_loses_nothing() {
         assert_eq!(agent.get("/ready").0, 200);
     }
     assert_eq!(agent.metrics("web", "?window=open")[0]["value"].as_f64(), Some(f64::from(sent)));
-    // And one that lives takes over.
+    // A process that does not end takes over.
     let agent = agent.handed_over(LONG);
     assert_eq!(shown(&agent, "c1")["received"], sent);
 }
@@ -405,7 +406,7 @@ fn a_signal_in_the_middle_of_a_hand_over_takes_nothing_from_the_process_that_tak
         channel.receive(PATIENCE).unwrap();
         channel.send(b"take", &[]).unwrap();
         let (_, descriptors) = last_message(&channel);
-        // From here on the other process has everything that it needs, and takes it.
+        // From here on the other process has all it needs, and takes over.
         agent.signal(signal);
         for (said, heard) in [(&b"ready"[..], &b"go"[..]), (b"serving", b"bye")] {
             channel.send(said, &[]).unwrap();
@@ -418,7 +419,7 @@ fn a_signal_in_the_middle_of_a_hand_over_takes_nothing_from_the_process_that_tak
     }
 }
 
-/// An agent whose container has sent `a:3|c`, and a process that has begun to take over from it and has got the closed windows.
+/// An agent whose container has sent `a:3|c`, and a process that has begun to take over and has the closed windows.
 fn half_way(mut agent: Agent) -> (Agent, Channel) {
     agent.reserve("c1", "web").send("a:3|c");
     agent.until("it is counted", || shown(&agent, "c1")["received"] == 1);
@@ -479,7 +480,7 @@ fn a_process_that_is_replaced_after_its_deadline_waits_all_the_same() {
     let flags =
         ["--window", "1h", "--set", "agent.after_hand_over=wait", "--set", "agent.drain_deadline=100ms"];
     let mut old = Agent::with(&flags);
-    // A request that never ends holds the drain up.
+    // A request that never ends delays the drain.
     let _held = hold_a_request(&old);
     let new = old.followed_by(&["--window", "1m", "--replace"]);
     assert_eq!(new.get("/ready").0, 200);
@@ -488,7 +489,7 @@ fn a_process_that_is_replaced_after_its_deadline_waits_all_the_same() {
     assert_eq!(old.wait().code(), Some(1), "it was cut short: {}", old.log());
 }
 
-/// A port that is free at the moment.
+/// A free port.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
@@ -507,7 +508,7 @@ fn listeners_that_are_set_elsewhere_are_opened_there_and_nothing_is_lost() {
     web.send("a:1|c");
     agent.until("all is counted", || shown(&agent, "c1")["received"] == 2);
     assert_eq!(agent.http.to_string(), format!("0.0.0.0:{port}"));
-    // Another admin socket: the old name goes.
+    // Another admin socket: the old one is removed.
     let old_socket = agent.admin_socket();
     let socket = old_socket.with_file_name("elsewhere.sock");
     let elsewhere = [&everywhere[..], &["--admin-socket", socket.to_str().unwrap()]].concat();
@@ -543,7 +544,7 @@ fn a_process_that_is_to_wait_after_a_hand_over_ends_by_a_signal_alone() {
     new.until("it serves", || shown(&new, "c1")["received"] == 1);
     new.until("the old one waits", || old.log().contains("waiting for TERM"));
     assert_eq!((old.is_running(), old.listeners()), (true, 0), "{}", old.log());
-    // It holds nothing back: after a kill of the new one, names and locks are free.
+    // It holds nothing: after a kill of the new process, sockets and locks are free.
     let mut new = new;
     new.signal(Signal::SIGKILL);
     new.wait();
@@ -569,7 +570,7 @@ fn a_process_that_cannot_go_on_with_what_there_is_replaces_the_agent_and_starts_
     assert!(old.is_running(), "{}", old.log());
     old.signal(Signal::SIGTERM);
     assert!(old.wait().success(), "{}", old.log());
-    // One that can go on takes over.
+    // A compatible process takes over.
     let mut new = new;
     let last = new.followed_by(&["--window", "1m", "--replace"]);
     assert!(new.wait().success() && last.log().contains("took over"), "{}", last.log());

@@ -1,4 +1,4 @@
-//! The protections of the systemd unit leave the agent what it needs.
+//! The protections of the systemd unit permit everything that the agent does.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
@@ -12,7 +12,7 @@ use crate::namespaces::Namespace;
 use crate::restart::Sleeper;
 use crate::tools;
 
-/// What starts an agent within the filter and the umask of the unit. A call that is not allowed ends it.
+/// Starts an agent with the filter and the umask of the unit. A call that is not allowed kills it.
 fn within_the_unit() -> Option<Vec<String>> {
     tools::program("systemd-analyze", "scripts/setup containers")?;
     let (python, root) = (tools::program("python3", "scripts/setup python")?, tools::root());
@@ -30,7 +30,7 @@ fn the_units_filter_and_umask_allow_all_that_the_agent_does() {
     let flags = ["--window", "1s", "--config", config.to_str().unwrap()];
     let mut agent = Agent::by(&launcher, directory, &flags);
 
-    // A container of each kind: the host's network, guarded where that can be had, one of its own, and a Unix socket.
+    // A container of each kind: on the host's network, guarded if possible; with its own network; with a Unix socket.
     let sleeper = Sleeper::start();
     agent
         .reserve_with(&json!({"container_id": "host", "task_id": "host", "pid": sleeper.pid()}))
@@ -50,7 +50,7 @@ fn the_units_filter_and_umask_allow_all_that_the_agent_does() {
         "containers may send to {socket:?}"
     );
 
-    // What people and the next process do.
+    // Requests of users, and a hand-over.
     assert_eq!(agent.cli(&["doctor"]).out.lines().filter(|line| line.starts_with("error")).count(), 0);
     assert_eq!(agent.admin("POST", "/v1/config/reload", &Value::Null).0, 200);
     assert_eq!(agent.admin("POST", "/v1/reconcile", &Value::Null).0, 200);
@@ -98,7 +98,7 @@ fn every_test_and_every_attack_that_the_security_page_names_is_there() {
         |name: &str| tools::root().join(format!("integration/hostile/attacks/{}.py", name.replace('-', "_")));
     let target = |name: &str| tools::root().join(format!("fuzz/fuzz_targets/{name}.rs"));
     let mut named = 0;
-    // The last cell of a row, and what stands in parentheses, are evidence.
+    // The last cell of a row and text in parentheses name the tests.
     let rows = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit("| ").next());
     let words =
         rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|word| !word.contains([' ', '=']));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 
-/// What values are multiplied by.
+/// The scale of values.
 const SCALE: f64 = 1e6;
 
 /// Windows so long that none ends between two datagrams; a container's end closes its window.

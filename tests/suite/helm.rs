@@ -1,4 +1,4 @@
-//! The Helm chart makes what kustomize makes, takes values where they belong, and refuses what makes no sense.
+//! The Helm chart creates the same objects as kustomize, applies values, and rejects invalid ones.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use crate::cli::tallyport;
 use crate::kubernetes::{Built, Overlay, config, listed, pods, selections, variables};
 use crate::tools;
 
-/// Labels that Helm's conventions ask for beside those of the manifests.
+/// Labels of Helm's conventions in addition to those of the manifests.
 const OF_HELM: [&str; 4] = [
     "app.kubernetes.io/instance",
     "app.kubernetes.io/version",
     "app.kubernetes.io/managed-by",
     "helm.sh/chart",
 ];
-/// Annotations that start new pods, which kustomize does by names.
+/// Annotations that trigger a rollout; kustomize does that through names.
 const HASHES: [&str; 2] = ["tallyport/settings", "tallyport/client"];
 
 struct Helm {
@@ -26,7 +26,7 @@ struct Helm {
 }
 
 impl Helm {
-    /// `None` where it is missing: no package of Debian has it, so only `make e2e-helm` asks for it, by `HELM`.
+    /// `None` if it is missing: Debian has no package of it, so only `make e2e-helm` requires it, through `HELM`.
     fn new() -> Option<Self> {
         let program = std::env::var_os("HELM").map_or_else(|| "helm".into(), PathBuf::from);
         if Command::new(&program).arg("version").output().is_ok_and(|ran| ran.status.success()) {
@@ -54,7 +54,7 @@ impl Helm {
     }
 }
 
-/// The values that choose what a component of kustomize does.
+/// The values that correspond to a component of kustomize.
 fn values(component: &str) -> &'static str {
     match component {
         "secure" => "http.secure=true",
@@ -65,7 +65,7 @@ fn values(component: &str) -> &'static str {
     }
 }
 
-/// The same object without what only one of the two adds.
+/// The object without fields that only one of the two adds.
 fn plain(object: &Value) -> Value {
     let mut plain = object.clone();
     strip(&mut plain);
@@ -79,7 +79,7 @@ fn strip(value: &mut Value) {
             entries.values_mut().for_each(strip);
             entries.retain(|key, value| key != "annotations" || value != &json!({}));
             for (key, value) in entries.iter_mut() {
-                // agent.toml is compared by what it sets.
+                // agent.toml is compared by its settings.
                 if let ("agent.toml", Some(text)) = (key.as_str(), value.as_str()) {
                     *value = json!(text.parse::<toml::Table>().unwrap());
                 }
@@ -98,7 +98,7 @@ fn strip(value: &mut Value) {
         }
         Value::Array(items) => {
             items.iter_mut().for_each(strip);
-            // Where a patch puts a variable or a volume means nothing; words of a command stay.
+            // The order of variables and volumes is irrelevant, the order of a command's words is not.
             if items.iter().all(Value::is_object) {
                 items.sort_by_key(canonical);
             }
@@ -107,7 +107,7 @@ fn strip(value: &mut Value) {
     }
 }
 
-/// A name without the hash that kustomize gives it.
+/// A name without the hash that kustomize adds.
 fn unhashed(name: &str) -> String {
     let is_hash = |it: &str| it.len() == 10 && it.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match name.rsplit_once('-') {
@@ -117,7 +117,7 @@ fn unhashed(name: &str) -> String {
 }
 
 fn compared(built: &Built) -> BTreeMap<(String, String), String> {
-    // Helm makes the namespace only when it is told to.
+    // Helm creates the namespace only on request.
     let objects = built.iter().filter(|((kind, _), _)| kind != "Namespace");
     objects.map(|((kind, name), it)| ((kind.clone(), unhashed(name)), canonical(&plain(it)))).collect()
 }

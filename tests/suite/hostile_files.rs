@@ -1,4 +1,4 @@
-//! What other users and mistakes put in place of the agent's files.
+//! Links, FIFOs and other objects in place of the agent's files.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ fn fifo(path: &Path) {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
 }
 
-/// What a command that has to end by itself says on standard error.
+/// The standard error of a command that must end by itself.
 fn failure(command: &mut Command) -> String {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,5 @@
-//! Processes that listen where the agent should, and what the wrapper and the launcher take of their answers.
+//! Processes that listen in place of the agent, and the parts of their answers that the wrapper and the launcher
+//! accept.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +17,7 @@ use crate::tools;
 
 const CONFIG: &str = r#"{"process":{"env":["A=B"]},"linux":{"cgroupsPath":"/libpod_parent/libpod-0ab1","namespaces":[{"type":"network"}]}}"#;
 
-/// Answers every request at a socket: reserve calls with a body, others with 202. Tells what was asked.
+/// Answers every request at a socket: reserve calls with a body, others with 202. Records the requests.
 fn answer(socket: &Path, body: &Value) -> Receiver<String> {
     let listener = UnixListener::bind(socket).unwrap();
     let (body, (asked, requests)) = (body.to_string(), channel());
@@ -47,7 +48,7 @@ fn answer(socket: &Path, body: &Value) -> Receiver<String> {
     requests
 }
 
-/// What podman's `precreate` hook makes of a configuration, with these settings.
+/// The configuration that podman's `precreate` hook returns with these settings.
 fn precreated(socket: &Path, settings: &str) -> Ran {
     let file = socket.with_file_name("oci.toml");
     std::fs::write(&file, settings).unwrap();
@@ -187,7 +188,7 @@ impl Other {
         command.args(["--reuid=4711", "--regid=4711", "--clear-groups", "perl", "-e", LISTEN]).arg(socket);
         let child = command.spawn().unwrap();
         let deadline = std::time::Instant::now() + PATIENCE;
-        // Its name is there before it listens.
+        // The socket file exists before the process listens.
         while std::os::unix::net::UnixStream::connect(socket).is_err() {
             assert!(std::time::Instant::now() < deadline, "it does not listen");
             std::thread::sleep(Duration::from_millis(10));
@@ -228,7 +229,7 @@ fn who_is_neither_root_nor_the_agents_user_is_not_asked_and_not_passed_anything(
         "the agent's user is believed: {}",
         believed.err
     );
-    // Hooks ask by themselves.
+    // Hooks check the peer as well.
     let mut hook = Command::new(WRAPPER);
     hook.args(["hook", "poststop", "--container", "c", "--admin-socket"]).arg(&socket).stdin(Stdio::null());
     assert!(ran(&mut hook).err.contains("user 4711 listens at "));

@@ -1,4 +1,4 @@
-//! `tallyport hook`: files of engines, as people have them, in directories of the tests' own.
+//! `tallyport hook`: typical configuration files of engines, in directories of the tests.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ impl Etc {
         ran.out
     }
 
-    /// Every file with its text, to see what has changed.
+    /// Every file with its text, to detect changes.
     fn everything(&self) -> Vec<(PathBuf, String)> {
         fn walk(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
             for entry in std::fs::read_dir(directory).unwrap() {
@@ -71,7 +71,7 @@ impl Etc {
     }
 }
 
-/// Each engine with a file that it had before.
+/// Each engine with an existing file.
 const FILES: [(&str, &str, &str); 4] = [
     ("docker", "docker/daemon.json", DAEMON),
     ("containerd", "containerd/config.toml", CONTAINERD),
@@ -165,7 +165,7 @@ fn what_others_have_changed_since_stays_and_the_old_default_comes_back() {
         "{\n  \"default-runtime\": \"nvidia\",\n  \"runtimes\": {\"nvidia\": {\"path\": \"/opt/n\"}}\n}\n";
     etc.write("daemon.json", before);
     etc.must("install", "docker", "daemon.json", &[]);
-    // The copy is of the file before us, not of the one before the last run.
+    // The backup is the file before the first run, not the one before the last run.
     etc.must("install", "docker", "daemon.json", &["--default"]);
     assert_eq!(etc.read("daemon.json.tallyport-backup"), before);
     etc.write("daemon.json", &etc.read("daemon.json").replace("/opt/n", "/opt/new"));

@@ -1,4 +1,4 @@
-//! Where an agent ends before the next one starts: somebody keeps what it had, and nothing is lost.
+//! An agent that ends before the next one starts: a keeper holds its state, and nothing is lost.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
     (0..50).for_each(|_| web.send("a:1|c"));
-    // Whoever asks is answered once there is somebody to answer.
+    // Clients are answered once the next agent runs.
     let asking = std::net::TcpStream::connect(http).unwrap();
     let agent = Agent::in_directory(directory, LONG);
     drop(asking);
@@ -114,15 +114,15 @@ fn what_an_agent_had_the_next_one_has_and_what_was_sent_between_them_too() {
     // The end of a process is seen by the handle that came along.
     drop(process);
     agent.until("it has ended", || shown(&agent, &of_this_test("kept-1"))["state"] == "gone");
-    // What it has now is its own: a kill is like any other.
+    // The state is the new agent's own now: a kill has the usual effect.
     web_again(agent);
 }
 
-/// After a kill, what was on disk comes back, once.
+/// After a kill, the state on disk is restored once.
 fn web_again(mut agent: Agent) {
     agent.reserve(&of_this_test("kept-2"), "other").send("b:7|c");
     agent.until("it is counted", || shown(&agent, &of_this_test("kept-2"))["received"] == 1);
-    // What is younger than a checkpoint, a kill may take: the fifty, or the window that ended with its container.
+    // A kill may lose data younger than a checkpoint: the fifty samples, or the window that ended with its container.
     let checkpoints = || agent.own_metric("tallyport_checkpoints_total");
     let now = checkpoints();
     agent.until("two checkpoints are made", || checkpoints() >= now + 2.0);
@@ -137,7 +137,7 @@ fn web_again(mut agent: Agent) {
 fn a_load_of_known_totals_does_not_notice_that_there_was_no_agent_for_five_seconds() {
     let flags = ["--window", "1s", "--keep", "600"];
     let (agent, _keeper) = pair(&flags, &[]);
-    // So few that a receive buffer of 256 KiB holds those of five seconds and more.
+    // Few enough that a receive buffer of 256 KiB holds more than five seconds.
     let load = Load::under_way(&agent, ("51200", "640"), 500);
     let directory = agent.into_directory();
     std::thread::sleep(Duration::from_secs(5));
@@ -157,7 +157,7 @@ fn a_keeper_that_dies_with_it_costs_what_a_kill_costs() {
     agent.until_logged("did not end in order");
     web.send("a:4|c");
     agent.until("its address is its own", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
-    // What had been received was written when the agent ended, if not before.
+    // Received data was written when the agent ended, at the latest.
     agent.finish(&of_this_test("kept-1"));
     assert_eq!(agent.totals("web")["a"]["value"], 7.0);
 }
@@ -183,7 +183,7 @@ fn what_nobody_comes_for_is_let_go_of() {
     assert!(std::net::UdpSocket::bind(web.to).is_err(), "it is kept");
     keeper.until("no agent started in time");
     drop(std::net::UdpSocket::bind(web.to).unwrap());
-    // And the journal still knows whose it was.
+    // The journal still has the container.
     let agent = Agent::in_directory(directory, LONG);
     web.send("a:1|c");
     agent.until("it is heard", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);
@@ -244,7 +244,7 @@ fn another_version_is_told_so_and_an_agent_ends_as_ever_where_it_is_told_so() {
     let (answer, _) = channel.receive(PATIENCE).unwrap();
     assert_eq!(String::from_utf8(answer).unwrap(), "no: this keeper understands version 1 only");
     keeper.end(Signal::SIGTERM);
-    // One that understands nothing of what agents say now.
+    // A keeper that does not support the current messages.
     let (listener, _name) = listen_for_messages(&keeper.socket, 0o600).unwrap();
     listener.set_nonblocking(false).unwrap();
     std::thread::spawn(move || {
@@ -272,7 +272,7 @@ fn a_stranger_gets_nothing() {
     web(&agent);
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
-    // Modes would keep him out, so they are opened.
+    // The modes would deny this user access, so they are widened.
     let open = |path: &Path, mode| {
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(path, permissions).unwrap();
@@ -313,7 +313,7 @@ fn the_guard_stays_up_while_there_is_no_agent() {
     assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0);
     let directory = agent.into_directory();
     keeper.until("keeping what an agent has left");
-    assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "nobody is there");
+    assert_ne!(send_from(Some(&other), way, to, "a:1|c"), 0, "no agent runs");
     assert_eq!(send_from(Some(&own), way, to, "a:1|c"), 0);
     let agent = Agent::in_directory(directory, &flags);
     agent.until("its own is heard", || shown(&agent, &of_this_test("kept-1"))["received"] == 1);

@@ -1,4 +1,4 @@
-//! Kills: a few under load, and at a few of the calls that write. `make e2e-kill` has them all.
+//! Kills: a few under load, and a few at calls that write. `make e2e-kill` has the complete set.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::agent::{BINARY, Ran, ran};
 use crate::tools;
 
-/// A check of `integration/crash`, with the binaries that are tested.
+/// Runs a check of `integration/crash` with the tested binaries.
 pub(crate) fn crash(check: &str, flags: &[&str]) -> Option<Ran> {
     let python = tools::program("python3", "scripts/setup python")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/crash").join(check);

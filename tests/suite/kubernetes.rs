@@ -1,4 +1,4 @@
-//! The manifests hold to the program and to each other: flags, variables, settings, routes, privileges, memory.
+//! Checks the manifests against the program and each other: flags, variables, settings, routes, privileges, memory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,14 +28,14 @@ fn container(file: &str) -> Value {
     pod(file)["spec"]["containers"][0].clone()
 }
 
-/// Variables that are given a value, not a reference.
+/// Variables with a value instead of a reference.
 pub(crate) fn variables(container: &Value) -> BTreeMap<String, String> {
     let given = container["env"].as_array().into_iter().flatten();
     let pair = |it: &Value| Some((it["name"].as_str()?.to_owned(), it["value"].as_str()?.to_owned()));
     given.filter_map(pair).collect()
 }
 
-/// What an agent with these variables runs with.
+/// The effective configuration of an agent with these variables.
 pub(crate) fn config(variables: &BTreeMap<String, String>) -> AgentConfig {
     let mut layers = Layers::with_defaults(&ProcessEnvironment);
     for setting in SETTINGS {
@@ -48,7 +48,7 @@ pub(crate) fn config(variables: &BTreeMap<String, String>) -> AgentConfig {
     AgentConfig::from_layers(&layers).unwrap()
 }
 
-/// What the program says of a command, in one line.
+/// The help text of a command, in one line.
 fn help(command: &str) -> String {
     tallyport(&["help", command]).out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -109,7 +109,7 @@ fn an_update_starts_the_new_agent_beside_the_old_one_and_nothing_keeps_it_from_s
     let set = kind(&manifests(BASE), "DaemonSet")["spec"].clone();
     assert_eq!(set["updateStrategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
     let agent = &set["template"]["spec"]["containers"][0];
-    // It takes over, or where it cannot, has the old one end first.
+    // It takes over, or if that is impossible, makes the old one end first.
     assert!(strings(&agent["args"]).contains(&"--replace"));
     assert_eq!(variables(agent)["TALLYPORT_AGENT_AFTER_HAND_OVER"], "wait");
     for file in [BASE, KEEPER, UNTAINT] {
@@ -229,7 +229,7 @@ fn the_manifest_the_unit_and_the_table_name_the_same_privileges() {
     let (unit, page) = (read(UNITS[0]), read("docs/reference/deployment.md"));
     let bounded = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
     assert_eq!(bounded.split(' ').collect::<Vec<_>>(), names);
-    // Another user than root has what it is given, and nothing else.
+    // A user other than root has only the listed capabilities.
     assert!(
         unit.contains(&format!("\nAmbientCapabilities={bounded}\n")) && unit.contains("\nUser=tallyport\n")
     );
@@ -240,7 +240,7 @@ fn the_manifest_the_unit_and_the_table_name_the_same_privileges() {
         let short = name.trim_start_matches("CAP_").to_lowercase();
         assert!(tried.contains(&format!("+{short}")), "nothing tries {name}");
     }
-    // Nothing in it speaks to the API server.
+    // It does not use the API server.
     assert!(manifests.iter().all(|manifest| !manifest["kind"].as_str().unwrap().contains("Role")));
     assert_eq!(pod["automountServiceAccountToken"], false);
 }
@@ -331,7 +331,7 @@ fn the_secure_component_is_closed_and_its_secret_is_the_one_that_scrapers_read()
 /// Objects by kind and name.
 pub(crate) type Built = BTreeMap<(String, String), Value>;
 
-/// The objects of a stream of documents. Helm leaves empty ones where nothing is chosen.
+/// The objects of a stream of documents. Helm writes empty documents for disabled parts.
 pub(crate) fn listed(text: &str) -> Built {
     let documents = serde_norway::Deserializer::from_str(text).map(|it| Value::deserialize(it).unwrap());
     let key = |it: &Value| {
@@ -340,15 +340,15 @@ pub(crate) fn listed(text: &str) -> Built {
     documents.filter(|it| !it.is_null()).map(|it| (key(&it), it)).collect()
 }
 
-/// An overlay somewhere else than the manifests, as an administrator would have it.
+/// An overlay outside the manifests' directory, as an administrator would write it.
 pub(crate) struct Overlay {
     directory: tempfile::TempDir,
 }
 
 impl Overlay {
-    /// `None` where kubectl is missing.
+    /// `None` if kubectl is missing.
     pub(crate) fn new() -> Option<Self> {
-        // Debian has no package of it; elsewhere the files were read above.
+        // Debian has no package of it; the files themselves were checked above.
         if ran(Command::new("sh").args(["-c", "command -v kubectl"])).code != 0 {
             eprintln!("SKIPPED: kubectl is missing");
             return None;
@@ -368,7 +368,7 @@ impl Overlay {
         self.directory.path().join("clusters/one").join(name)
     }
 
-    /// Everything that kustomize makes of these components and more lines, by kind and name.
+    /// The output of kustomize for these components and additional lines, by kind and name.
     pub(crate) fn build(&self, components: &[&str], more: &str) -> Built {
         let lines: Vec<_> =
             components.iter().map(|name| format!("  - ../../vendor/components/{name}\n")).collect();
@@ -442,7 +442,7 @@ fn every_selection_of_components_builds_in_either_order_and_is_whole() {
     }
 }
 
-/// Every client in the pods asks the agent in the way that it is served.
+/// Every client in the pods uses the address and protocol that the agent serves.
 fn is_reached_as_it_serves(built: &Built, secure: bool) {
     let pods = pods(built);
     let agent = &pods["tallyport"]["spec"]["containers"][0];

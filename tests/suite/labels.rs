@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 
-/// An agent that reads its node's labels from a file, whose path comes with it.
+/// An agent that reads its node's labels from a file, and the path of the file.
 fn agent(text: &str) -> (Agent, std::path::PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("labels");

@@ -34,7 +34,7 @@ fn a_process_with_too_many_calls_at_a_time_is_told_so_and_other_launchers_are_se
     let agent = Agent::with(&["--set", "http.max_connections=8"]);
     let own = || String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
     let has = |line: &str| own().lines().any(|own| own == line);
-    // Requests whose bodies are still on their way.
+    // Requests with incomplete bodies.
     let held: Vec<_> = (0..4)
         .map(|_| {
             let mut stream = std::os::unix::net::UnixStream::connect(agent.admin_socket()).unwrap();
@@ -227,7 +227,8 @@ fn the_dcos_isolator_finds_its_dialect() {
     assert_eq!(datapoint["tags"], json!({"test_tag_key": "test_tag_value"}));
 }
 
-/// Byte for byte as libprocess writes them: by one connection that is kept, and over a Unix socket there is no host to name.
+/// Requests byte for byte as libprocess writes them: on one persistent connection, without a host name for a Unix
+/// socket.
 #[test]
 fn the_isolators_calls_are_answered_by_one_connection_in_a_form_that_it_reads() {
     let agent = Agent::start();

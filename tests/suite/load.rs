@@ -1,4 +1,4 @@
-//! Two million values of known totals, and every one of them accounted for.
+//! Two million values of known totals, all accounted for.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ fn load(agent: &Agent, flags: &[&str]) -> (Ran, Value) {
 
 #[test]
 fn two_million_values_from_64_containers_are_all_accounted_for() {
-    // Buffers that outlast a busy machine: what the kernel drops has a test of its own.
+    // Buffers large enough for a busy machine: another test covers drops of the kernel.
     let large = ["--set", "listeners.receive_buffer=8MiB", "--set", "listeners.receive_buffers=1GiB"];
     let agent = Agent::with(
         &[&["--window", "1s", "--keep", "600", "--set", "limits.series=200"], &large[..]].concat(),
@@ -57,7 +57,7 @@ fn what_the_kernel_drops_is_counted_too() {
 
 #[test]
 fn a_wrong_total_is_found() {
-    // The generator believes in another cap than the agent has.
+    // The generator assumes another cap than the agent's.
     let agent = Agent::with(&["--window", "1s", "--keep", "600", "--set", "limits.series=100"]);
     let (ran, report) =
         load(&agent, &["--containers", "2", "--samples", "5000", "--over-caps", "1", "--series-cap", "110"]);

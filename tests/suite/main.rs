@@ -1,4 +1,4 @@
-//! Tests from outside the library: the pure core against models and corpora, and the real binary with real clients.
+//! Integration tests: the pure core against models and corpora, and the real binary with real clients.
 
 #![allow(
     clippy::expect_used,

@@ -1,5 +1,4 @@
-//! Dashboards and rules name what is there. That rules speak and are silent where they should is for promtool
-//! (`make e2e-rules`).
+//! Dashboards and rules use only existing metrics and labels. promtool tests when the rules fire (`make e2e-rules`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +9,7 @@ use crate::tools::root;
 
 const DASHBOARDS: [&str; 3] = ["nodes.json", "agent.json", "task.json"];
 
-/// What is served beside the agent's own metrics: at `/metrics/tasks`, for each container.
+/// Metrics that are not the agent's own: those at `/metrics/tasks`, for each container.
 const OF_TASKS: [&str; 1] = ["tallyport_task_info"];
 
 fn read(path: &str) -> String {
@@ -40,10 +39,10 @@ fn texts<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
     }
 }
 
-/// The metrics of the agent that an expression names, and the labels it gives them.
+/// The agent's metrics in an expression, with their labels.
 fn metrics(expression: &str) -> Vec<(String, Vec<String>)> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    // What stands between quotes is no name.
+    // Quoted text is not a name.
     let unquoted: String = expression.split('"').step_by(2).collect();
     let mut found = Vec::new();
     let mut rest = unquoted.as_str();
@@ -80,7 +79,7 @@ fn served() -> BTreeMap<String, BTreeSet<String>> {
     served
 }
 
-/// Holds an expression to what is served and recorded.
+/// Checks an expression against the served and recorded metrics.
 fn check(expression: &str, served: &BTreeMap<String, BTreeSet<String>>, recorded: &[&str]) -> usize {
     let named = metrics(expression);
     for (name, labels) in &named {
@@ -124,7 +123,7 @@ fn nearly_every_metric_is_on_a_dashboard() {
     let all: String = DASHBOARDS.iter().map(|name| read(&format!("deploy/grafana/{name}"))).collect();
     let names = served().into_keys().filter(|name| !name.ends_with("_sum") && !name.ends_with("_count"));
     let missing: Vec<_> = names.filter(|name| !all.contains(name.as_str())).collect();
-    // What a cursor belongs to, sums that the rest adds up to, and limits that only observe.
+    // The epoch, sums of other metrics, and limits that only observe.
     let excused = [
         "tallyport_containers_limit",
         "tallyport_epoch",

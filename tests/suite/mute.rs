@@ -18,12 +18,12 @@ use crate::tools;
 const TASK: &str = "shop_web-0_u-1";
 const ADOPTING: &str = "containers.adopt_mute = true";
 
-/// A container of the pod that was told nothing.
+/// A container of the pod without variables.
 fn mute(name: &str) -> NriContainer {
     NriContainer { annotations: [].into(), ..runs(name, 0) }
 }
 
-/// A pod with this network, which this process holds.
+/// A pod with this network, held open by this process.
 fn held(namespace: &Namespace, holder: &Process) -> PodSandbox {
     PodSandbox { pid: holder.pid(), ..pod_in(namespace) }
 }
@@ -38,7 +38,7 @@ fn warning(agent: &Agent, container: &str) -> String {
     shown(agent, container)["warnings"][0].as_str().unwrap_or_default().to_owned()
 }
 
-/// An agent whose runtime has told it what is there.
+/// An agent whose runtime has listed its containers.
 fn told(more: &str, pod: &PodSandbox, containers: &[NriContainer]) -> (Agent, Runtime, UnixListener) {
     let (_directory, listener, file) = setting(more);
     let agent = Agent::with(&["--window", "1s", "--config", &file]);
@@ -146,13 +146,13 @@ fn a_reload_turns_adoption_on_for_those_that_are_found_from_then_on() {
     assert_eq!((adopted(&agent), warning(&agent, "first")), (1.0, String::new()));
 }
 
-/// What the wrapper has left for an agent that is to be in this directory.
+/// The wrapper's notes for an agent in this directory.
 fn notes(directory: &Path) -> Vec<PathBuf> {
     let found = std::fs::read_dir(directory.join("admin.sock.missed"));
     found.map(|found| found.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
 }
 
-/// Makes a note as old as one that nobody needs any more.
+/// Makes a note old enough to be removed.
 fn age(note: &Path) {
     assert!(Command::new("touch").args(["-d", "-2 minutes"]).arg(note).status().unwrap().success());
 }
@@ -189,7 +189,7 @@ fn what_the_wrapper_started_while_the_agent_was_away_is_found_in_every_life_of_t
         bundle.delete();
         notes(&at).iter().for_each(|note| age(note));
         agent.until("and its note goes", || notes(&at).is_empty());
-        // The next life of the bundle is served.
+        // The next start of the bundle is served.
         bundle.up();
         assert_eq!((shown(&agent, &bundle.id)["state"].as_str(), notes(&at).len()), (Some("listening"), 0));
     }
@@ -208,7 +208,7 @@ fn nobody_is_mute_who_did_not_start_or_wanted_no_socket() {
         bundle.configure(|config| config["root"]["path"] = json!("no-such-root"));
         assert_ne!(bundle.try_create().code, 0);
         let failed = notes(&at);
-        assert_eq!(failed.len(), 1, "nobody could know");
+        assert_eq!(failed.len(), 1, "the wrapper cannot know that the start will fail");
         let unwilling = Bundle::new(&runtime, &at.join("admin.sock"));
         unwilling.configure(|config| config["annotations"] = json!({"tallyport.enabled": "false"}));
         unwilling.up();

@@ -1,4 +1,4 @@
-//! What metrics and tags are called on a page: as their readers expect, and told apart where two would be one.
+//! Names of metrics and tags on a page: as readers expect, and distinguished if two would become one.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::tools;
 
 const FLAGS: &[&str] = &["--window", "1s"];
 
-/// What the sinks of Envoy send, some of it.
+/// Some lines of Envoy's sinks.
 const OF_ENVOY: &str = "envoy.cluster.upstream_cx_overflow:3|c|#envoy.cluster_name:web\n\
     envoy.cluster.upstream_rq_total:5|c|#envoy.cluster_name:web\n\
     envoy.cluster.upstream_rq:5|c|#envoy.cluster_name:web,envoy.response_code:200\n\
@@ -113,7 +113,7 @@ fn the_name_that_was_there_first_is_plain_however_the_agent_ends() {
         let before = plain(&agent);
         agent.until("names are written", || agent.own_metric("tallyport_window_log_windows_total") >= 1.0);
         agent = ended(agent);
-        // The one that came second is now the first, and the only one for a while.
+        // The second one is now the first, and the only one for a while.
         address.send("a_b:5|c");
         agent.until(way, || {
             let shown = counters(&agent, &python);

@@ -1,4 +1,4 @@
-//! Network namespaces as the tests make them, and processes inside.
+//! Network namespaces for tests, and processes inside.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::agent::PATIENCE;
 
-/// A namespace made by `ip netns`, with `lo` down as nobody has brought it up. Goes when this does.
+/// A namespace created by `ip netns`, with `lo` down. It is deleted when this is dropped.
 pub(crate) struct Namespace {
     name: String,
 }
@@ -65,7 +65,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Tells whether a namespace still exists, whoever keeps it.
+/// Detects whether a namespace still exists, by an interface whose peer disappears with it.
 pub(crate) struct Leash(String);
 
 impl Leash {
@@ -91,7 +91,7 @@ fn our_own() -> PathBuf {
     std::fs::read_link("/proc/self/ns/net").unwrap()
 }
 
-/// A process that goes when this does.
+/// A process that is killed when this is dropped.
 pub(crate) struct Process(Child);
 
 impl Process {

@@ -88,7 +88,7 @@ fn a_port_that_the_application_has_is_left_to_it() {
     let agent = Agent::start();
     let namespace = Namespace::new();
     reserve(&agent, "c1", &network_of(&namespace));
-    // A second agent knows nothing about the first one's ports, just as it knows nothing about an application's.
+    // A second agent does not know the ports of the first, just as it does not know those of an application.
     let stranger = Agent::start();
     assert_eq!(reserve(&stranger, "c1", &network_of(&namespace))["statsd_port"], 18_126);
 }
@@ -152,7 +152,7 @@ fn a_namespace_goes_within_a_second_of_its_container() {
     let agent = Agent::with(&["--window", "10s", "--set", "containers.reservation_ttl=1s"]);
     let descriptors = || agent.descriptors();
     let before = descriptors();
-    // Whichever ends it: its process, a release, or nobody having come for it.
+    // Three ways to end: its process, a release, or the expiry of its reservation.
     for ending in ["process", "release", "expiry"] {
         let namespace = Namespace::new();
         let leash = namespace.leash();

@@ -1,4 +1,4 @@
-//! The agent as a plugin of a container runtime whose side of the socket is the test's. `make e2e-nri` has real ones.
+//! The agent as a plugin of a simulated container runtime. `make e2e-nri` uses real ones.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -116,7 +116,7 @@ fn web_pod() -> PodSandbox {
     }
 }
 
-/// A directory with a runtime's socket and a configuration that leads there.
+/// A directory with a runtime's socket and a configuration that names it.
 pub(crate) fn setting(more: &str) -> (tempfile::TempDir, UnixListener, String) {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nri.sock");
@@ -133,7 +133,7 @@ fn the_agent_is_a_plugin_where_the_configuration_says_so_and_nowhere_else() {
     listener.set_nonblocking(true).unwrap();
     let without = Agent::with(&["--config", &file, "--set", "nri.enabled=false"]);
     std::thread::sleep(std::time::Duration::from_millis(200));
-    assert!(listener.accept().is_err(), "nobody comes");
+    assert!(listener.accept().is_err(), "the agent does not connect");
     drop(without);
     listener.set_nonblocking(false).unwrap();
     let agent = Agent::with(&["--config", &file]);
@@ -240,7 +240,7 @@ fn a_connection_that_is_cut_costs_nobody_a_socket_and_is_made_again() {
     assert_eq!(runtime.variables("c2").len(), 2, "and the next one is served");
 }
 
-/// A pod whose network is its own.
+/// A pod with its own network.
 pub(crate) fn pod_in(namespace: &Namespace) -> PodSandbox {
     let network = LinuxNamespace { kind: "network".to_owned(), path: namespace.path().display().to_string() };
     PodSandbox { linux: Some(LinuxPodSandbox { namespaces: vec![network] }), ..web_pod() }
@@ -284,7 +284,7 @@ fn the_containers_of_a_pod_have_their_sockets_inside_its_network() {
         agent.until("it has come", || shown(&agent, name)["received"] == 1);
     }
     assert_eq!(shown(&agent, "main")["origin_guard"], "netns");
-    // It comes back under another id, beside its sibling.
+    // It is created again with another id, beside its sibling.
     agent.release("main");
     agent.until("it is gone", || shown(&agent, "main")["state"] == "gone");
     let again = NriContainer { id: "main-2".to_owned(), state: 1, ..runs("main", 0) };
@@ -301,7 +301,7 @@ fn an_address_inside_a_pods_network_is_opened_again_after_a_restart() {
     let agent = Agent::with(&["--window", "1s", "--config", &file]);
     let mut runtime = Runtime::accept(&listener);
     runtime.takes_the_plugin();
-    // Listed in another order than they were created in; each has its own port all the same.
+    // Listed in an order other than that of their creation; each still has its own port.
     runtime
         .knows(&pod_in(&namespace), &[runs("sidecar", 18_126), runs("main", 18_125), runs("thief", 18_125)]);
     for (name, port) in [("main", 18_125), ("sidecar", 18_126)] {
@@ -349,7 +349,7 @@ fn a_pods_container_has_its_unix_socket_mounted_and_opened_again_after_a_restart
     let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
     let (directory, before) = (agent.into_directory(), inode(&mount.source));
     let socket = format!("{}/dsd.socket", mount.source);
-    assert!(!std::path::Path::new(&socket).exists(), "who sends hears that nobody listens");
+    assert!(!std::path::Path::new(&socket).exists(), "the socket is removed, so that sending fails");
     let agent =
         Agent::in_directory(directory, &["--window", "1s", "--config", &file, "--set", "unix.mode=off"]);
     let mut runtime = Runtime::accept(&listener);
@@ -434,7 +434,7 @@ fn a_process_that_hangs_while_it_takes_over_does_not_cost_the_plugin_its_connect
             }
             channel.send(b"have", &[]).unwrap();
         };
-        // From here on the plugin stands still. The runtime has its call answered by the process that goes on.
+        // From here on the plugin is paused. The remaining process answers the runtime's call.
         let began = std::time::Instant::now();
         if let Some(word) = says {
             channel.send(word, &[]).unwrap();
@@ -463,7 +463,7 @@ fn the_runtime_does_not_notice_that_another_process_takes_over() {
     runtime.takes_the_plugin();
     assert_eq!(runtime.variables("c1").len(), 2);
     let address = agent.get("/v1/tasks/shop_web-0_u-1").1["containers"][0]["statsd_port"].clone();
-    // Sent before the hand-over or during it, it is answered by whichever process is there.
+    // Sent before or during the hand-over, it is answered by the process that is active then.
     let agent = agent.handed_over(&flags);
     assert_eq!(runtime.variables("c2").len(), 2);
     agent.until("it is connected", || agent.own_metric("tallyport_nri_connected") == 1.0);
@@ -472,7 +472,7 @@ fn the_runtime_does_not_notice_that_another_process_takes_over() {
     let task = agent.get("/v1/tasks/shop_web-0_u-1").1;
     assert_eq!(task["containers"].as_array().unwrap().len(), 2);
     assert_eq!(task["containers"][0]["statsd_port"], address);
-    // What the old process was told of is released by the new one.
+    // The new process releases containers that the old one knew.
     let _removed: Empty = runtime.call("RemoveContainer", &about("c1"));
     agent.until("it is gone", || crate::restart::shown(&agent, "c1")["state"] == "gone");
 }

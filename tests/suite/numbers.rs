@@ -1,4 +1,4 @@
-//! What clients mean and servers often miss: levels, totals and units, as they are served.
+//! Levels, totals and units as clients mean them, which servers often misread.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -57,14 +57,14 @@ impl Way {
         drop(keeper);
     }
 
-    /// Those that can be gone here.
+    /// The ways that are possible on this machine.
     fn possible() -> impl Iterator<Item = Self> {
         let guard = tools::guard().is_some();
         Self::ALL.into_iter().filter(move |way| guard || *way != Self::KeptByTheServiceManager)
     }
 }
 
-/// The newest level of a gauge, when it was set, and whether it is carried.
+/// The newest level of a gauge, the time when it was set, and whether it is carried.
 fn level(agent: &Agent, name: &str) -> Option<(Value, Value, bool)> {
     let records = agent.metrics("web", "?window=last");
     let record = records.iter().find(|record| record["name"] == name)?;
@@ -190,7 +190,7 @@ fn a_counter_that_is_counted_down_has_no_type_in_any_format_from_then_on_and_doc
         {
             assert!(open.contains(line), "{round} {line}\n{open}");
         }
-        // Nothing negative any more, and its type does not come back.
+        // Without further negative values, its type stays unknown.
         address.send("active:1|c\nlatency:5|ms");
         closed_total(&agent, "active", 96.0 + f64::from(round));
     }
@@ -201,7 +201,7 @@ fn a_counter_that_is_counted_down_has_no_type_in_any_format_from_then_on_and_doc
     assert_eq!((of("active"), of("hits")), (json!(false), Value::Null));
     let doctor = agent.cli(&["doctor"]).out;
     assert!(doctor.contains("negative values of active, latency"), "{doctor}");
-    // What is left of it in its workload is no counter either.
+    // The sum that remains for its workload is not a counter either.
     agent.finish("down-1");
     let low = text(&agent, "/metrics/tasks?identity=low", CLASSIC);
     assert!(low.contains("# TYPE active_total untyped"), "{low}");

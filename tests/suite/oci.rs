@@ -13,7 +13,7 @@ use crate::containers::{Bundle, Runtime, WRAPPER, statsd};
 use crate::namespaces::{Leash, Namespace, Process};
 use crate::tools;
 
-/// Every runtime that is there, and that has to be.
+/// All installed runtimes, and the required ones.
 pub(crate) fn runtimes() -> Vec<Runtime> {
     if tools::network_namespaces().is_none() {
         return Vec::new();
@@ -29,7 +29,7 @@ fn descriptors(agent: &Agent) -> usize {
     agent.descriptors()
 }
 
-/// What `exec` finds in its environment, asked as an engine asks: with a document of its own making.
+/// The environment of a process started by `exec` with a process document, as engines do.
 fn exec_environment(bundle: &Bundle) -> Vec<String> {
     let process = json!({"terminal": false, "user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/usr/bin:/bin"],
         "args": ["bash", "-c", "printf 'joined:1|c' > /dev/udp/$STATSD_UDP_HOST/$STATSD_UDP_PORT; env"]});
@@ -95,7 +95,7 @@ fn a_container_in_the_hosts_network_has_an_address_of_its_own() {
     for runtime in runtimes() {
         let agent = Agent::start();
         let bundle = Bundle::new(&runtime, &agent.admin_socket());
-        // By a path, as docker names it, and by no namespace at all.
+        // By a path, as docker does, and without a namespace entry.
         let ours = format!("/proc/{}/ns/net", std::process::id());
         for namespace in [Some(&ours), None] {
             bundle.configure(|config| {
@@ -246,7 +246,7 @@ fn an_alias_of_a_preset_is_written_and_never_over_what_the_application_has_set_o
         expected.sort();
         let environment = bundle.environment();
         assert_eq!(environment, expected, "{runtime:?}");
-        // What the application has set is the engine's to give.
+        // The engine passes the application's own variables.
         expected.retain(|variable| variable != "STATSD_HOST=mine");
         assert_eq!(exec_environment(&bundle), expected);
         bundle.delete();
@@ -265,7 +265,7 @@ fn a_hook_for_the_end_releases_and_never_keeps_a_container_from_being_deleted() 
         bundle.delete();
         agent.until("the hook has called", || agent.log().contains("\"DELETE\""));
         bundle.up();
-        // Whoever it would tell is gone.
+        // The agent that the hook would call has ended.
         drop(agent);
         bundle.delete();
     }
@@ -273,7 +273,7 @@ fn a_hook_for_the_end_releases_and_never_keeps_a_container_from_being_deleted() 
 
 #[test]
 fn a_hook_reads_what_it_is_told_to_its_end_whatever_it_does_with_it() {
-    // crun is killed by what it cannot write.
+    // crun is killed by SIGPIPE when it cannot write.
     for arguments in
         [&["poststop", "--container", "c", "--admin-socket", "/nowhere"][..], &["create-runtime"], &[]]
     {
@@ -304,7 +304,7 @@ fn a_container_cannot_be_forged_by_another_or_by_the_host() {
     for n in 0..10_000_u16 {
         let _refused = host.send_to(b"forged:1|c", ("127.0.0.1", 18_100 + n % 100));
     }
-    // What a busy machine has no room for is dropped by the kernel, and counted when the window closes.
+    // On a busy machine the kernel drops some, which are counted when the window closes.
     agent.until("all of it has come home", || {
         let forger = shown(&agent, &forger.id);
         forger["received"].as_u64().unwrap() + forger["kernel_drops"].as_u64().unwrap() == 1000
@@ -318,7 +318,7 @@ fn a_container_cannot_be_forged_by_another_or_by_the_host() {
     assert_eq!((names(&victim), names(&forger)), (vec!["starts".to_owned()], vec!["forged".to_owned()]));
 }
 
-/// What podman's `precreate` hook makes of a configuration.
+/// The configuration that podman's `precreate` hook returns.
 fn precreated(agent: &Path, config: &str) -> (Option<i32>, String, String) {
     let mut command = std::process::Command::new(WRAPPER);
     command.arg("precreate").env("TALLYPORT_ADMIN_SOCKET", agent).env("TALLYPORT_OCI_CONFIG", "/dev/null");
@@ -432,7 +432,7 @@ fn a_pod_in_the_hosts_network_gets_nothing_at_an_address_that_is_everybodys() {
     }
 }
 
-/// A container of a pod as containerd makes it from a base specification of ours.
+/// A container of a pod as containerd creates it from our base specification.
 fn given_beforehand(bundle: &Bundle, name: &str, network: &str) {
     let settings = format!("TALLYPORT_OCI_CONFIG={}", bundle.path("etc/oci.toml").display());
     bundle.configure(|config| {

@@ -1,4 +1,4 @@
-//! The document of the HTTP API and the program hold each other to their word.
+//! Compares the OpenAPI document with the program, in both directions.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ const ERRORS: &str = include_str!("../../src/api/error.rs");
 
 const LISTENERS: [&str; 2] = ["http", "admin"];
 
-/// Longest body that is read.
+/// The maximum length of a body.
 const BODY: usize = 1 << 20;
 
 struct Document(Value);
@@ -46,7 +46,7 @@ impl Document {
         })
     }
 
-    /// The operation that a request means.
+    /// The operation of a request.
     fn operation(&self, method: &str, target: &str) -> Operation<'_> {
         let path: Vec<&str> = target.split('?').next().unwrap().split('/').collect();
         let fits = |operation: &Operation<'_>| {
@@ -66,7 +66,7 @@ impl Document {
         words(&self.0["components"]["schemas"][schema]["enum"])
     }
 
-    /// What is meant, where only a reference is given.
+    /// Resolves a reference.
     fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
         pointer(value).map_or(value, |pointer| self.0.pointer(pointer).unwrap())
     }
@@ -96,14 +96,14 @@ impl Document {
         })
     }
 
-    /// What a value has against a schema, and the keys of the components that it has.
+    /// Validates a value with a schema. Returns errors, and the keys of components that the value has.
     fn evaluate(&self, schema: &Value, value: &Value) -> (Vec<String>, BTreeSet<String>) {
         let schema = json!({"allOf": [schema], "components": self.0["components"]});
         let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
         let evaluation = validator.evaluate(value);
         let error =
             |entry: jsonschema::ErrorEntry<'_>| format!("{}: {}", entry.instance_location, entry.error);
-        // Every key has a description, so every key that a value has leaves one behind.
+        // Every key has a description, so validation yields one for every key that a value has.
         let keys = evaluation.iter_annotations().map(|entry| entry.schema_location.to_owned());
         (evaluation.iter_errors().map(error).collect(), keys.collect())
     }
@@ -119,7 +119,7 @@ impl Operation<'_> {
     }
 }
 
-/// Where a reference leads.
+/// The target of a reference.
 fn pointer(value: &Value) -> Option<&str> {
     value["$ref"].as_str().map(|reference| reference.strip_prefix('#').unwrap())
 }
@@ -155,7 +155,7 @@ struct Answer {
     body: BufReader<Box<dyn Stream>>,
 }
 
-/// Asks by HTTP/1.0, so that the body comes as it is and ends with the connection.
+/// Sends an HTTP/1.0 request, so that the body is not chunked and ends with the connection.
 fn exchange(agent: &Agent, listener: &str, request: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut stream: Box<dyn Stream> = if listener == "http" {
         let stream = TcpStream::connect(agent.http).unwrap();
@@ -196,7 +196,7 @@ impl Answer {
     }
 }
 
-/// A running agent, every answer of which is held against the document.
+/// A running agent whose answers are all compared with the document.
 struct Contract {
     agent: Agent,
     document: Document,
@@ -209,7 +209,7 @@ impl Contract {
         Self { agent, document: Document::read(), seen: RefCell::default() }
     }
 
-    /// Asks, and checks the answer.
+    /// Sends a request, and checks the answer.
     fn ask(&self, listener: &str, request: &str, body: &Value) -> (u16, Value) {
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let (status, answer) = self.ask_with(listener, request, &[], &bytes);
@@ -251,7 +251,7 @@ impl Contract {
         (status, value)
     }
 
-    /// What the document says of an answer's body, its status, headers and media type being as it says.
+    /// Checks status, headers and media type of an answer. Returns the documented schema of its body.
     fn promised(&self, request: &str, answer: &Answer) -> Option<&Value> {
         let (method, target) = request.split_once(' ').unwrap();
         let operation = self.document.operation(method, target);
@@ -275,7 +275,7 @@ impl Contract {
         self.seen.borrow_mut().extend(keys);
     }
 
-    /// Asks both listeners.
+    /// Sends a request to both listeners.
     fn get(&self, target: &str) -> Value {
         let [(status, _), (_, answer)] =
             LISTENERS.map(|listener| self.ask(listener, &format!("GET {target}"), &Value::Null));
@@ -294,7 +294,7 @@ impl Contract {
         assert_eq!(answer["code"], code, "{request}: {answer}");
     }
 
-    /// Everything of a kind that the document promises and nobody has seen.
+    /// Documented items of a kind that no answer has had.
     fn unseen(&self, promised: impl IntoIterator<Item = String>) -> Vec<String> {
         let seen = self.seen.borrow();
         promised.into_iter().filter(|promised| !seen.contains(promised)).collect()
@@ -406,7 +406,7 @@ fn every_object_of_an_answer_is_closed() {
     while let Some(next) = ahead.pop() {
         walk(next, "", &mut |at, value| {
             let closed = value["additionalProperties"] == false || value["additionalProperties"].is_object();
-            // But for the document itself, which is too much for a schema of its own.
+            // Except for the document itself, which has no schema.
             let excused = value["required"][0] == "openapi";
             assert!(value["type"] != "object" || closed || excused, "{at}: {value:#}");
             let pointer = pointer(value).filter(|pointer| !reached.contains(pointer));
@@ -458,9 +458,9 @@ fn every_error_of_the_program_is_in_the_document_with_its_status() {
         }
     }
     let mut program = errors_of_the_program();
-    // Answered with 204, which has no body to say a code in.
+    // Answered with 204, which has no body for a code.
     assert!(program.remove(&("409".to_owned(), "opted_out".to_owned())));
-    // Answered on the socket for descriptors, which is no HTTP.
+    // Answered on the descriptor socket, which does not use HTTP.
     assert!(program.remove(&("400".to_owned(), "bad_descriptors".to_owned())));
     assert_eq!(errors, program);
     let codes: BTreeSet<_> = errors.iter().map(|(_, code)| code.as_str()).collect();
@@ -507,7 +507,7 @@ fn every_route_is_served_where_the_document_says_and_nowhere_else() {
                 assert_eq!(head.status, status, "{listener} {path}");
                 assert!(head.whole().is_empty(), "{listener} {path}");
             }
-            // A stream has no end to wait for.
+            // A stream does not end.
             if status >= 400 {
                 assert_ne!(answer.error()["code"], "unknown_route", "{listener} {path}");
             }
@@ -543,12 +543,12 @@ fn who_may_not_ask_is_answered_as_the_document_says() {
 /// Settings that a reload changes, and one that it cannot.
 const SETTINGS: &str = "node = \"n1\"\nlimits.name_bytes = \"64B\"\n";
 
-/// Everything a container can send, good and bad.
+/// Every kind of valid and invalid line.
 fn send_everything(address: &Address) {
     address
         .send("hits:3|c|@0.1|#route:/pay\nactive:-1|c\nlevel:20|g\nlevel:+1.5|g\nusers:ann|s\nusers:bob|s");
     address.send("latency:7:2:91:11|ms|#route:/pay\nsize:10|h\nspread:0.5:0.7|d|@0.3");
-    // So wide a range that its record says how coarse the percentiles are.
+    // A range wide enough that the record has `percentile_error`.
     let decades = (-35..35).fold(String::new(), |text, exponent| text + &format!(":1e{exponent}"));
     address.send(format!("wide{decades}|h"));
     address.send("page.load:1|c\npage_load:1|c");
@@ -570,7 +570,7 @@ fn populated() -> Contract {
     let flags = ["--window", "1s", "--set", "nri.enabled=true", "--set", &nri, "--config"];
     let agent = Agent::in_directory(directory, &[&flags[..], &[settings.to_str().unwrap()]].concat());
     let contract = Contract::with(agent);
-    // A pod's container that gets no socket, of a runtime that then goes away.
+    // A pod's container without a socket, of a runtime that then disconnects.
     let mut runtime = Runtime::accept(&listener);
     runtime.takes_the_plugin();
     runtime.starts_without_a_socket("c-mute");
@@ -687,7 +687,7 @@ fn read_open_windows(contract: &Contract) {
     });
 }
 
-/// Reads a stream until something of each kind has come, and checks it.
+/// Reads a stream until an event of each kind has arrived, and checks it.
 fn read_streams(contract: &Contract) {
     let address = contract.change("POST /container", &json!({"container_id": "m-1"}), 201);
     let agent = &contract.agent;
@@ -710,7 +710,7 @@ fn read_streams(contract: &Contract) {
     assert_eq!(kinds, events.as_object().unwrap().keys().cloned().collect());
 }
 
-/// Checks the first events of a stream, and tells their kinds.
+/// Checks the first events of a stream, and returns their kinds.
 fn read_events(contract: &Contract, events: &Value, stream: Answer, first: usize) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     let mut kind = String::new();
@@ -852,7 +852,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
             answers.extend(media.iter().map(|media| format!("{} {status} {media}", operation.id())));
         }
     }
-    // An agent that is ending, or has failed, is more than a test can ask for; `readers.rs` makes one busy.
+    // Not tested here: an agent that is ending or has failed. `readers.rs` tests a busy one.
     answers.retain(|answer| !answer.contains(" 503 ") || answer.starts_with("reserve "));
     answers.retain(|answer| !answer.contains(" 429 "));
     assert_eq!(contract.unseen(answers), Vec::<String>::new());
@@ -883,8 +883,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
         }
     });
     assert!(keys.len() > 200, "{}", keys.len());
-    // A pod that is adopted, which only root can have (`mute.rs` does), a reader that is too slow, and files that are damaged
-    // (`damaged.rs` has those).
+    // Adopted pods, which need root (`mute.rs`), a reader that is too slow, and damaged files (`damaged.rs`).
     let damage = "/components/schemas/Node/properties/state_damage/items/properties";
     let rare = [
         "/components/schemas/Container/properties/adopted".to_owned(),
@@ -896,7 +895,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
     assert_eq!(contract.unseen(keys), rare);
 }
 
-/// Asks with one parameter, with its example and with every choice there is.
+/// Sends requests with one parameter: its example and every value of its enumeration.
 fn give(path: &str, parameter: &Value, code: &impl Fn(&str) -> Value) {
     let name = parameter["name"].as_str().unwrap();
     let given = |value: &str| code(&format!("{path}?{name}={value}&{name}={value}"));
@@ -914,13 +913,13 @@ fn give(path: &str, parameter: &Value, code: &impl Fn(&str) -> Value) {
 
 #[test]
 fn parameters_that_the_document_names_are_taken_and_others_refused() {
-    // Histograms can be asked for where they are counted.
+    // Histograms can be requested only if they are counted.
     let contract = Contract::with(Agent::with(&["--set", "prometheus.timers=histogram"]));
     contract.agent.reserve("c-42", "web.1");
     let document = &contract.document;
     let error = |method: &str, target: &str| {
         let answer = exchange(&contract.agent, "admin", &format!("{method} {target}"), &[], b"");
-        // A stream has begun, and would not end.
+        // A stream has begun and does not end.
         if answer.status == 200 { Value::Null } else { answer.error() }
     };
     let mut named = 0;

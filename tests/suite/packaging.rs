@@ -1,4 +1,4 @@
-//! What `make install` puts into place, and takes out again. The Debian package is tried by `make e2e-deb`.
+//! Tests `make install` and `make uninstall`. `make e2e-deb` tests the Debian package.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -73,15 +73,15 @@ fn a_newer_version_keeps_the_settings_and_removes_what_it_no_longer_has() {
     let list = at("usr/local/share/tallyport/installed");
     let listed = std::fs::read_to_string(&list).unwrap();
     std::fs::write(at("usr/local/bin/tallyport-old"), "").unwrap();
-    std::fs::write(at("usr/local/bin/of-somebody-else"), "").unwrap();
+    std::fs::write(at("usr/local/bin/of-another-package"), "").unwrap();
     std::fs::write(&list, format!("{listed}/usr/local/bin/tallyport-old\n")).unwrap();
     assert_eq!(install(destination.path(), "/usr/local", &[]).code, 0);
     assert_eq!(std::fs::read_to_string(at("etc/tallyport/agent.toml")).unwrap(), "node = \"n7\"\n");
     let now = files(destination.path());
     let new: Vec<_> = now.difference(&first).collect();
-    assert_eq!(new, ["usr/local/bin/of-somebody-else"]);
+    assert_eq!(new, ["usr/local/bin/of-another-package"]);
     assert_eq!(std::fs::read_to_string(&list).unwrap(), listed);
-    // A list that somebody wrote by hand removes nothing outside.
+    // A list that was edited by hand removes nothing outside.
     std::fs::write(&list, "/etc/tallyport/agent.toml\n").unwrap();
     let refused = install(destination.path(), "/usr/local", &["--uninstall"]);
     assert!(refused.code == 1 && refused.err.contains("not below /usr/local"), "{}", refused.err);
@@ -97,7 +97,7 @@ fn nothing_is_installed_before_it_is_built() {
     assert_eq!(files(destination.path()), BTreeSet::new());
 }
 
-/// Makes the archive of these programs; answers where it is.
+/// Makes the archive of these programs. Returns its path.
 fn release(dist: &Path) -> std::path::PathBuf {
     let mut command = Command::new(root().join("scripts/release"));
     command

@@ -1,4 +1,4 @@
-//! The page as it is served. What it does in a browser is shown by `make e2e-browser`.
+//! The page as it is served. `make e2e-browser` tests it in a browser.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,17 +12,17 @@ use tallyport::statsd::Rejected;
 
 use crate::agent::{Agent, PATIENCE};
 
-/// What it may weigh, in bytes.
+/// Its maximum size in bytes.
 const LIMIT: usize = 200 << 10;
 
-/// An answer whose body is still coming.
+/// An answer whose body is still being received.
 struct Answer {
     status: u16,
     headers: BTreeMap<String, String>,
     body: BufReader<TcpStream>,
 }
 
-/// Asks by HTTP/1.0, so that the body comes as it is and ends with the connection.
+/// Sends an HTTP/1.0 request, so that the body is not chunked and ends with the connection.
 fn ask(agent: &Agent, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -62,7 +62,7 @@ fn served() -> (BTreeMap<String, String>, String) {
     (answer.headers.clone(), String::from_utf8(answer.whole()).unwrap())
 }
 
-/// What stands between the first such start and the end after it.
+/// The text between the first occurrence of a start and the next end.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).unwrap().1.split_once(end).unwrap().0
 }
@@ -79,7 +79,7 @@ fn the_page_is_one_document_of_at_most_200_kib() {
 #[test]
 fn the_page_names_nothing_outside_itself() {
     let (_, text) = served();
-    // But for names of XML, which nobody fetches.
+    // Except for XML namespaces, which are never fetched.
     let text = text.replace("http://www.w3.org/2000/svg", "");
     for outside in
         ["http://", "https://", "//cdn", "@import", "url(", " src=", "<iframe", "import(", "WebSocket"]

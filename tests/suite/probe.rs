@@ -1,4 +1,4 @@
-//! `tallyport doctor --probe`: real containers by real runtimes, and what is said where one does not get through.
+//! `tallyport doctor --probe`: real containers with real runtimes, and the report if a step fails.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use crate::agent::{Agent, BINARY, Ran, ran};
 use crate::containers::WRAPPER;
 use crate::tools;
 
-/// Runs doctor where crun finds cgroups of one version, as it wants them.
+/// Runs doctor where crun finds only one version of cgroups, as it requires.
 fn doctor(agent: &Agent, settings: &str, more: &[&str]) -> Ran {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("oci.toml");
@@ -29,7 +29,7 @@ fn step<'a>(ran: &'a Ran, step: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("{step}: {}{}", ran.out, ran.err))
 }
 
-/// Whether runc is there, and a network of its own can be had.
+/// Whether runc is installed and network namespaces can be created.
 fn ready() -> bool {
     tools::network_namespaces().is_some() && tools::runtime("runc").is_some()
 }
@@ -85,7 +85,7 @@ fn a_metric_that_goes_to_another_agent_is_missed() {
     }
     let (asked, other) = (Agent::start(), Agent::start());
     let directory = tempfile::tempdir().unwrap();
-    // As a wrapper that reads the settings of another agent.
+    // As if the wrapper had the settings of another agent.
     let wrapper = directory.path().join("tallyport-oci");
     let socket = other.admin_socket();
     let script = format!("#!/bin/sh\nTALLYPORT_ADMIN_SOCKET={} exec {WRAPPER} \"$@\"\n", socket.display());

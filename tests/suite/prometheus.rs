@@ -1,4 +1,4 @@
-//! What Prometheus is served of containers, read by a parser that is not ours.
+//! Containers' metrics for Prometheus, read with an independent parser.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -13,7 +13,7 @@ use crate::tools;
 
 const OPENMETRICS: &str = "accept: application/openmetrics-text; version=1.0.0";
 const CLASSIC: &str = "accept: text/plain; version=0.0.4";
-/// As Prometheus 3 asks for names as they are.
+/// The header with which Prometheus 3 requests UTF-8 names.
 pub(crate) const OPENMETRICS_UTF8: &str =
     "accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.1";
 pub(crate) const CLASSIC_UTF8: &str = "accept: text/plain;version=1.0.0;escaping=allow-utf-8";
@@ -21,11 +21,11 @@ pub(crate) const CLASSIC_UTF8: &str = "accept: text/plain;version=1.0.0;escaping
 /// A name, labels and a value.
 pub(crate) type Sample<V> = (String, BTreeMap<String, String>, V);
 
-/// One page, as the parser read it.
+/// One page as parsed.
 pub(crate) struct Page {
     families: BTreeMap<String, Value>,
     pub(crate) samples: Vec<Sample<f64>>,
-    /// What protobuf alone has.
+    /// Fields that only protobuf has.
     pub(crate) natives: Vec<Sample<Value>>,
 }
 
@@ -39,7 +39,7 @@ fn fetch(agent: &Agent, path: &str, headers: &str) -> Vec<u8> {
     fetch_whole(agent, path, headers).1
 }
 
-/// An answer's head and body. HTTP/1.0, so that it comes as it is and ends with the connection.
+/// Head and body of an answer. HTTP/1.0, so that the body is not chunked and ends with the connection.
 pub(crate) fn fetch_whole(agent: &Agent, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -52,7 +52,7 @@ pub(crate) fn fetch_whole(agent: &Agent, path: &str, headers: &str) -> (String, 
     (String::from_utf8(answer).unwrap().to_lowercase(), body)
 }
 
-/// Reads a page by a program of Python's library for Prometheus, or for protobuf.
+/// Parses a page with Python's library for Prometheus, or for protobuf.
 pub(crate) fn parsed(python: &Path, text: &[u8], format: &str) -> Page {
     let mut child = Command::new(python)
         .arg(tools::root().join("integration/prometheus/read.py"))
@@ -96,7 +96,7 @@ impl Page {
         parsed(python, &fetch(agent, &format!("/metrics/tasks{query}"), CLASSIC), "classic")
     }
 
-    /// How many samples there are that no other of their series has a label more than.
+    /// The number of samples without a quantile or a bound, and without `tallyport_task_info`.
     pub(crate) fn bare(&self) -> usize {
         let bare = self.samples.iter().filter(|(name, labels, _)| {
             let several = labels.contains_key("quantile") || labels.contains_key("le");
@@ -124,7 +124,7 @@ impl Page {
     }
 }
 
-/// What `promtool check metrics` has against a page in the classic format. `None` where it is not there.
+/// The complaints of `promtool check metrics` about a page in the classic format. `None` if it is not installed.
 fn promtool(page: &[u8]) -> Option<String> {
     let promtool = tools::promtool()?;
     let mut child = Command::new(promtool)
@@ -253,7 +253,7 @@ fn other_namings_call_things_as_other_servers_do() {
     send_one_of_each(&agent, "c-1", "web.1");
     let names = |query: &str| {
         let names = |page: Page| -> BTreeSet<String> {
-            // The classic parser gives every counter this end.
+            // The classic parser adds this suffix to every counter.
             let bare = |name: &str| name.strip_suffix("_total").unwrap_or(name).to_owned();
             page.names().into_iter().map(bare).collect()
         };
@@ -282,7 +282,7 @@ fn other_namings_call_things_as_other_servers_do() {
     }
     let datadog = Page::openmetrics(&agent, &python, "?naming=datadog");
     assert_eq!(datadog.value("request_latency_max", &[]), Some(91.0), "in milliseconds, as it was sent");
-    // One name for two types: one of them is served, the other counted.
+    // Two types with one name: one is served, the other is counted.
     let address = agent.reserve("c-2", "web.2");
     address.send("twice:1|c\ntwice:2|g");
     agent.until("the window is closed", || agent.metrics("web.2", "?window=last").len() == 2);
@@ -333,7 +333,7 @@ fn the_labels_of_a_series_say_as_much_of_its_origin_as_is_wanted() {
     assert_eq!((infos(""), infos("?identity=low")), (Some(1.0), None));
 }
 
-/// Settings for histograms with bounds that values of the tests fall on.
+/// Settings for histograms whose bounds equal values of the tests.
 pub(crate) const HISTOGRAMS: &str = "[prometheus]\ntimers = \"histogram\"\ntimer_buckets = [0.002, 0.01, 1, 2.5e6]\n\
                           value_buckets = [0.5, 10]\n";
 
@@ -371,7 +371,7 @@ fn values_are_counted_in_buckets_where_that_is_asked_for() {
     }
     let other = Page::openmetrics(&agent, &python, "?naming=statsd_exporter");
     assert_eq!(histogram(&other, "request_latency", &[]), timer, "in seconds, too");
-    // Sums of all time, wherever a naming has no histograms, and percentiles for who asks for them.
+    // Cumulative sums in namings without histograms, and percentiles on request.
     let [datadog, summary] =
         ["?naming=datadog", "?timers=summary"].map(|query| Page::openmetrics(&agent, &python, query));
     assert_eq!(datadog.value("request_latency_count", &[]), Some(4.0));
@@ -383,7 +383,7 @@ fn values_are_counted_in_buckets_where_that_is_asked_for() {
     let now = tallyport::net::clock::wall_time().as_micros() as f64 / 1e6;
     let created = Page::openmetrics(&agent, &python, "?created").value("body_bytes_created", &[]).unwrap();
     assert!((now - 60.0..=now).contains(&created), "{created}");
-    // Where nothing is counted, a histogram cannot be had.
+    // Histograms that are not counted cannot be served.
     let (status, error) = Agent::start().get("/metrics/tasks?timers=histogram");
     assert_eq!((status, &error["code"]), (400, &json!("bad_parameter")));
 }
@@ -393,7 +393,7 @@ fn sampled_values_and_odd_tags_leave_histograms_that_every_reader_takes() {
     let Some(python) = tools::python() else { return };
     let agent = configured(HISTOGRAMS);
     let address = agent.reserve("c-1", "web.1");
-    // Ten thirds are no whole number, and OpenMetrics counts in whole ones alone.
+    // Ten thirds is not an integer, and OpenMetrics requires integer counts.
     address.send("t:1:5|ms|@0.3|#le:x,quantile:y\nh:-3:20|h|@0.1\nx:1|h\nx.bucket:5|g\nx.bucket:6|h");
     agent.until("the window is closed", || agent.metrics("web.1", "?window=last").len() == 5);
     for page in [Page::openmetrics(&agent, &python, ""), Page::classic(&agent, &python, "")] {
@@ -465,7 +465,7 @@ fn lives_of_a_workload_are_one_counter_that_never_goes_back() {
     agent.until("the jobs are forgotten", || agent.get("/v1/tasks/report.3").0 == 404);
     let sums = ["rows_done_total", "run_time_seconds_sum", "run_time_seconds_count"].map(low);
     assert_eq!(sums, [Some(15.0), Some(0.06), Some(3.0)]);
-    assert_eq!(low("progress"), None, "nobody has that level any more");
+    assert_eq!(low("progress"), None, "no container has that level any more");
     let placed = Page::openmetrics(&agent, &python, "");
     assert!(placed.samples.is_empty(), "series of what is gone have ended: {:?}", placed.samples);
 }
@@ -483,7 +483,7 @@ fn a_task_that_comes_again_goes_on_counting_and_one_that_does_not_ends() {
     address.send("hits:2|c");
     agent.until("both are one counter", || hits(&page()) == Some(7.0));
     std::thread::sleep(std::time::Duration::from_secs(3));
-    assert_eq!(hits(&page()), Some(7.0), "whoever goes on has it all");
+    assert_eq!(hits(&page()), Some(7.0), "the new container continues the total");
     let apart = Page::openmetrics(&agent, &python, "?identity=high");
     assert_eq!(apart.value("hits_total", &[("generation", "2")]), Some(2.0));
     assert_eq!(apart.value("hits_total", &[("generation", "1")]), None);
@@ -506,7 +506,7 @@ fn a_gauge_ends_when_it_is_too_old() {
     assert!(page().value("hits_total", &[]).is_some());
 }
 
-/// A generator of numbers that are as good as random, the same every time.
+/// A deterministic pseudorandom generator.
 struct Dice(u64);
 
 impl Dice {
@@ -519,7 +519,7 @@ impl Dice {
         of[self.next(of.len())]
     }
 
-    /// Pieces of names that clash, that mean something to somebody, or that nobody should send.
+    /// Parts of names that collide, that are reserved, or that are invalid.
     fn name(&mut self) -> String {
         const PIECES: [&str; 40] = [
             "a",
@@ -617,7 +617,7 @@ impl Dice {
     }
 }
 
-/// Every series that was kept, by what identifies it.
+/// All kept series, by their identity.
 fn kept(agent: &Agent, tasks: &[&str]) -> BTreeSet<String> {
     let records = tasks.iter().flat_map(|task| {
         agent
@@ -628,20 +628,20 @@ fn kept(agent: &Agent, tasks: &[&str]) -> BTreeSet<String> {
     records.collect()
 }
 
-/// How many series were kept of types that are one sample each, and of those that have a sum and a count.
+/// The number of kept series of types with one sample, and of types with a sum and a count.
 pub(crate) struct Sent {
     pub(crate) single: usize,
     pub(crate) values: usize,
 }
 
-/// Sends whatever applications send, and waits until it is closed.
+/// Sends random lines, and waits until their window is closed.
 pub(crate) fn send_anything(agent: &Agent) -> Sent {
     let mut dice = Dice(7);
     let tasks = ["web.1", "web.2", "job\"\\\n.3"];
     let tasks: Vec<_> = tasks.iter().map(|task| task.replace('\n', "")).collect();
     for (n, task) in tasks.iter().enumerate() {
         let address = agent.reserve(&format!("c-{n}"), task);
-        // Few datagrams, so that none is dropped by a kernel that waits for the agent.
+        // Few datagrams, so that the kernel drops none while the agent is slow.
         for _ in 0..35 {
             let lines: Vec<_> = (0..20).map(|_| dice.line()).collect();
             address.send(lines.join("\n"));
@@ -670,12 +670,12 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
     let Some(python) = tools::python() else { return };
     let agent = configured(HISTOGRAMS);
     let sent = send_anything(&agent);
-    // Names that meet are told apart in either escaping, and no series is added to another or left out.
+    // Colliding names are distinguished in both escapings, and no series is merged with another or omitted.
     for (timers, identity) in [("summary", "orchestrator"), ("histogram", "high")] {
         for accept in [OPENMETRICS, OPENMETRICS_UTF8] {
             let query = format!("?timers={timers}&identity={identity}");
             let whole = Page::openmetrics_as(&agent, &python, &query, accept);
-            // But for a tag without a value and the same with the value true, which the test does not send.
+            // Except for a tag without a value beside one with the value true, which the test does not send.
             assert_eq!(whole.bare(), sent.single + 2 * sent.values, "{timers} {accept}");
         }
     }

@@ -1,4 +1,4 @@
-//! What Prometheus is served as messages, native histograms above all, read by a library that is not ours.
+//! The protobuf format for Prometheus, above all native histograms, read with an independent library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::prometheus::{
 };
 use crate::tools;
 
-/// As Prometheus asks where native histograms are on.
+/// The header that Prometheus sends if native histograms are enabled.
 const PROTOBUF: &str = "accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
                         application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
@@ -25,7 +25,7 @@ fn page(agent: &Agent, python: &Path, query: &str) -> Page {
     parsed(python, &body, "protobuf")
 }
 
-/// All there is of a native histogram. The only one with a name and these labels.
+/// The only native histogram with a name and these labels.
 fn native<'p>(page: &'p Page, name: &str, labels: &[(&str, &str)]) -> Option<&'p Value> {
     let fits = |has: &BTreeMap<String, String>| {
         labels.iter().all(|(key, value)| has.get(*key).is_some_and(|has| has == value))
@@ -35,7 +35,8 @@ fn native<'p>(page: &'p Page, name: &str, labels: &[(&str, &str)]) -> Option<&'p
     found.first().map(|(.., value)| value)
 }
 
-/// How many of these values are in which bucket of the finest schema, by logarithms. None of them is a bound.
+/// The count of these values in each bucket of the finest schema, computed with logarithms. None of them equals a
+/// bound.
 fn spread(values: &[f64]) -> Vec<(i64, f64)> {
     let mut counts = BTreeMap::new();
     for value in values {
@@ -113,7 +114,7 @@ fn zeros_negatives_and_samples_are_in_the_buckets_that_they_belong_to() {
         (vec![(13, 2.0)], &json!(1), &json!(false))
     );
     assert_eq!(counts(&h["positive"]), spread(&[5.0, 1e300]));
-    // Ten thirds each, which only a histogram of floats can say.
+    // Ten thirds each, which only a float histogram can represent.
     let t = of("t_seconds");
     let each = 1.0 / 0.3;
     assert_eq!(
@@ -124,7 +125,7 @@ fn zeros_negatives_and_samples_are_in_the_buckets_that_they_belong_to() {
     assert_eq!((&of("ten_seconds")["count"], &of("ten_seconds")["float"]), (&json!(10), &json!(false)));
 }
 
-/// Samples in a form in which both formats have them.
+/// Samples in a form that both formats share.
 fn comparable(samples: &[Sample<f64>]) -> BTreeSet<String> {
     let bound = |key: &str, value: &str| match key {
         "le" | "quantile" => value.parse::<f64>().map_or(value.to_owned(), |number| number.to_string()),

@@ -1,4 +1,4 @@
-//! What a real agent answers about what it was sent.
+//! Answers of a real agent about received data.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,7 +13,7 @@ fn named(records: &[Value]) -> BTreeMap<String, Value> {
     records.iter().map(|record| (record["name"].as_str().unwrap().to_owned(), record.clone())).collect()
 }
 
-/// A task with one finished container that sent everything there is.
+/// A task with one finished container that has sent every kind of line.
 fn everything(agent: &Agent) {
     let address = agent.reserve_with(&json!({
         "container_id": "c1", "task_id": "web.1", "ttl": null, "labels": {"framework_name": "marathon", "team": "shop"}
@@ -283,7 +283,7 @@ fn a_scrape_comes_as_lines_and_compressed_when_asked_for() {
     assert!(node["last_scrape"].is_string());
 }
 
-/// One request as it is, and the answer's head and body, chunks put together.
+/// Sends a raw request. Returns the answer's head and body, with chunks joined.
 pub(crate) fn raw(agent: &Agent, request: &str) -> (String, Vec<u8>) {
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect(agent.http).unwrap();

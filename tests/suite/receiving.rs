@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
 
-/// How often the shard's thread went to sleep while it received two thousand datagrams within a second.
+/// The number of times that the shard's thread slept while it received two thousand datagrams within a second.
 fn naps(gather: &str) -> u64 {
     let agent = Agent::with(&["--set", &format!("agent.gather={gather}"), "--set", "agent.shards=1"]);
     let address = agent.reserve("c1", "web.1");
@@ -34,7 +34,7 @@ fn slept(pid: i32) -> u64 {
 
 #[test]
 fn datagrams_gather_before_they_are_read_unless_that_is_turned_off() {
-    // On a machine that is busy with other things datagrams come in bursts, after which the shard rightly waits less.
+    // On a busy machine datagrams arrive in bursts, after which the shard correctly waits less.
     let mut seen = Vec::new();
     let fewer = (0..5).any(|_| {
         let (together, at_once) = (naps("20ms"), naps("0s"));
@@ -44,7 +44,7 @@ fn datagrams_gather_before_they_are_read_unless_that_is_turned_off() {
     assert!(fewer, "naps when they gather and when they do not: {seen:?}");
 }
 
-/// Sends bursts that fill a small buffer, and says what the receive buffer is at last.
+/// Sends bursts that fill a small buffer, and returns the final size of the receive buffer.
 fn after_bursts(agent: &Agent) -> u64 {
     let web = agent.reserve("c1", "web.1");
     let buffer = || agent.get("/v1/tasks/web.1").1["containers"][0]["receive_buffer"].as_u64().unwrap();

@@ -1,4 +1,4 @@
-//! Comparing on demand what the agent knows with what is alive.
+//! Reconciliation of the container table with running processes on demand.
 
 use std::net::UdpSocket;
 
@@ -37,7 +37,7 @@ fn a_lost_container_is_back_as_soon_as_somebody_asks() {
         "{said:?}"
     );
     drop(stranger);
-    // Tried again by itself it would be only every five seconds.
+    // Without the call it would be retried only every five seconds.
     let found = reconciled(&agent);
     assert_eq!((&found["lost"], &found["back"]), (&json!([]), &json!(["lost-and-found"])), "{found}");
     assert_eq!(shown(&agent, "lost-and-found")["state"], "listening");
@@ -70,7 +70,7 @@ fn notes_of_the_wrapper_are_read_at_once_or_said_not_to_be() {
     let agent = Agent::start();
     let notes = agent.admin_socket().with_added_extension("missed");
     assert_eq!(reconciled(&agent)["notes_read"], true);
-    // Anybody could write to it.
+    // Other users may write to it.
     std::fs::create_dir(&notes).unwrap();
     std::fs::set_permissions(&notes, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     assert_eq!(reconciled(&agent)["notes_read"], false);

@@ -1,5 +1,5 @@
-//! The DC/OS metrics API against what DC/OS answered: every key, datapoint, kind of value, unit and tag. What differs is
-//! listed here, with its reason, and a difference that is listed and is none any more fails, too.
+//! Compares the DC/OS metrics API with recorded answers of DC/OS: every key, datapoint, kind of value, unit and tag.
+//! Differences are listed here with their reasons; a listed difference that no longer exists is a failure, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::reading::raw;
 use crate::resources::Groups;
 use crate::tools;
 
-/// What differs: a fact's name, and why.
+/// A difference: the name of a fact, and the reason.
 type Differences<'a> = &'a [(&'a str, &'a str)];
 
 /// An answer of DC/OS.
@@ -35,7 +35,7 @@ fn keys(value: &Value) -> BTreeSet<String> {
     value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
 }
 
-/// What can be said of an answer without its figures, by a name for each fact.
+/// The facts of an answer without its figures, by name.
 fn facts(message: &Value) -> BTreeMap<String, String> {
     let mut facts: BTreeMap<String, String> = keys(message)
         .into_iter()
@@ -59,7 +59,7 @@ fn facts(message: &Value) -> BTreeMap<String, String> {
     facts
 }
 
-/// Both answers say the same but for what is listed. A name that ends with `*` stands for all that begin so.
+/// Checks that both answers agree except for listed differences. A name that ends with `*` is a prefix.
 fn compare(theirs: &Value, ours: &Value, differences: Differences<'_>) {
     let (theirs, ours) = (facts(theirs), facts(ours));
     let both: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
@@ -72,7 +72,7 @@ fn compare(theirs: &Value, ours: &Value, differences: Differences<'_>) {
     let mut seen = BTreeSet::new();
     for fact in both {
         let (their, our) = (theirs.get(fact), ours.get(fact));
-        // A datapoint that only one of them has is one difference, however many tags it has.
+        // A datapoint that only one of them has is one difference, regardless of its tags.
         let of_one = fact.strip_prefix("tag ").and_then(|tag| tag.split_once(" of "));
         let of_one = of_one.is_some_and(|(_, name)| theirs.contains_key(name) != ours.contains_key(name));
         if their == our || of_one {
@@ -86,7 +86,7 @@ fn compare(theirs: &Value, ours: &Value, differences: Differences<'_>) {
     }
 }
 
-/// Labels as a launcher of Mesos' gives them.
+/// Labels as a Mesos launcher sets them.
 fn labels() -> Value {
     let dimensions = recorded("container.json")["dimensions"].clone();
     let mut labels = dimensions["labels"].clone();
@@ -133,7 +133,7 @@ fn a_containers_resources_are_answered_as_dcos_did() {
         ("tag executor_name*", "only Mesos knows it"),
         ("tag framework_id*", "a dimension; 1.12 left it out of the tags, too"),
         ("tag source*", "the task's id, which is a dimension; 1.12 left it out, too"),
-        ("mem.low.pressure", "Mesos listened for it; nothing here runs while nobody asks"),
+        ("mem.low.pressure", "Mesos listened for it; the agent does nothing between requests"),
         ("mem.medium.pressure", "the same"),
         ("mem.critical.pressure", "the same"),
         ("disk.limit", "Mesos' isolator of disks knew it; no control group does"),
@@ -144,7 +144,7 @@ fn a_containers_resources_are_answered_as_dcos_did() {
     compare(&recorded("container.json"), &ours, differences);
 }
 
-/// Sends what the emitter of DC/OS' examples sends, and a timer, and answers what the agent shows of it.
+/// Sends the lines of the emitter in DC/OS' examples and a timer, and returns the agent's document.
 fn emitted() -> Value {
     let agent = Agent::start();
     let body = json!({"container_id": "c-1", "task_id": "foo.1", "labels": labels()});
@@ -195,7 +195,7 @@ fn what_is_not_there_has_the_status_that_it_had() {
     assert_eq!(agent.get("/v0/containers"), (200, json!(["silent"])));
     let (status, ping) = agent.get("/v0/ping");
     assert_eq!((status, facts_of_ping(&ping)), (200, vec![("ok", "boolean"), ("timestamp", "string")]));
-    // 1.12 had it for its developers: everything in one message.
+    // 1.12 had it for developers: all data in one message.
     assert_eq!(agent.get("/v0/debug").0, 404);
     let (head, _) = raw(&agent, "GET /v0/node HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(head.contains("content-type: application/json"), "{head}");

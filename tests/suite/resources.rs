@@ -1,4 +1,4 @@
-//! What containers and the node use, as the DC/OS metrics API has it, against what the system says itself.
+//! Compares the resource usage in the DC/OS metrics API with the system's own figures.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use crate::agent::Agent;
 use crate::namespaces::{Namespace, Process};
 use crate::tools;
 
-/// Uses a processor for a third of a second and memory for good, then waits.
+/// Uses a processor for a third of a second, allocates memory, then waits.
 const LOAD: &str = "my $kept = 'x' x (32 << 20);
     my $end = (times)[0] + (times)[1] + 0.3;
     while ((times)[0] + (times)[1] < $end) { $n++ for 1..1000; }
     open(my $done, '>', $ARGV[0]); close($done);
     sleep 600;";
 
-/// A container's control groups, in whichever hierarchies have the controllers that are looked at.
+/// A container's control groups, in all hierarchies with the tested controllers.
 pub(crate) struct Groups {
     directories: BTreeMap<&'static str, PathBuf>,
 }
@@ -27,7 +27,7 @@ fn above(container: &str) -> String {
 }
 
 impl Groups {
-    /// Groups named after a container, below one that is the test's own.
+    /// Groups named after a container, below a group of the test.
     pub(crate) fn new(container: &str) -> Option<Self> {
         let above = above(container);
         let mut directories = BTreeMap::new();
@@ -44,7 +44,7 @@ impl Groups {
         Some(Self { directories })
     }
 
-    /// A group of the second version alone, with the controllers that are there.
+    /// A group of version 2 only, with the available controllers.
     fn second(container: &str) -> Option<Self> {
         let (root, above) = (tools::cgroups()?, above(container));
         std::fs::create_dir_all(root.join(&above)).unwrap();
@@ -76,7 +76,7 @@ impl Groups {
         std::fs::read_to_string(directory.join(if is_second { second } else { first })).unwrap()
     }
 
-    /// A number behind a word of a file.
+    /// The number after a word in a file.
     fn number(&self, controller: &str, first: (&str, &str), second: (&str, &str)) -> f64 {
         let (_, is_second) = self.of(controller);
         let text = self.read(controller, first.0, second.0);
@@ -101,7 +101,7 @@ impl Groups {
 impl Drop for Groups {
     fn drop(&mut self) {
         for directory in self.directories.values() {
-            // A process that was killed a moment ago may still be in it.
+            // A process that was just killed may still be in it.
             for _ in 0..100 {
                 if std::fs::remove_dir(directory).is_ok() {
                     break;
@@ -197,7 +197,7 @@ fn a_container_that_is_only_in_the_second_version_shows_what_that_has() {
     let Some(groups) = Groups::second(container) else { return };
     let directory = tempfile::tempdir().unwrap();
     let done = directory.path().join("done");
-    // Out of the groups of the first version that the test itself is in.
+    // Outside the version 1 groups of the test itself.
     let leave = "for c in cpu cpuacct memory blkio pids; do
         at=/sys/fs/cgroup/$c/cgroup.procs; [ ! -e $at ] || echo $$ > $at; done; exec perl -e \"$@\"";
     let process = groups.start(&["sh", "-c", leave, "sh", LOAD, done.to_str().unwrap()]);
@@ -215,7 +215,7 @@ fn a_container_that_is_only_in_the_second_version_shows_what_that_has() {
     assert!(before > 0.25 && (before - 0.001..=after + 0.001).contains(&own), "{before} {own} {after}");
     assert!((own_user - user).abs() < 0.01, "{own_user} of {user}");
     assert_eq!(points["processes"].0, 1.0);
-    // What controllers have that a machine keeps in the second version; the others' files are not there.
+    // Figures of controllers that this machine has in version 2; files of the others do not exist.
     let (at, _) = groups.of("memory");
     for (name, file) in [("mem.total", "memory.current"), ("threads", "pids.current")] {
         let there = std::fs::read_to_string(at.join(file)).ok();
@@ -229,7 +229,7 @@ fn a_container_that_is_only_in_the_second_version_shows_what_that_has() {
     }
 }
 
-/// What `tallyport metrics summary` shows beside the application's series.
+/// The part of `tallyport metrics summary` besides the application's series.
 fn summary_shows_them(agent: &Agent, container: &str) {
     let (_, shown) = agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null);
     crate::agent::Address::of(&shown).send("hits:1|c");
@@ -266,7 +266,7 @@ fn a_containers_network_is_that_of_its_namespace() {
         "c-1",
         &json!({"network": {"mode": "netns", "path": namespace.path()}, "pid": process.pid()}),
     );
-    // Nobody is there to answer; asking who is goes out all the same, where the other end is up.
+    // There is no reply, but neighbour discovery sends packets if the other end is up.
     let traffic = || {
         let text = std::fs::read_to_string(format!("/proc/{}/net/dev", process.pid())).unwrap();
         let line = text.lines().find_map(|line| line.trim().strip_prefix("inside:")).unwrap();
@@ -299,7 +299,7 @@ fn a_containers_network_is_that_of_its_namespace() {
 fn the_node_is_described_as_proc_describes_it() {
     let agent = Agent::start();
     let mut message = Value::Null;
-    // Of how processors are used nothing can be said before the kernel has counted for the first time.
+    // CPU usage is unknown before the kernel's first accounting.
     agent.until("processors are measured", || {
         let (status, answer) = agent.get("/v0/node");
         assert_eq!(status, 200);

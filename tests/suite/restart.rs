@@ -1,4 +1,4 @@
-//! What a life of the agent that ends without warning leaves to the next.
+//! The state that a killed agent leaves for the next.
 
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::agent::{Agent, Ran};
 use crate::namespaces::Namespace;
 use crate::tools;
 
-/// A process that a test says is a container, ended with it.
+/// A process that stands in for a container; it ends with the test.
 pub(crate) struct Sleeper(Child);
 
 impl Sleeper {
@@ -32,7 +32,7 @@ impl Drop for Sleeper {
     }
 }
 
-/// Kills the agent at once, and starts another on what it left.
+/// Kills the agent, and starts another with its state.
 fn killed_and_started(mut agent: Agent, flags: &[&str]) -> (Agent, Duration) {
     agent.signal(Signal::SIGKILL);
     assert!(!agent.wait().success());
@@ -69,7 +69,7 @@ fn after_a_kill_every_container_that_lives_is_back_at_its_address_and_who_has_en
     addresses[0].send("level:5|g");
     agent.until("it is counted", || shown(&agent, "killed-0")["received"] == 1);
     let before = shown(&agent, "killed-0");
-    // It ends while nobody looks.
+    // It ends while the agent is stopped.
     agent.stand_still();
     drop(dying);
     let (agent, took) = killed_and_started(agent, FLAGS);
@@ -88,7 +88,7 @@ fn after_a_kill_every_container_that_lives_is_back_at_its_address_and_who_has_en
     agent.until("they are heard", || (0..20).all(|n| shown(&agent, &format!("killed-{n}"))["received"] == 1));
     assert_eq!(state(&agent, "waiting"), "listening", "a reservation waits on");
     assert_eq!((state(&agent, "dying"), state(&agent, "over")), ("gone".to_owned(), "gone".to_owned()));
-    // Its life goes on where it was: it is watched, its id comes again in the next generation.
+    // It is watched as before, and its id can be used again in the next generation.
     drop(living);
     agent.until("they have ended", || (0..20).all(|n| state(&agent, &format!("killed-{n}")) == "gone"));
     agent.reserve("over", "done");
@@ -104,7 +104,7 @@ fn a_container_in_a_network_of_its_own_is_back_in_it() {
     let by_path =
         json!({"container_id": "by-path", "network": {"mode": "netns", "path": one.path()}, "ttl": null});
     agent.reserve_with(&by_path);
-    // Its sibling has the first port there, so it comes by its path.
+    // Its sibling has the first port there, so its network must be given by path.
     agent.reserve_with(
         &json!({"container_id": "born", "pid": process.pid(), "network": {"mode": "netns", "path": one.path()}}),
     );
@@ -206,14 +206,14 @@ fn journal_finding(agent: &Agent) -> String {
     journal["status"].as_str().unwrap().to_owned()
 }
 
-/// An agent whose state directory is full, or may not be written, goes on, says so, and writes again when it can.
+/// An agent whose state directory is full or read-only continues, reports it, and writes again when possible.
 fn goes_on_without_its_state(size: &str, breaks: impl Fn(&Path), mends: impl Fn(&Path)) {
     let Some(()) = tools::network_namespaces() else { return };
     let directory = tempfile::tempdir().unwrap();
     let mounted = Mounted::new(directory.path().join("state"), size);
     let agent = Agent::in_directory(directory, FLAGS);
     let process = Sleeper::start();
-    // Another agent that had such names might take their addresses meanwhile.
+    // Another agent with the same names could take their addresses meanwhile.
     let named = |n: u32| format!("of-{size}-{n}");
     let reserve = |n: u32| {
         let labels = json!({"x": "y".repeat(4_000)});
@@ -222,7 +222,7 @@ fn goes_on_without_its_state(size: &str, breaks: impl Fn(&Path), mends: impl Fn(
     let first = reserve(0);
     assert_eq!(journal_finding(&agent), "ok");
     breaks(&mounted.0);
-    // All of these together are too much for what is left.
+    // Together they need more than the remaining space.
     for n in 1..100 {
         reserve(n).send("a:1|c");
     }
@@ -251,7 +251,7 @@ fn a_full_disk_takes_no_container_its_socket() {
 #[test]
 fn a_state_directory_that_becomes_read_only_takes_no_container_its_socket() {
     let aside = |path: &Path| path.with_added_extension("aside");
-    // Read-only before it is in place: a file that the agent opens in between would keep it from becoming so.
+    // Made read-only before it is mounted, because a file opened in between would prevent that.
     let locks = |path: &Path| {
         let aside = aside(path);
         std::fs::create_dir(&aside).unwrap();

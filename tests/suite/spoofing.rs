@@ -1,4 +1,4 @@
-//! Who sends what he can to every address that he can guess, and under whose name it is counted.
+//! Forged datagrams to every address that can be guessed, and the containers under which they are counted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::tools;
 /// Datagrams of all forgers together.
 const DATAGRAMS: usize = 10_000;
 
-/// Sends a datagram to each address of a list, again and again, now with the address on it, now to a peer that it was
-/// connected to; from an address that it is bound to where the list says so. Counts what the kernel said.
+/// Sends a datagram to each address of a list repeatedly, alternately with `sendto` and to a connected peer; bound to a
+/// source address if the list has one. Counts the kernel's results.
 const FORGER: &str = r#"use strict; use Socket qw(:DEFAULT :addrinfo inet_pton pack_sockaddr_in6 AF_INET6);
     my ($list, $times, $line) = @ARGV;
     open my $lines, '<', $list or die $!;
@@ -34,7 +34,7 @@ const FORGER: &str = r#"use strict; use Socket qw(:DEFAULT :addrinfo inet_pton p
     }
     print "$_ $said{$_}\n" for sort keys %said;"#;
 
-/// A node in a network of its own: its agent, two containers with networks of their own, two on the node's.
+/// A node in a separate network: its agent, two containers with their own networks, two on the node's network.
 struct Node {
     agent: Agent,
     network: Namespace,
@@ -73,7 +73,7 @@ impl Node {
         self.agent.admin("GET", &format!("/v1/containers/{}", self.bundles[n].id), &Value::Null).1
     }
 
-    /// Every address that a reader of this node's API, its interfaces and its tables of sockets can think of.
+    /// Every address that can be derived from this node's API, interfaces and socket tables.
     fn guesses(&self) -> Vec<String> {
         let registered: Vec<(String, u64)> = [0, 1, 2, 3]
             .map(|n| self.shown(n))
@@ -85,7 +85,7 @@ impl Node {
         let mut hosts: Vec<String> = registered.iter().map(|(host, _)| host.clone()).collect();
         let others = ["127.0.0.1", "0.0.0.0", "127.255.255.255", "255.255.255.255"];
         hosts.extend(others.map(str::to_owned));
-        // The node's and the containers' own addresses, and what is broadcast there.
+        // The node's and the containers' addresses, and broadcast addresses.
         for network in [1, 2] {
             hosts.extend([1, 2, 255].map(|host| format!("10.77.{network}.{host}")));
         }
@@ -96,7 +96,7 @@ impl Node {
         let ports: std::collections::BTreeSet<u64> = ports.collect();
         let mut guesses: Vec<String> =
             hosts.iter().flat_map(|host| ports.iter().map(move |port| format!("- {host} {port}"))).collect();
-        // Bound to the address that is meant, to an address that means none.
+        // Bound to the container's address, to the unspecified and to the broadcast address.
         for (host, port) in &registered[2..] {
             guesses.extend([format!("{host} 0.0.0.0 {port}"), format!("{host} 127.255.255.255 {port}")]);
         }
@@ -104,7 +104,7 @@ impl Node {
         guesses
     }
 
-    /// What the node's tables of UDP sockets show.
+    /// The node's tables of UDP sockets.
     fn sockets(&self) -> Vec<String> {
         let table = inside(&self.network, &["cat", "/proc/net/udp"]);
         let local = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)?.split_once(':'));
@@ -118,7 +118,7 @@ impl Node {
         found
     }
 
-    /// Forges from the node and from every container; answers what the kernel said to whom.
+    /// Sends forged datagrams from the node and from every container. Returns the kernel's results for each.
     fn forge(&self) -> BTreeMap<&'static str, String> {
         let guesses = self.guesses();
         let times = (DATAGRAMS / 5).to_string();
@@ -138,7 +138,7 @@ impl Node {
         said
     }
 
-    /// What is counted under each container's name, by name of series.
+    /// The counts of each container, by name of series.
     fn counted(&self) -> Vec<BTreeMap<String, f64>> {
         for (n, bundle) in self.bundles.iter().enumerate() {
             bundle.kill();
@@ -173,7 +173,7 @@ fn link(network: &Namespace, bundle: &Bundle, n: usize) {
     within(&["ip", "route", "add", "default", "via", &format!("10.77.{n}.1")]);
 }
 
-/// Runs a program in a network; answers what it said.
+/// Runs a program in a network. Returns its output.
 fn inside(network: &Namespace, words: &[&str]) -> String {
     let net = format!("--net={}", network.path().display());
     let ran = Command::new("nsenter").arg(net).args(words).stdin(Stdio::null()).output().unwrap();
@@ -190,7 +190,7 @@ fn runtime() -> Option<Runtime> {
     tools::runtime("runc")
 }
 
-/// What was counted under a name and came from somebody else.
+/// Counts under a name that came from another sender.
 fn strangers<'c>(name: &str, counted: &'c BTreeMap<String, f64>) -> BTreeMap<&'c str, f64> {
     let own = ["starts".to_owned(), format!("forged_by_{name}")];
     counted
@@ -228,7 +228,7 @@ fn without_the_guard_containers_on_the_nodes_network_say_so_and_others_are_as_sa
     for (name, counted) in NAMES.into_iter().zip(node.counted()) {
         let strangers = strangers(name, &counted);
         eprintln!("got through to {name}, of {DATAGRAMS}: {strangers:?}");
-        // Every forger on the node's network gets through, or the test above would prove nothing.
+        // Without the guard every forger on the node's network succeeds; otherwise the test above would prove nothing.
         let expected: &[&str] = match name {
             "on_the_node" => &["forged_by_on_the_node_too", "forged_by_the_node"],
             "on_the_node_too" => &["forged_by_on_the_node", "forged_by_the_node"],

@@ -1,4 +1,4 @@
-//! What survives an agent that is killed: closed windows, and what open ones held at the last checkpoint.
+//! Data that survives a kill: closed windows, and open ones as of the last checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::agent::{Agent, BINARY, ran};
 use crate::tools;
 
 impl Agent {
-    /// Kills it, and starts another on what it leaves.
+    /// Kills it, and starts another with its state.
     fn killed(mut self, flags: &[&str]) -> Self {
         self.signal(Signal::SIGKILL);
         assert!(!self.wait().success());
@@ -28,7 +28,7 @@ impl Agent {
         value.unwrap_or_else(|| panic!("no {line} in {page}"))
     }
 
-    /// Every record of a task, but for what a new life numbers anew.
+    /// Every record of a task, without the keys that change with a restart.
     fn records(&self, task: &str) -> Vec<Value> {
         let mut records = self.metrics(task, "?window=all");
         for record in &mut records {
@@ -88,7 +88,7 @@ fn closed_windows_are_back_after_a_kill_as_they_were() {
     assert_eq!(events["events"].as_array().unwrap().len(), 3, "{events}");
     let (_, checks) = agent.get("/v1/tasks/web.1/checks");
     assert_eq!(checks["checks"][0]["status"], "warning", "{checks}");
-    // Who scrapes by a cursor is told that it is another life, and gets everything from its start.
+    // A reader with a cursor is told that the epoch has changed, and gets everything from its start.
     let scraped = agent.get_raw("/v1/metrics?since=1-0");
     assert_eq!(scraped.status, 410);
     let doctor = agent.cli(&["doctor"]);
@@ -96,7 +96,7 @@ fn closed_windows_are_back_after_a_kill_as_they_were() {
     assert!(agent.own_metric("tallyport_gap_seconds") > 0.0);
     assert!(agent.own_metric("tallyport_windows_restored{state=\"closed\"}") >= 3.0);
     agent.until_logged("nobody received meanwhile");
-    // And once more, from what was read back.
+    // A second time, from the restored data.
     let agent = agent.killed(&["--window", "1s"]);
     let again = agent.records("web.1");
     for record in &after {
@@ -120,7 +120,7 @@ fn an_open_window_is_back_as_of_the_last_checkpoint_and_its_counter_starts_anew(
     assert_eq!((sum(&records, "c"), records.len()), (100.0, 2), "{records:#?}");
     assert!(records.iter().all(|record| record["partial"] == true), "{records:#?}");
     assert_eq!(agent.window_log()["restored_open"], 1);
-    // The same container goes on: its counter begins at zero, as a new series.
+    // The same container continues: its counter starts at zero, as a new series.
     address.send("c:1|c");
     agent.finish("survivor-2");
     let (_, all) = agent.get("/v1/tasks/web.1/metrics?window=all&container=survivor-2");
@@ -214,7 +214,7 @@ fn damage_is_reported_and_costs_only_what_it_hit() {
     assert!(agent.own_metric("tallyport_window_log_damaged{what=\"part\"}") >= 1.0);
 }
 
-/// How an allocation that fails ends the process.
+/// A failed allocation ends the process in this way.
 #[test]
 fn an_abort_costs_what_a_kill_costs() {
     let mut agent = Agent::start();
@@ -234,7 +234,7 @@ fn an_abort_costs_what_a_kill_costs() {
     assert_eq!(task["containers"][0]["state"], "listening", "{task}");
 }
 
-/// A file system of half a megabyte in memory, while this value lives.
+/// A file system of half a megabyte in memory that exists as long as this value.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -306,7 +306,7 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     assert!(lost.is_empty(), "{lost:#?}");
 }
 
-/// Writes until not a byte more fits.
+/// Writes until the file system is full.
 fn fill(path: &Path) {
     use std::io::Write as _;
     let mut file = std::fs::File::create(path).unwrap();

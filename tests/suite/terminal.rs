@@ -1,4 +1,4 @@
-//! What containers send and are called, shown on terminals.
+//! Names and data of containers, shown on terminals.
 
 use std::process::Stdio;
 
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::agent::{Address, Agent};
 
-/// Sets a title, sets the clipboard, rings, clears the screen by a C1 control, and reverses the line.
+/// Sets the title, sets the clipboard, rings the bell, clears the screen with a C1 control, and reverses the line.
 const HOSTILE: &str = "a\u{1b}]0;t\u{7}\u{1b}]52;c;aGk=\u{7}\u{9b}2J\u{7f}\0\u{202e}b";
 const SHOWN: &str = r"\x1b]52;c;aGk=\x07\x9b2J\x7f\x00\u{202e}b";
 
-/// Whether a terminal obeys something in the text. Line ends aside, which the commands write themselves.
+/// Whether the text contains characters that control a terminal, except the line ends that the commands write.
 fn is_obeyed(text: &str) -> bool {
     text.chars().any(|c| (c.is_control() && c != '\n') || ('\u{2028}'..='\u{202e}').contains(&c))
 }
@@ -56,7 +56,7 @@ fn json_of_hostile_names_is_exact_and_safe_to_print() {
     }
 }
 
-/// The first line that `tail` prints while a line is sent again and again.
+/// The first line that `tail` prints while a line is sent repeatedly.
 fn tailed(agent: &Agent, address: &Address, flags: &[&str]) -> String {
     let mut tail = agent.command(&[&["tail", "tail.1", "--lines", "1"], flags].concat());
     let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Tools that some tests need beside cargo. `scripts/setup` makes them.
+//! Tools that some tests need in addition to cargo. `scripts/setup` installs them.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ pub(crate) fn python() -> Option<PathBuf> {
     )
 }
 
-/// Prometheus' tool that checks expositions, where it is there: it comes with a server that nobody wants on a laptop, so
-/// only `make e2e-prometheus` asks for it.
+/// Prometheus' tool that checks expositions, if installed: its package includes the server, so only
+/// `make e2e-prometheus` requires it.
 pub(crate) fn promtool() -> Option<PathBuf> {
     on_path("promtool").then(|| "promtool".into())
 }
@@ -36,7 +36,7 @@ pub(crate) fn node() -> Option<PathBuf> {
     found(succeeds(&mut command), "node".into(), "Node.js with the package hot-shots", "scripts/setup node")
 }
 
-/// Root, who may make network namespaces, and the programs that do.
+/// Root privileges and the programs for network namespaces.
 pub(crate) fn network_namespaces() -> Option<()> {
     let root = nix::unistd::geteuid().is_root();
     found(root, (), "root, who may make network namespaces,", "sudo")?;
@@ -44,7 +44,7 @@ pub(crate) fn network_namespaces() -> Option<()> {
     found(there, (), "ip, unshare, nsenter or pgrep", "scripts/setup containers")
 }
 
-/// Root, who may mount file systems, and the programs that do.
+/// Root privileges and the programs for mounting file systems.
 pub(crate) fn mounts() -> Option<()> {
     found(nix::unistd::geteuid().is_root(), (), "root, who may mount file systems,", "sudo")?;
     found(
@@ -55,7 +55,7 @@ pub(crate) fn mounts() -> Option<()> {
     )
 }
 
-/// Where control groups of the second version are, all of them.
+/// The mount point of the complete cgroup v2 hierarchy.
 pub(crate) fn cgroups() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -67,7 +67,7 @@ pub(crate) fn cgroups() -> Option<PathBuf> {
     found(path.is_some(), path.unwrap_or_default(), "the whole cgroup v2 hierarchy", "a cgroup2 mount")
 }
 
-/// What the kernel's guard of listeners takes, and what its tests do.
+/// The requirements of the kernel guard and of its tests.
 pub(crate) fn guard() -> Option<()> {
     found(nix::unistd::geteuid().is_root(), (), "root, who may guard listeners,", "sudo")?;
     cgroups()?;
@@ -84,7 +84,7 @@ pub(crate) fn runtime(name: &str) -> Option<crate::containers::Runtime> {
     found(found_at.is_some(), runtime, name, "scripts/setup containers")
 }
 
-/// A program that is no container runtime.
+/// A program other than a container runtime.
 pub(crate) fn program(name: &str, remedy: &str) -> Option<PathBuf> {
     found(on_path(name), name.into(), name, remedy)
 }
@@ -99,7 +99,7 @@ fn succeeds(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// A missing tool costs a laptop the test, and says so. Where `CI` is set, it fails it.
+/// If a tool is missing, the test is skipped with a message; if `CI` is set, it fails.
 #[expect(clippy::explicit_write, reason = "what a passing test prints with a macro is not shown")]
 fn found<T>(there: bool, tool: T, what: &str, remedy: &str) -> Option<T> {
     if there {

@@ -1,4 +1,4 @@
-//! Containers' Unix sockets: mounted by the wrapper or the plugin, heard by nobody else's processes.
+//! Containers' Unix sockets: mounted by the wrapper or the plugin, and closed to processes of others.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::containers::{Bundle, Runtime};
 use crate::namespaces::{Namespace, Process};
 use crate::tools;
 
-/// Where containers find their socket.
+/// The path of the socket in containers.
 const SOCKET: &str = "/var/run/datadog/dsd.socket";
 
 fn runtimes() -> Vec<Runtime> {
@@ -34,7 +34,7 @@ fn shown(agent: &Agent, container: &str) -> Value {
     agent.admin("GET", &format!("/v1/containers/{container}"), &Value::Null).1
 }
 
-/// The socket of a container as the agent sees it.
+/// The path of a container's socket outside the container.
 fn outside(agent: &Agent, container: &str) -> PathBuf {
     let source = shown(agent, container)["unix_socket"]["mount"]["source"].as_str().unwrap().to_owned();
     Path::new(&source).join("dsd.socket")
@@ -44,13 +44,13 @@ fn dropped(agent: &Agent, task: &str) -> Value {
     agent.get(&format!("/v1/tasks/{task}")).1["totals"]["datagrams"]["dropped"].clone()
 }
 
-/// What the tests run inside containers, and beside them: this very program, asked for nothing but this.
+/// The sender that the tests run inside and outside containers: this test binary with only this test.
 #[test]
 #[ignore = "the other tests start it where it is to send from"]
 fn sender() {
     let variable = |name: &str| std::env::var(name).ok();
     let Some(times) = variable("TP_TIMES").and_then(|times| times.parse().ok()) else { return };
-    // Whoever started it may have to put it somewhere first.
+    // The parent may have to move this process to a cgroup first.
     let _either_way = std::io::stdin().read_line(&mut String::new());
     let url = variable("DD_DOGSTATSD_URL").unwrap_or_default();
     let path = variable("TP_PATH").unwrap_or_else(|| url.trim_start_matches("unix://").to_owned());
@@ -68,7 +68,7 @@ const ARGUMENTS: [&str; 4] = ["--ignored", "--exact", "unix::sender", "--nocaptu
 /// The same inside a container.
 const INSIDE: [&str; 5] = ["/sender", ARGUMENTS[0], ARGUMENTS[1], ARGUMENTS[2], ARGUMENTS[3]];
 
-/// Has a container send so often by cadence, and to this path where one is given.
+/// Makes a container send this many times with cadence, to the given path if any.
 fn sends(config: &mut Value, times: u32, path: Option<&str>) {
     let exe = std::env::current_exe().unwrap();
     let mounts = config["mounts"].as_array_mut().unwrap();
@@ -96,7 +96,7 @@ fn siblings_and_host_network_containers_are_told_apart_by_sockets_of_their_own()
                 let all = config["linux"]["namespaces"].as_array_mut().unwrap();
                 all.pop();
                 all.extend(network.map(|pod| json!({"type": "network", "path": pod.path()})));
-                // Whoever the application runs as.
+                // The application may run as any user.
                 config["process"]["user"] = json!({"uid": 1234, "gid": 1234});
                 std::fs::set_permissions(
                     bundle.path("out"),
@@ -127,12 +127,12 @@ fn siblings_and_host_network_containers_are_told_apart_by_sockets_of_their_own()
             );
         }
         let [victim, _, forger] = &bundles;
-        // Root of the host finds the socket, and is not believed.
+        // Root of the host can open the socket, but its datagrams are dropped.
         let outside = outside(&agent, &victim.id);
         let root = UnixDatagram::unbound().unwrap();
         (0..100).for_each(|_| assert_eq!(root.send_to(b"forged:1|c", &outside).unwrap(), 10));
         agent.until("they are counted", || dropped(&agent, &victim.id) == json!({"foreign_sender": 100}));
-        // So does a container into which somebody has mounted it.
+        // So can a container into which the directory was mounted.
         forger.delete();
         let forger = Bundle::new(&runtime, &agent.admin_socket());
         forger.configure(|config| {
@@ -198,7 +198,7 @@ fn beside_its_address_a_container_has_a_socket_that_who_joins_it_finds_too() {
             );
             assert_eq!(shown["generation"], generation);
             bundle.delete();
-            // The first process of a pid namespace ends when all others there have been waited for.
+            // The first process of a pid namespace ends after it has reaped all others.
             agent.until("it is gone", || self::shown(&agent, &bundle.id)["state"] == "gone");
         }
         let config: Value = serde_json::from_str(&bundle.config()).unwrap();
@@ -274,7 +274,7 @@ fn put_into(cgroup: &Path, pid: u32) {
     std::fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
 }
 
-/// Sends from a process of its own, in a cgroup where one is given, and waits until it has ended.
+/// Sends from a separate process, in the given cgroup if any, and waits until it has ended.
 fn send_and_end(path: &Path, within: Option<&Path>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(ARGUMENTS).env("TP_TIMES", "1").env("TP_PATH", path);
@@ -301,7 +301,7 @@ fn a_sender_that_has_ended_is_known_by_the_cgroup_that_it_was_in() {
     cgroup.reserve(&agent, "c1");
     assert_eq!(shown(&agent, "c1")["origin_guard"], "unix");
     let path = outside(&agent, "c1");
-    // The agent looks when they are long gone.
+    // The agent checks them long after they have ended.
     agent.stand_still();
     send_and_end(&path, Some(&cgroup.0));
     (0..3).for_each(|_| send_and_end(&path, None));
@@ -348,7 +348,7 @@ fn what_waits_in_a_unix_socket_during_a_hand_over_is_the_containers_own() {
     cgroup.take(sender.id());
     drop(sender.stdin.take());
     agent.until("it is under way", || shown(&agent, "c1")["received"].as_u64() > Some(1000));
-    // The queue is full all the time, so something waits in it whenever the other process begins to read.
+    // The queue is always full, so datagrams wait whenever the other process begins to read.
     let agent = agent.handed_over(&flags);
     assert!(sender.wait().unwrap().success());
     agent.until("all have come", || shown(&agent, "c1")["received"] == times);
@@ -453,12 +453,12 @@ fn what_a_dead_agent_left_is_removed_and_a_living_one_leaves_nothing() {
     let second = outside(&agent, "c2");
     agent.signal(Signal::SIGKILL);
     assert!(!agent.wait().success());
-    assert!(second.exists(), "nobody was left to remove it");
+    assert!(second.exists(), "a killed agent does not remove it");
     let directory = agent.into_dead_directory();
-    // Of this one nothing was written down.
+    // The journal has no record of this one.
     std::fs::remove_file(directory.path().join("state/containers.journal")).unwrap();
     let agent = Agent::in_directory(directory, &["--window", "1s", "--set", "listeners.rest=1s"]);
-    assert!(!second.exists(), "who sends there hears that nobody listens");
+    assert!(!second.exists(), "the socket is removed, so that sending fails");
     agent.until("it has rested", || !second.parent().unwrap().exists());
 }
 

@@ -1,4 +1,4 @@
-//! `tallyport untaint` against an API server that speaks HTTPS, and an agent that says when it is registered.
+//! `tallyport untaint` with a simulated API server over HTTPS, and a simulated agent.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ use crate::agent::{BINARY, PATIENCE, ran};
 const KEY: &str = "tallyport/agent-not-ready";
 const TOKEN: &str = "a-token-of-a-service-account";
 
-/// A request, as far as it matters here.
+/// The relevant parts of a request.
 struct Asked {
     method: String,
     path: String,
@@ -29,10 +29,10 @@ struct Asked {
     body: Value,
 }
 
-/// An answer: status and document. `None` hangs up.
+/// An answer: status and document. `None` closes the connection.
 type Answer = Option<(u16, Value)>;
 
-/// A server of one thread on an address of its own.
+/// A single-threaded server on its own address.
 fn serve(
     tls: Option<Arc<ServerConfig>>,
     mut answer: impl FnMut(Asked) -> Answer + Send + 'static,
@@ -88,7 +88,7 @@ fn exchange(stream: impl Read + Write, answer: &mut impl FnMut(Asked) -> Answer)
     stream.flush().unwrap();
 }
 
-/// An API server with one node, which keeps Kubernetes' rules for versions.
+/// An API server with one node that follows Kubernetes' rules for resource versions.
 struct Cluster {
     address: SocketAddr,
     node: Arc<Mutex<Node>>,
@@ -100,12 +100,12 @@ struct Cluster {
 struct Node {
     version: u64,
     taints: Vec<Value>,
-    /// What is answered first, before anything works.
+    /// Answers to send before requests succeed.
     troubles: Vec<Answer>,
     patches: usize,
-    /// What was wrong with a request.
+    /// Errors in requests.
     wrong: Option<String>,
-    /// Another client changes the node just before this many patches.
+    /// The number of patches just before which another client changes the node.
     races: usize,
 }
 
@@ -196,7 +196,7 @@ fn tls(files: &Files) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
 }
 
-/// An agent that answers /ready with what is set.
+/// An agent that answers /ready with a configured document.
 fn agent(tls: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Mutex<Answer>>) {
     let ready = Arc::new(Mutex::new(None));
     let shared = Arc::clone(&ready);
@@ -314,7 +314,7 @@ fn an_agent_that_speaks_tls_is_asked_without_a_token_once_its_certificate_is_the
     *ready.lock().unwrap() = Some(registered());
     let late = cluster.files.at("late.crt");
     let mut command = cluster.command(&format!("https://localhost:{}", address.port()));
-    // A file of tokens that cannot be read is no reason to fail.
+    // An unreadable token file is not an error.
     command.env("TALLYPORT_CA", &late).env("TALLYPORT_TOKEN_FILE", "/nowhere/token");
     let running = Running::start(&mut command);
     running.until("it says what is missing", || running.log().contains("late.crt"));

@@ -1,4 +1,4 @@
-//! Asking an agent, over HTTP, HTTPS or its admin socket.
+//! A client for the agent's API, over HTTP, HTTPS or its admin socket.
 
 mod lines;
 mod tls;
@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 pub use lines::LineStream;
 use lines::explain_disconnect;
 
-/// How long connecting and an answer's head may take.
+/// Time limit for connecting, and for receiving the head of a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The content type of request bodies.
 const JSON: &str = "application/json";
@@ -65,7 +65,7 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No process listens there.
@@ -76,31 +76,31 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
-    /// Something listens there, but its answer is not that of an agent.
-    #[error("{target} does not answer as an agent does: {why}")]
+    /// Something listens there, but it does not respond like an agent.
+    #[error("{target} does not respond like an agent: {why}")]
     Garbled {
         /// Where.
         target: Target,
         /// Why.
         why: String,
     },
-    /// The connection was closed before an answer came. An agent that hands over or ends does so to a request that reaches it too late.
+    /// The connection was closed without a response, as an agent does with late requests when it hands over or ends.
     #[error("{target} closed the connection without an answer")]
     Closed {
         /// Where.
         target: Target,
     },
-    /// An answer that is read line by line ended before the agent had ended it.
+    /// A response that is read line by line ended before the agent completed it.
     #[error("{target} closed the stream before its end: {}", explain_disconnect(*pause, why))]
     Broken {
         /// The address of the agent.
         target: Target,
         /// The longest time for which the stream was not read.
         pause: Duration,
-        /// What the connection failed with.
+        /// The error of the connection.
         why: String,
     },
-    /// Whom to trust cannot be read.
+    /// The file of trusted certificate authorities cannot be read.
     #[error("{} has no certificates of authorities to trust: {why}", path.display())]
     Authorities {
         /// The file.
@@ -110,7 +110,7 @@ pub enum ClientError {
     },
 }
 
-/// An answer, read whole.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// HTTP status code, 100 to 999. An error status is still a response.
@@ -119,13 +119,13 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// Asks one agent.
+/// Sends requests to one agent.
 #[derive(Clone)]
 pub struct Client {
     target: Target,
     /// Sent with every request over HTTP and HTTPS.
     token: Option<String>,
-    /// How to speak TLS, where the target does.
+    /// The TLS configuration, if the target uses TLS.
     tls: Option<TlsConnector>,
 }
 
@@ -136,7 +136,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for this agent, which trusts whom the system trusts.
+    /// A client for this agent, which trusts the system's certificate authorities.
     #[must_use]
     pub fn new(target: Target) -> Self {
         let tls = matches!(target, Target::Https(_)).then(tls::connector_from_system_roots).flatten();
@@ -153,20 +153,20 @@ impl Client {
         Ok(Self { tls: Some(tls), ..self })
     }
 
-    /// The same, with a token. The admin socket asks for none.
+    /// Sends a token with each request. The admin socket does not require one.
     #[must_use]
     pub fn with_token(self, token: String) -> Self {
         Self { token: Some(token), ..self }
     }
 
-    /// Whom it asks.
+    /// The agent that requests are sent to.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// `GET`, read whole. If the connection is closed without an answer, the request is sent once more, as RFC 9110 §9.2.2 allows for
-    /// methods that change nothing: after a hand-over another process answers.
+    /// Sends a `GET` request and reads the whole response. If the connection is closed without a response, the request
+    /// is sent once more, as RFC 9110 §9.2.2 allows for safe methods: after a hand-over another process answers.
     ///
     /// # Errors
     /// When no agent answers.
@@ -190,7 +190,7 @@ impl Client {
         self.request_of(JSON, method, path, body).await
     }
 
-    /// Any request with a body of this media type, its answer read whole.
+    /// Sends a request with a body of this media type, and reads the whole response.
     ///
     /// # Errors
     /// As [`Self::send_request`].
@@ -216,7 +216,7 @@ impl Client {
         self.stream_lines_after(path, None).await
     }
 
-    /// The same for a stream of events, from the one after the event with this id.
+    /// Like [`Self::stream_lines`], for a stream of events, starting after the event with this ID.
     ///
     /// # Errors
     /// As [`Self::stream_lines`].
@@ -301,7 +301,7 @@ mod tests {
 
     use super::*;
 
-    /// An agent that closes so many connections without an answer. Answers how many requests it has read.
+    /// An agent that closes this many connections without a response. Returns the number of requests it has read.
     async fn closes(listener: TcpListener, most: usize) -> usize {
         let mut requests = 0;
         loop {

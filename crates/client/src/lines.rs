@@ -1,4 +1,4 @@
-//! An answer that is read line by line while it comes.
+//! A response that is read line by line as it arrives.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use super::{ClientError, Target};
 
-/// A stream that was not read for at least this long was most likely closed for that.
+/// If a stream was not read for at least this long, that is the most likely reason why it was closed.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a stream was closed, as far as its reader can tell.
@@ -23,7 +23,7 @@ pub(super) fn explain_disconnect(pause: Duration, why: &str) -> String {
     )
 }
 
-/// An answer whose body is still coming.
+/// A response whose body is still arriving.
 #[derive(Debug)]
 pub struct LineStream {
     /// HTTP status code of the response, 100 to 999.
@@ -31,7 +31,7 @@ pub struct LineStream {
     target: Target,
     body: Incoming,
     buffer: Vec<u8>,
-    /// When the last line was handed out.
+    /// When the last line was returned.
     handed_out: Option<Instant>,
     /// The longest time between a line and the call that asked for the next.
     pause: Duration,
@@ -44,10 +44,10 @@ impl LineStream {
         Self { status, target, body, buffer: Vec::new(), handed_out: None, pause: Duration::ZERO }
     }
 
-    /// The next line without its end; `None` where the agent has ended the stream.
+    /// The next line without its line end; `None` at the end of the stream.
     ///
     /// # Errors
-    /// When the connection broke before that: lines are missing.
+    /// When the connection broke before the end of the stream: lines are missing.
     pub async fn next(&mut self) -> Result<Option<String>, ClientError> {
         if let Some(handed_out) = self.handed_out.take() {
             self.pause = self.pause.max(handed_out.elapsed());
@@ -74,7 +74,7 @@ impl LineStream {
         }
     }
 
-    /// Everything that is left, as far as it came.
+    /// Everything that is left, up to a failure of the connection.
     pub async fn read_remaining(mut self) -> Vec<u8> {
         while let Some(Ok(frame)) = self.body.frame().await {
             self.buffer.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
@@ -91,7 +91,7 @@ mod tests {
     use super::super::Client;
     use super::*;
 
-    /// What a client reads of a stream with this body.
+    /// The lines that a client reads from a stream with this body, and how the stream ended.
     async fn read(body: &'static str) -> (Vec<String>, Result<(), ClientError>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap().to_string().parse().unwrap();

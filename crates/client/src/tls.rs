@@ -1,4 +1,4 @@
-//! TLS as a client speaks it.
+//! TLS on the client side.
 
 use std::io;
 use std::path::Path;

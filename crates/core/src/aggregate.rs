@@ -1,9 +1,9 @@
-//! From samples to closed windows, without a clock, a socket or a lock.
+//! Aggregates samples into closed windows, without clocks, sockets or locks.
 //!
-//! [`Aggregator`] takes one container's datagrams and closes its windows; a [`Window`] is what everything downstream
-//! reads. Aggregates merge: a coarser window is the merge of finer ones, so a p99 over an hour comes from merged
-//! bins, never from averaged p99s. Counts, bins, extremes and set members merge exactly, sums and second moments to
-//! 1e-9, first and last by time.
+//! An [`Aggregator`] takes one container's datagrams and closes its windows; everything downstream reads [`Window`]s.
+//! Aggregates can be merged: a coarser window is the merge of finer ones, so a p99 over an hour comes from merged bins,
+//! never from averaged p99s. Counts, bins, extremes and set members merge exactly, sums and second moments to 1e-9,
+//! first and last by time.
 
 mod accounting;
 mod aggregator;
@@ -27,7 +27,6 @@ pub use aggregator::{
     SNAPSHOT_VERSION, SnapshotError, TimerUnit, checksum_of,
 };
 pub use distribution::{Distribution, DistributionSummary};
-pub use tallyport_wal::{encode, encode_after};
 pub use gauge::Gauge;
 pub use histogram::{
     Bounds, BoundsError, Buckets, COARSEST_SCHEMA, Classic, Counting, FINEST_SCHEMA, Histogram, MOST_BOUNDS,
@@ -37,5 +36,6 @@ pub use limits::{LimitMode, Limits, TokenBucket, WideTag, widest_tags};
 pub use record::{EVENTS, EventRecord, REJECTED_BYTES, REJECTED_LINES, RejectedLine, RejectedLines};
 pub use sketch::{PERCENTILES, Percentiles};
 pub use state::{CheckOutcome, CheckState, Counter, SeriesState};
+pub use tallyport_wal::{encode, encode_after};
 pub use weight::Weight;
 pub use window::{CodecError, KnownLayout, Layout, Record, View, Window, WindowBuilder, WindowSpan};

@@ -1,4 +1,4 @@
-//! The pure core: what a StatsD line means, and how lines become closed windows.
+//! The pure core: parsing of StatsD lines, and aggregation into closed windows.
 //!
 //! Nothing here reads a clock, opens a file or a socket, or runs a thread. Bytes and times are arguments, so everything
 //! can be fuzzed, and a day of windows is tested in a millisecond. The modules depend on each other in this order:

@@ -1,6 +1,6 @@
-//! The vocabulary that every other module shares: time, identity, series.
+//! Types shared by all other modules: time, identity, series.
 //!
-//! Nothing here reads a clock or touches a socket; moments are arguments.
+//! Nothing here reads a clock or uses a socket; times are arguments.
 
 pub mod glob;
 pub mod id;

@@ -1,4 +1,4 @@
-//! StatsD and DogStatsD, from bytes to borrowed readings.
+//! Parses StatsD and DogStatsD into borrowed samples, events and checks.
 //!
 //! ```text
 //! datagram   = line *( LF line )                      ; one CR before LF is ignored, so are empty lines
@@ -14,11 +14,11 @@
 //! check      = "_sc|" name "|" status *( "|" field )
 //! ```
 //!
-//! The grammar is Datadog's, v1.0 to v1.6, read as a superset of classic StatsD. Where servers disagree,
-//! `docs/reference/statsd.md` says what happens here and why. A bad line costs its neighbours nothing.
+//! The grammar is Datadog's, v1.0 to v1.6, as a superset of classic StatsD. If servers disagree,
+//! `docs/reference/statsd.md` describes the behaviour here and the reason. An invalid line does not affect others.
 //!
-//! Reading a line allocates nothing, reads nothing past its input and never panics, whatever the bytes; `fuzz/`
-//! holds that to be true. Only `tags` allocates, once for each new series.
+//! Parsing a line allocates nothing, reads nothing past its input and never panics, for any bytes; `fuzz/` tests that.
+//! Only `tags` allocates, once for each new series.
 
 mod check;
 mod event;
@@ -39,11 +39,11 @@ pub use plain::Plain;
 pub use style::TagStyles;
 pub use value::{Number, Values};
 
-/// Largest weight a sampled value can have. A smaller rate counts as one in a million, so that no single line can
-/// outweigh everything else that was ever sent.
+/// Largest weight of a sampled value. Smaller rates count as one in a million, so that no single line can outweigh
+/// everything else.
 pub const MAX_WEIGHT: f64 = 1e6;
 
-/// Why a line was not accepted. Each has a stable code for counters and labels.
+/// Why a line was rejected. Each reason has a stable code for counters and labels.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Rejected {
     /// Nothing before the first `:`.

@@ -1,25 +1,25 @@
-//! OpenMetrics 1.0 and Prometheus' classic formats, text and protobuf: the same families, three spellings.
+//! OpenMetrics 1.0 and Prometheus' classic formats, text and protobuf: the same families in three encodings.
 
 use std::fmt::Write as _;
 
-/// Which spelling.
+/// The exposition format.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Format {
     /// `application/openmetrics-text`: counters without `_total` in their family name, and an end mark.
     OpenMetrics,
     /// `text/plain; version=0.0.4`.
     Prometheus,
-    /// `application/vnd.google.protobuf`: messages, the only ones that have native histograms.
+    /// `application/vnd.google.protobuf`: messages, the only format with native histograms.
     Protobuf,
 }
 
-/// Which characters names and labels may have.
+/// Which characters names and labels may contain.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub enum Escaping {
-    /// Letters, digits and underscores: what every reader accepts.
+    /// Letters, digits and underscores, which every reader accepts.
     #[default]
     Underscores,
-    /// Any, between quotes: what Prometheus 3 asks for by `escaping=allow-utf-8`.
+    /// Any, in quotes, as Prometheus 3 requests with `escaping=allow-utf-8`.
     Utf8,
 }
 
@@ -37,7 +37,7 @@ pub enum FamilyKind {
     Gauge,
     /// Quantiles, sum and count.
     Summary,
-    /// Always 1; its labels are what it says.
+    /// Always 1; the information is in its labels.
     Info,
 }
 
@@ -47,9 +47,9 @@ impl Format {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::OpenMetrics, Self::Prometheus, Self::Protobuf];
 
-    /// The format that an `Accept` header asks for most, by its q-values (RFC 9110, 12.5.1), of those that are offered; of
-    /// several that are asked for alike, the first. The classic text where it asks for none of them. With it, the
-    /// characters that its reader accepts in names; of Prometheus' other ways to escape names none is offered.
+    /// The offered format that an `Accept` header prefers by q-value (RFC 9110, 12.5.1); the first of several with the
+    /// same value, and the classic text if it accepts none of them. Also returns the characters that the reader accepts
+    /// in names; Prometheus' other escaping schemes are not offered.
     #[must_use]
     pub fn from_accept_header(accept: Option<&str>, offered: &[Self]) -> (Self, Escaping) {
         let mut chosen = (Self::Prometheus, Escaping::Underscores, 0.0);
@@ -74,14 +74,14 @@ impl Format {
         (chosen.0, chosen.1)
     }
 
-    /// Whether a media type with such parameters is this format, in a version that is spoken here.
+    /// Whether a media type with these parameters is this format, in a supported version.
     fn is_meant<'a>(self, media: &str, of: impl Fn(&str) -> Option<&'a str>) -> bool {
         let version = |known: &[&str]| of("version").is_none_or(|version| known.contains(&version));
         match self {
             Self::OpenMetrics => {
                 media.eq_ignore_ascii_case("application/openmetrics-text") && version(&["1.0.0", "0.0.1"])
             }
-            // Version 1.0.0 is the same text, but for names between quotes.
+            // Version 1.0.0 is the same text except for quoted names.
             Self::Prometheus => media.eq_ignore_ascii_case("text/plain") && version(&["0.0.4", "1.0.0"]),
             Self::Protobuf => {
                 media.eq_ignore_ascii_case("application/vnd.google.protobuf")
@@ -132,7 +132,7 @@ impl Exposition {
         Self { format, text: String::new(), family: String::new(), kind: FamilyKind::Gauge }
     }
 
-    /// Starts a family. A counter's and an info's name comes without its suffix.
+    /// Starts a family. The names of counters and infos are passed without their suffix.
     pub fn begin_family(&mut self, name: &str, kind: FamilyKind, help: &str) {
         self.kind = kind;
         name.clone_into(&mut self.family);
@@ -193,7 +193,7 @@ fn escape_text(text: &str, quoted: bool) -> String {
     if quoted { text.replace('"', "\\\"") } else { text }
 }
 
-/// A number, with an exponent where it would be long without.
+/// A number, with an exponent if it would be long otherwise.
 pub(super) fn format_number(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
@@ -314,7 +314,7 @@ mod tests {
         ] {
             assert_eq!(of(accept), wanted, "{accept}");
         }
-        // As Prometheus 2.42 and 3 ask, with and without native histograms.
+        // The `Accept` headers of Prometheus 2.42 and 3, with and without native histograms.
         let first = format!(
             "{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
         );

@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use tallyport_core::aggregate::View;
 
-/// What values are multiplied by.
+/// The factor that values are multiplied by.
 pub const SCALE: f64 = 1e6;
-/// The largest value that is encoded: multiplied, it is a number that a reader can hold as a signed one of 64 bits.
+/// The largest encodable value: multiplied by [`SCALE`], it fits a signed 64-bit integer.
 pub const LARGEST: f64 = 9e12;
 /// Decimal digits to which a reader can tell values apart.
 const DIGITS: u8 = 3;
@@ -25,7 +25,7 @@ pub struct HdrEncoder {
 }
 
 impl HdrEncoder {
-    /// An upper bound of the memory that an encoder takes, with what it works on and the text that it answers.
+    /// An upper bound on the memory of an encoder, in bytes, including its work buffers and the resulting text.
     ///
     /// A histogram has 1024 counts for each power of two up to its largest value and 1024 more, so 54 × 1024 of 8 bytes at most.
     /// The serializer reserves 9 bytes for each of them. A sketch has at most 4096 bins, of up to 12 bytes before compression, and
@@ -34,8 +34,8 @@ impl HdrEncoder {
 
     /// A distribution, base64. The same distribution gives the same text.
     ///
-    /// The smallest and the largest value are encoded as they are, every other one as the sketch knows it. `None` for other types
-    /// of metric, and where a value is negative or larger than [`LARGEST`].
+    /// The smallest and the largest value are encoded exactly, all others with the sketch's precision. `None` for other
+    /// metric types, and if a value is negative or larger than [`LARGEST`].
     pub fn encode_view(&mut self, view: &View<'_>) -> Option<String> {
         let View::Distribution { summary, sketch } = view else { return None };
         let (min, max) = (summary.min, summary.max);
@@ -43,7 +43,7 @@ impl HdrEncoder {
             return None;
         }
         let mut counts = sketch.whole_counts(min, max)?;
-        // No wider than its values: what a reader allocates, and the text, depend on this record alone.
+        // No wider than its values, so that the text, and what a reader allocates, depend on this record alone.
         let mut histogram = Histogram::<u64>::new_with_bounds(1, scale_value(max).max(2), DIGITS).ok()?;
         let smallest = counts.first_mut().map_or(0, |(_, count)| take_one(count));
         let largest = counts.last_mut().map_or(0, |(_, count)| take_one(count));
@@ -132,7 +132,7 @@ mod tests {
         assert_near(read.min(), summary.min, 0.001, "min");
         assert_near(read.max(), summary.max, 0.001, "max");
         let [p50, p75, p90, p95, p99] = view.percentiles().unwrap();
-        // The sketch's own error, where the nearest rank is that of the smallest or largest value.
+        // The sketch's own error, if the nearest rank is that of the smallest or largest value.
         let sketch = view.percentile_error().unwrap_or(0.008);
         for (percent, wanted) in [(50.0, p50), (75.0, p75), (90.0, p90), (95.0, p95), (99.0, p99)] {
             assert_near(read.value_at_percentile(percent), wanted, 0.001 + sketch, &format!("p{percent}"));

@@ -1,4 +1,4 @@
-//! From aggregates to documents. Pure: the same input gives the same bytes.
+//! Converts aggregates to documents. Deterministic: the same input gives the same bytes.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare numbers that are exact by construction"))]
 
 pub mod exposition;

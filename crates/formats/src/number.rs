@@ -1,8 +1,8 @@
-//! How numbers are written: whole ones as such where they count something, never NaN, never infinity.
+//! Serialization of numbers: counts without a decimal point if they are whole; never NaN or infinity.
 
 use serde::{Serialize, Serializer};
 
-/// A count or a span: without a point where it is whole.
+/// A count or a duration, written without a decimal point if it is whole.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Whole(pub f64);
 
@@ -22,13 +22,13 @@ impl Serialize for Whole {
     }
 }
 
-/// The number if it can be written.
+/// The number, if it is finite.
 #[must_use]
 pub fn finite_value(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// Seconds of a span, to the millisecond: finer is noise.
+/// A duration in seconds, rounded down to milliseconds: finer is noise.
 #[must_use]
 pub fn to_seconds(span: std::time::Duration) -> f64 {
     span.as_millis() as f64 / 1000.0

@@ -1,4 +1,4 @@
-//! How a datagram was read, as `tallyport parse` prints it.
+//! The interpretation of a datagram, as `tallyport parse` prints it.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use tallyport_core::statsd::{
     self, AlertType, Check, ClientIdentity, Event, ParsedLine, Priority, Sample, TagStyles, Values,
 };
 
-/// The reading of one datagram.
+/// The interpretation of one datagram.
 #[derive(Serialize, Debug)]
 pub struct Parsed<'a> {
     samples: Vec<ParsedSample<'a>>,
@@ -53,7 +53,7 @@ enum ParsedValues<'a> {
     Members([Cow<'a, str>; 1]),
 }
 
-/// What only events and service checks have.
+/// Fields that only events and service checks have.
 #[derive(Serialize, Debug, Default)]
 struct More<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ struct External<'a> {
     pod_uid: Option<Cow<'a, str>>,
 }
 
-/// Reads a datagram and says how.
+/// Parses a datagram and describes the result.
 #[must_use]
 pub fn describe_datagram(datagram: &[u8], styles: TagStyles) -> Parsed<'_> {
     let mut parsed = Parsed { samples: Vec::new(), rejected: Vec::new() };
@@ -105,7 +105,7 @@ fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// One reading; one for each value where the client wrote its tags in brackets (`statsd_exporter`).
+/// One document per sample, or per value if the client wrote its tags in brackets (`statsd_exporter`).
 fn of_sample<'a>(sample: &Sample<'a>) -> Vec<ParsedSample<'a>> {
     let each = matches!(sample.style, statsd::style::NameStyle::SignalFx { .. });
     let numbers: Vec<f64> = sample.values.numbers().map(|number| number.value).collect();

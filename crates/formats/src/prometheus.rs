@@ -1,8 +1,8 @@
 //! Containers' metrics for Prometheus: one page of families from every container's ledger and last windows.
 //!
-//! A name keeps every character that Prometheus allows. Two names of a workload that would become one are told apart by
-//! a mark on the later of them ([`Marks`]). Where families on a page could not be told apart by a parser, their declared
-//! type gives way, never the name of a sample. Why: `docs/adr/0053-prometheus-names.md`.
+//! A name keeps every character that Prometheus allows. If two names of a workload collide, the later one gets a mark
+//! ([`Marks`]). If a parser could not distinguish families on a page, their type is not declared; names of samples
+//! never change for that reason. Why: `docs/adr/0053-prometheus-names.md`.
 
 mod family;
 mod gathered;

@@ -1,7 +1,7 @@
-//! The record, the one document that everything shares: one series in one window.
+//! The record, the document shared by all outputs: one series in one window.
 //!
-//! Keys come in a fixed order and numbers in one form, so the same record gives the same bytes. What cannot be
-//! expressed is left out.
+//! Keys have a fixed order and numbers a fixed form, so the same record gives the same bytes. Values that JSON cannot
+//! express are omitted.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -10,7 +10,7 @@ use tallyport_core::model::{Labels, Origin, Series, SeriesId, TagSet, Timestamp}
 
 use super::number::{Whole, finite_value, to_seconds};
 
-/// What all records of one window of one container have in common; made once.
+/// The part that all records of one window of a container have in common.
 #[derive(Clone, Debug)]
 pub struct RecordFrame<'a> {
     node: &'a str,
@@ -26,7 +26,7 @@ pub struct RecordFrame<'a> {
     merged: Option<usize>,
 }
 
-/// Where records come from. Merged ones can come from several containers of a task.
+/// The origin of records. Merged ones can have several containers of a task.
 #[derive(Clone, Debug, Serialize)]
 struct OriginDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ struct OriginDocument<'a> {
     containers: Vec<&'a str>,
 }
 
-/// A record's place in the node's one sequence.
+/// A record's place in the node's sequence.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct RecordNumber {
     /// Its place.
@@ -74,14 +74,14 @@ impl<'a> RecordFrame<'a> {
         }
     }
 
-    /// The same for a window that is still open.
+    /// Marks the frame as belonging to an open window.
     #[must_use]
     pub fn into_open(mut self) -> Self {
         self.open = true;
         self
     }
 
-    /// The same for records that are each the merge of several. `others` are the origins beside the first.
+    /// Marks the records as merged from `records` each. `others` are the origins other than the first.
     #[must_use]
     pub fn into_merged(mut self, records: usize, others: &[&'a Origin]) -> Self {
         self.merged = Some(records);
@@ -186,7 +186,7 @@ impl Serialize for TagsDocument<'_> {
     }
 }
 
-/// The number for people: a counter's sum, a gauge's level, the mean of many values, a set's cardinality, a check's
+/// The single most useful number: a counter's sum, a gauge's level, the mean of values, a set's cardinality, a check's
 /// status.
 #[must_use]
 pub fn value(view: &View<'_>) -> Option<f64> {
@@ -199,7 +199,7 @@ pub fn value(view: &View<'_>) -> Option<f64> {
     }
 }
 
-/// The numbers for programs.
+/// All numbers of the record's type.
 struct AggDocument<'a>(&'a StreamedRecord<'a>);
 
 impl Serialize for AggDocument<'_> {

@@ -1,13 +1,13 @@
 //! Annotations for tallyport: `tallyport.<what>`, and for one container of a pod `tallyport.<what>/container.<name>`. Engines without
 //! annotations have labels of the same names.
 
-/// What they all begin with.
+/// The prefix of all annotations.
 pub const PREFIX: &str = "tallyport.";
 /// Whether a container gets a socket.
 pub const ENABLED: &str = "tallyport.enabled";
 /// The task of a container; of a pod another name for its task, inside its namespace.
 pub const TASK_ID: &str = "tallyport.task-id";
-/// What a signed gauge value means.
+/// How signed gauge values are interpreted.
 pub const GAUGE_SIGN: &str = "tallyport.gauge-sign";
 /// The unit in which timers are sent.
 pub const TIMER_UNIT: &str = "tallyport.timer-unit";
@@ -26,8 +26,8 @@ pub fn find<'a>(
 const YES: [&str; 4] = ["true", "1", "yes", "on"];
 const NO: [&str; 4] = ["false", "0", "no", "off"];
 
-/// Reads a switch: `true`, `1`, `yes` and `on`, or `false`, `0`, `no` and `off`, in upper or lower case, with spaces around it or
-/// none. `None` for everything else; what then holds is up to the caller.
+/// Reads a switch: `true`, `1`, `yes` and `on`, or `false`, `0`, `no` and `off`, in upper or lower case, with or
+/// without surrounding spaces. `None` for anything else, for which the caller chooses the default.
 #[must_use]
 pub fn read_switch(text: &str) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));

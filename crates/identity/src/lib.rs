@@ -1,4 +1,4 @@
-//! What annotations and labels of containers say, for the agent, its NRI plugin and the OCI wrapper alike.
+//! Interprets annotations and labels of containers, for the agent, its NRI plugin and the OCI wrapper.
 //!
 //! [`pod`] derives the origin of a pod's containers, [`annotation`] has the names of annotations, and [`read_switch`] reads yes and no.
 //! Nothing here depends on another crate, because the wrapper starts with every container and has to stay small.

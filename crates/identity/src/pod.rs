@@ -1,7 +1,7 @@
 //! The origin of containers of pods.
 //!
-//! Identity comes from the runtime alone. The author of a pod can add labels and an alias inside the pod's own namespace, but
-//! cannot replace what says where a sample comes from.
+//! Identity comes only from the runtime. The author of a pod can add labels and an alias inside the pod's own
+//! namespace, but cannot change the origin of samples.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct Pod<'a> {
     pub labels: Option<BTreeMap<&'a str, &'a str>>,
 }
 
-/// What makes a pod, by the marks that controllers leave.
+/// The controller of a pod, derived from the marks that controllers leave.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct PodWorkload<'a> {
     /// `Deployment`, `StatefulSet`, `DaemonSet`, `Job` or `Pod`.
@@ -45,8 +45,8 @@ impl<'a> Pod<'a> {
         format!("{}_{}_{uid}", self.namespace, self.name)
     }
 
-    /// Another name for the task, from the annotation `tallyport.task-id`: `<namespace>/<name>`, so that the names of other
-    /// namespaces are out of reach.
+    /// Another name for the task, from the annotation `tallyport.task-id`: `<namespace>/<name>`, so that a pod cannot
+    /// use names of other namespaces.
     #[must_use]
     pub fn task_alias(&self, annotation: &str) -> Option<String> {
         let name = annotation.trim();
@@ -54,8 +54,8 @@ impl<'a> Pod<'a> {
     }
 
     /// The labels of one of its containers. Later ones win: the recommended labels, Datadog's, the container's own of Datadog's.
-    /// What the runtime says comes from the runtime alone, so that no label can claim another origin, not even where the runtime
-    /// says nothing.
+    /// Identity labels come only from the runtime, so that no label can claim another origin, not even if the runtime
+    /// does not provide one.
     #[must_use]
     pub fn container_labels(&self, container: &str, image: &str) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
@@ -96,7 +96,7 @@ impl<'a> Pod<'a> {
         labels
     }
 
-    /// What made the pod. The runtime is not told, but controllers leave marks: a label, and the names that they give to pods.
+    /// The pod's controller. The runtime does not know it, but controllers leave marks: a label, and the pods' names.
     #[must_use]
     pub fn pod_workload(&self) -> Option<PodWorkload<'a>> {
         self.labels.as_ref()?;

@@ -13,13 +13,13 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-/// How many addresses there are: `127.1.0.1` to `127.255.255.254`.
+/// The range of addresses: `127.1.0.1` to `127.255.255.254`.
 const FIRST: u32 = 0x7f01_0001;
 const LAST: u32 = 0x7fff_fffe;
-/// Where ports are looked for when an address has to be shared.
+/// The first port to try when an address has to be shared.
 const FIRST_PORT: u16 = 18125;
 
-/// Which addresses are in use or at rest.
+/// The addresses that are in use or resting.
 #[derive(Debug, Default)]
 pub struct Addresses {
     used: HashSet<SocketAddr>,
@@ -28,8 +28,8 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Takes a loopback address for a container. The same name starts its search at the same place, so that a
-    /// container that comes back to a quiet node has the address it had.
+    /// Takes a loopback address for a container. The search for a given name always starts at the same address, so that
+    /// a container that returns to a quiet node gets its previous address.
     pub fn take_loopback(&mut self, name: &str, port: u16, now: Duration) -> Option<SocketAddr> {
         self.release_rested(now);
         let count = u64::from(LAST - FIRST) + 1;
@@ -83,15 +83,15 @@ pub fn ephemeral_ports(text: &str) -> Option<RangeInclusive<u16>> {
     }
 }
 
-/// How often the table is read: where sockets close meanwhile, one reading may skip some.
+/// How often the table is read: one reading may skip entries if sockets close meanwhile.
 const READINGS: usize = 4;
 
-/// A socket that has a port on every address.
+/// A socket that has bound a port on the wildcard address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
     /// The user that opened it.
     pub user: u32,
-    /// Number and name of a process that has it, where this process may look.
+    /// Pid and name of a process that has it open, if this process may see it.
     pub process: Option<(i32, String)>,
 }
 
@@ -104,7 +104,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who has this port on every address of this network.
+/// The socket that has bound this port on the wildcard address of this network namespace.
 #[must_use]
 pub fn holder_of(port: u16) -> Option<Holder> {
     let read = |table: &str| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
@@ -113,7 +113,7 @@ pub fn holder_of(port: u16) -> Option<Holder> {
     Some(Holder { user, process: process_with(&format!("socket:[{inode}]")) })
 }
 
-/// User and inode of the socket at a port on every address.
+/// User and inode of the socket that has bound a port on the wildcard address.
 fn find_wildcard_socket(table: &str, port: u16) -> Option<(u32, u64)> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

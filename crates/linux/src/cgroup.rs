@@ -1,7 +1,6 @@
-//! Control groups of the second version: where they are, and which one a process is in.
+//! Control groups, version 2: finding the hierarchy, and the group of a process.
 //!
-//! A machine may have both versions at once; only the second has one hierarchy for everything and numbers that the
-//! kernel's programs can ask for.
+//! A machine may have both versions at once; only version 2 has a single hierarchy, and IDs that BPF programs can read.
 
 use std::fs::File;
 use std::io;
@@ -12,21 +11,21 @@ use std::sync::LazyLock;
 
 use nix::sched::{CloneFlags, setns};
 
-/// The inode of the directory that is above all others (`kernfs` numbers from one).
+/// The inode of the root directory (`kernfs` numbers from one).
 const ROOT: u64 = 1;
-/// Groups below one that are looked at for another, at most: a container may make as many as it likes.
+/// Maximum number of descendant groups that one search visits: a container may create any number of them.
 const LOOKED_AT: usize = 64;
-/// Entries of their directories that are read for that, at most; a group has some fifty files.
+/// Maximum number of directory entries that one search reads; a group has some fifty files.
 const ENTRIES: usize = 8192;
 
-/// Has this thread, and those that it starts from then on, see the groups of the node, where it is in a cgroup namespace
-/// of its own and sees the node's processes: the kernel names groups by how they are seen from the namespace of who asks, and
-/// from a container's the groups of other containers are out of sight. Answers whether it was.
+/// Moves this thread, and threads that it starts later, to the node's cgroup namespace, if it is in another one and can
+/// see the node's processes: the kernel reports paths of groups relative to the reader's namespace, and those of other
+/// containers are invisible from a container's. Returns whether the thread was in another namespace.
 ///
 /// # Errors
 /// `PermissionDenied` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`.
 pub fn see_those_of_the_node() -> io::Result<bool> {
-    // Of a container that numbers processes by itself this is its own first process, in the same namespace.
+    // In a container with a pid namespace of its own, this is the container's own first process, in the same namespace.
     let node = File::open("/proc/1/ns/cgroup")?;
     let (theirs, ours) = (node.metadata()?, std::fs::metadata("/proc/self/ns/cgroup")?);
     if theirs.ino() == ours.ino() {
@@ -36,25 +35,25 @@ pub fn see_those_of_the_node() -> io::Result<bool> {
     Ok(true)
 }
 
-/// A control group, by what the kernel calls it.
+/// A control group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Group {
-    /// Its number, which no other group has had since boot.
+    /// The kernel's ID of the group, which is never reused until reboot.
     pub id: u64,
-    /// How far it is below the root, which is at zero.
+    /// Its depth below the root, which has level 0.
     pub level: u32,
     directory: PathBuf,
 }
 
 impl Group {
-    /// Whether a group of this number is this one, or below it.
+    /// Whether the group with this ID is this one, or below it.
     #[must_use]
     pub fn contains_id(&self, id: u64) -> bool {
         self.id == id || is_below(&self.directory, id)
     }
 }
 
-/// Whether a group of this number is below a directory. A group may be removed while this looks.
+/// Whether the group with this ID is below a directory. Groups may be removed during the search.
 fn is_below(directory: &Path, id: u64) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -69,7 +68,7 @@ pub enum Below {
     Has,
     /// There are no groups below that one.
     HasNone,
-    /// It was not found, but may have been removed or be one of those not looked at; or the group above cannot be seen.
+    /// It was not found, but may have been removed or not visited; or the group above is invisible.
     Unknown,
 }
 
@@ -86,7 +85,7 @@ pub enum HierarchyError {
     /// None of the second version is mounted.
     #[error("no cgroup v2 hierarchy is mounted")]
     None,
-    /// What is mounted is a branch.
+    /// Only a subtree of the hierarchy is mounted.
     #[error("only a branch of the cgroup v2 hierarchy is mounted; run the agent with the host's cgroups")]
     Branch,
     /// The system does not tell.
@@ -99,13 +98,13 @@ pub enum HierarchyError {
     },
 }
 
-/// Why a process has no group by which it can be told from others.
+/// Why a process has no group that distinguishes it from others.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// It is in the root group, where any process may be.
     #[error("its process is in no cgroup v2 of its own")]
     Root,
-    /// It is outside of what this process sees.
+    /// It is outside this process's cgroup namespace.
     #[error(
         "its cgroup v2 is out of the agent's sight; run the agent with the host's processes, CAP_SYS_ADMIN and CAP_SYS_PTRACE"
     )]
@@ -135,21 +134,21 @@ impl Hierarchy {
         Err(error)
     }
 
-    /// The hierarchy, found once; `None` where it is not mounted, or only a branch of it is.
+    /// The hierarchy, looked up once; `None` if it is not mounted, or only a subtree of it is.
     #[must_use]
     pub fn find_cached() -> Option<&'static Self> {
         static SHARED: LazyLock<Option<Hierarchy>> = LazyLock::new(|| Hierarchy::find().ok());
         SHARED.as_ref()
     }
 
-    /// Whether a group with this number is below the group of this path, as `/proc/PID/cgroup` has it. Looks at a bounded number of
-    /// groups; in the usual case, where there are none, at one directory's metadata.
+    /// Whether the group with this ID is below the group with this path, as in `/proc/PID/cgroup`. Visits a bounded
+    /// number of groups; in the usual case, without any, it reads one directory's metadata.
     #[must_use]
     pub fn find_below(&self, path: &str, id: u64) -> Below {
         self.find_below_within(path, id, ENTRIES)
     }
 
-    /// The same, reading so many entries of directories at most.
+    /// Like [`Hierarchy::find_below`], reading at most this many directory entries.
     fn find_below_within(&self, path: &str, id: u64, mut entries_left: usize) -> Below {
         let mut left = vec![self.path.join(path.trim_start_matches('/'))];
         // The kernel counts a directory, the entry for it in its parent, and its subdirectories.
@@ -175,11 +174,11 @@ impl Hierarchy {
         Below::Unknown
     }
 
-    /// The group of a container's process: that of the container where its path says so, since a container may make
-    /// groups of its own below it; else the one that the process is in.
+    /// The group of a container's process: the container's group if the path names it, since a container may create
+    /// groups below its own; otherwise the group of the process.
     ///
     /// # Errors
-    /// When it is in none that tells it from others, or has ended.
+    /// When no group distinguishes the process from others, or the process has ended.
     pub fn group_of(&self, pid: i32, container: &str) -> Result<Group, GroupError> {
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let path = group_path(&groups).ok_or(GroupError::Root)?;
@@ -203,8 +202,8 @@ impl AsFd for Hierarchy {
     }
 }
 
-/// Where hierarchies of the second version are mounted. The file system's type follows a dash, after fields of which
-/// some are optional.
+/// The mount points of version 2 hierarchies. The file system type follows a dash after fields that are partly
+/// optional.
 fn mount_points(mountinfo: &str) -> impl Iterator<Item = &str> {
     mountinfo.lines().filter_map(|line| {
         let (mount, system) = line.split_once(" - ")?;
@@ -212,12 +211,12 @@ fn mount_points(mountinfo: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The path of a process's group of the second version, in what `/proc/PID/cgroup` says.
+/// The path of a process's version 2 group, from the text of `/proc/PID/cgroup`.
 fn group_path(groups: &str) -> Option<&str> {
     groups.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// The part of a path that ends with the group that is named after a container: by its id, or as systemd names it.
+/// The part of a path up to the group that is named after a container: by its ID, or in systemd's form.
 #[must_use]
 pub fn container_group_path<'p>(path: &'p str, container: &str) -> &'p str {
     let named = |part: &str| {

@@ -1,36 +1,36 @@
-//! The one place that reads the time, and what it does when the wall clock steps.
+//! The only module that reads the time, and its handling of wall-clock steps.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use tallyport_time::{Moment, Timestamp};
 
-/// A step of the wall clock, seen.
+/// An observed step of the wall clock.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum ClockStep {
     /// It was set forward by this much; windows are skipped.
     Forward(Duration),
-    /// It was set back by this much; windows go on as if it had not been.
+    /// It was set back by this much; windows continue as if it had not been.
     Back(Duration),
 }
 
-/// Smaller differences are how the two clocks are read, or time being slewed.
+/// Smaller differences come from reading the two clocks in turn, or from slewing.
 const STEP: Duration = Duration::from_secs(1);
 
 /// Wall time that never goes back.
 ///
-/// A window that is closed may not open again, and no interval may have two windows. So where the wall clock is set
-/// back, this one goes on by the monotonic clock, ahead of it, until it is overtaken or the agent restarts. Where it
-/// is set forward, this one follows.
+/// A closed window must not reopen, and no interval may have two windows. So if the wall clock is set back, this clock
+/// follows the monotonic clock, ahead of the wall clock, until the latter catches up or the agent restarts. If the wall
+/// clock is set forward, this clock follows it.
 #[derive(Debug, Default)]
 pub struct SteadyClock {
     last: Option<Moment>,
-    /// Whether the wall clock is behind, so that the step is told once.
+    /// Whether the wall clock is behind, so that a step is reported only once.
     behind: bool,
 }
 
 impl SteadyClock {
-    /// A clock that is not behind the one of the process before, whatever the wall clock says: windows up to there are closed.
-    /// `read` is what both clocks say.
+    /// A clock that starts at `not_before` or later, whatever the wall clock says, because the previous process has
+    /// closed windows up to there. `read` is the current reading of both clocks.
     #[must_use]
     pub fn from(not_before: Option<Timestamp>, read: Moment) -> Self {
         let ahead = not_before.filter(|wall| *wall > read.wall);
@@ -38,7 +38,7 @@ impl SteadyClock {
         Self { last: ahead.map(|wall| Moment { wall, mono: read.mono }), behind }
     }
 
-    /// The time now, given what both clocks say.
+    /// The current time, given a reading of both clocks.
     pub fn advance_to(&mut self, read: Moment) -> (Moment, Option<ClockStep>) {
         let Some(last) = self.last else {
             self.last = Some(read);
@@ -73,13 +73,13 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// What both clocks say now. Moments of two [`Clock`]s cannot be compared by their monotonic part.
+    /// Reads both clocks. The monotonic parts of moments from different [`Clock`]s are not comparable.
     #[must_use]
     pub fn read(&self) -> Moment {
         Moment { wall: wall_time(), mono: self.monotonic_time() }
     }
 
-    /// What the monotonic clock says now.
+    /// The current monotonic time.
     #[must_use]
     pub fn monotonic_time(&self) -> Duration {
         self.started.elapsed()
@@ -94,7 +94,7 @@ pub fn wall_time() -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Time since the machine was booted, sleep included: what the kernel counts the start of processes in.
+/// Time since boot, including suspend: the time base of the kernel's process start times.
 #[must_use]
 pub fn since_boot() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)

@@ -1,7 +1,7 @@
-//! Reading and making the files that the agent depends on, so that no other kind of file in their place has an effect.
+//! Reads and creates the files that the agent depends on, and rejects other kinds of files in their place.
 //!
-//! A FIFO blocks the process that opens it until another one opens it, too: a start, a reload, or every container's start
-//! in the wrapper. A device could be endless. A link in place of a file to be written would have its target overwritten.
+//! Opening a FIFO blocks until another process opens it, too: that would block a start, a reload, or in the wrapper
+//! every container's start. A device may have no end. Writing to a link would overwrite its target.
 //!
 //! `/run` and `/var/run` are one directory on nearly every node. Container runtimes use either name, and an image without a base
 //! system has only one of them. A path that is right on the node may not exist for an agent in a container, so it is tried under
@@ -12,8 +12,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Opens a regular file for reading. `/dev/null` is taken for an empty one, which is how a file is switched off. Links are
-/// followed: mounted configuration consists of them.
+/// Opens a regular file for reading. `/dev/null` counts as an empty file, which is how a file is disabled. Links are
+/// followed, because mounted configuration consists of them.
 ///
 /// # Errors
 /// When it cannot be opened, or is of another kind; never blocks.
@@ -50,11 +50,11 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
     io::read_to_string(open(path)?)
 }
 
-/// Makes a file that only this user can read. What has the name goes first, so that a link or a FIFO there is not written
-/// to; the name is that of a temporary file, renamed once it is complete.
+/// Creates a file that only this user can read. An existing file of this name is removed first, so that a link or a
+/// FIFO is not written to. The name is meant for a temporary file that is renamed once it is complete.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be created.
 pub fn create_private_file(path: &Path) -> io::Result<File> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -66,7 +66,7 @@ pub fn create_private_file(path: &Path) -> io::Result<File> {
 /// The two names.
 const NAMES: [&str; 2] = ["/run", "/var/run"];
 
-/// The same path below the other name; nothing for paths that are below neither.
+/// The same path below the other name; `None` for paths below neither.
 #[must_use]
 pub fn other_name(path: &Path) -> Option<PathBuf> {
     let [run, var_run] = NAMES.map(Path::new);
@@ -74,10 +74,10 @@ pub fn other_name(path: &Path) -> Option<PathBuf> {
     below(var_run, run).or_else(|| below(run, var_run))
 }
 
-/// Opens what is at a path, or else what is at the other name of it.
+/// Opens a path or, if that fails, the same path under the other name.
 ///
 /// # Errors
-/// Those of the path as it was given, since that is the one that its reader knows.
+/// The error of the path as given, since that is the one the user knows.
 pub fn open_by_either_name<T>(path: &Path, open: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let refused = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => error,

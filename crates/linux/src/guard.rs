@@ -28,21 +28,21 @@ use super::sys;
 pub struct Guard {
     hierarchy: Hierarchy,
     map: bpf::Map<KEY, VALUE>,
-    /// The number of the network namespace that listeners are in.
+    /// The cookie of the listeners' network namespace.
     cookie: u64,
-    /// How many listeners each port has.
+    /// The number of listeners on each port.
     ports: HashMap<u16, usize>,
     links: Vec<OwnedFd>,
 }
 
-/// Ports that wildcard addresses are refused for, beside the listeners' own entries; there are few.
+/// Room for the ports on which wildcard addresses are refused, in addition to the listeners' entries; there are few.
 const PORTS: usize = 1024;
 
 impl Guard {
-    /// Sets the guard up, with room for so many listeners.
+    /// Sets up the guard, with room for this many listeners.
     ///
     /// # Errors
-    /// Where there is no whole cgroup v2 hierarchy, or the kernel or this process's privileges do not allow it.
+    /// When the whole cgroup v2 hierarchy is not mounted, or the kernel or this process's privileges do not allow it.
     pub fn new(listeners: usize) -> Result<Self, GuardError> {
         let hierarchy = Hierarchy::find()?;
         let here = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("[::1]:0"));
@@ -63,10 +63,11 @@ impl Guard {
         Ok(Self { hierarchy, map, cookie, ports: HashMap::new(), links })
     }
 
-    /// Lets only a container send to its listener: the control group of its process, and what is below it.
+    /// Restricts senders to a listener to its container: the control group of its process, and groups below.
     ///
     /// # Errors
-    /// When it cannot be told from others, or the listener is where others come from elsewhere; then nothing has changed.
+    /// When the container cannot be distinguished from others, or the listener is not guardable ([`Unguarded`]).
+    /// Nothing has changed then.
     pub fn protect_listener(
         &mut self,
         listener: SocketAddr,
@@ -103,9 +104,9 @@ impl Guard {
         self.links.iter().map(OwnedFd::try_clone).collect()
     }
 
-    /// Takes the guard of a listener away; one that has none stays as it is.
+    /// Removes the guard of a listener, if it has one.
     pub fn unprotect_listener(&mut self, listener: SocketAddr) {
-        // There may be none: a full map has not taken it.
+        // There may be no entry: the map may have been full.
         let _either_way = self.map.remove(&program::key(listener));
         let Some(listeners) = self.ports.get_mut(&listener.port()) else { return };
         *listeners -= 1;
@@ -117,7 +118,7 @@ impl Guard {
         }
     }
 
-    /// What no process is in: the kernel numbers groups from one.
+    /// A value that matches no process: the kernel numbers groups from one.
     fn deny_all_value(&self) -> [u8; VALUE] {
         program::value(0, 0, self.cookie)
     }

@@ -22,7 +22,7 @@ use procfs::{Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, Pr
 pub struct NodeResources {
     /// Since boot.
     pub uptime: Duration,
-    /// Processes there are.
+    /// Number of processes.
     pub processes: u64,
     /// Processors.
     pub cores: u64,
@@ -43,7 +43,7 @@ pub struct NodeResources {
 pub struct FileSystem {
     /// Where it is mounted.
     pub path: PathBuf,
-    /// Bytes: all, used, free for who is not root.
+    /// Bytes: total, used, available to users other than root.
     pub bytes: [u64; 3],
     /// Inodes: all, used, free.
     pub inodes: [u64; 3],
@@ -71,7 +71,7 @@ pub struct CpuTimes {
     other: u64,
 }
 
-/// How processor time was used between two moments, in percent of all processors.
+/// Use of processor time between two moments, in percent of all processors.
 #[derive(Copy, Clone, PartialEq, Debug, Default)]
 pub struct Shares {
     /// All but idle and waiting.
@@ -80,9 +80,9 @@ pub struct Shares {
     pub user: f64,
     /// In the kernel.
     pub system: f64,
-    /// Not at all.
+    /// Idle.
     pub idle: f64,
-    /// Not at all, with a device to wait for.
+    /// Idle while waiting for a device.
     pub wait: f64,
 }
 
@@ -91,7 +91,7 @@ impl CpuTimes {
         self.user + self.system + self.idle + self.wait + self.other
     }
 
-    /// How the time since an earlier moment was used; none where none has passed.
+    /// Use of the time since an earlier moment; `None` if none has passed.
     #[must_use]
     pub fn shares_since(&self, before: &Self) -> Option<Shares> {
         let all = self.sum().saturating_sub(before.sum());
@@ -109,7 +109,7 @@ impl CpuTimes {
     }
 }
 
-/// How processors were used since they were last asked about.
+/// Measures processor use since the last measurement.
 #[derive(Debug)]
 pub struct CpuMeter(Mutex<Metered>);
 
@@ -120,13 +120,14 @@ struct Metered {
 }
 
 impl CpuMeter {
-    /// Starts to measure. Where `/proc` does not tell, nothing is measured.
+    /// Starts measuring. Nothing is measured if `/proc` cannot be read.
     #[must_use]
     pub fn start() -> Self {
         Self(Mutex::new(Metered { before: cpu_times().unwrap_or_default(), last: None }))
     }
 
-    /// How they were used since the last answer; the same answer again within a second, of which less could be said.
+    /// Processor use since the last measurement. Within a second of it, returns the same result again: a shorter
+    /// interval would be inaccurate.
     #[must_use]
     pub fn measure_shares(&self) -> Option<Shares> {
         let now = cpu_times().ok()?;
@@ -177,7 +178,7 @@ pub fn read_node_resources() -> ProcResult<NodeResources> {
     })
 }
 
-/// Of what is mounted in several places, the first.
+/// The mounted file systems; one that is mounted several times is listed at its first mount point.
 fn file_systems() -> ProcResult<Vec<FileSystem>> {
     let known =
         std::fs::read_to_string("/proc/filesystems").map_err(|error| procfs::ProcError::Io(error, None))?;
@@ -190,7 +191,7 @@ fn file_systems() -> ProcResult<Vec<FileSystem>> {
         if !(is_root || on_devices.contains(mount.fs_type.as_str())) || !seen.insert(mount.majmin.clone()) {
             continue;
         }
-        // What cannot be asked, a mount that hangs or is another's, is left out.
+        // Skip file systems that cannot be queried, such as stale mounts or those of other users.
         let Ok(stat) = statvfs(&mount.mount_point) else { continue };
         let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
         found.push(FileSystem {

@@ -150,12 +150,12 @@ impl Inbox {
     }
 }
 
-/// The budget of all receive buffers, in bytes as they are asked for.
+/// The budget of all receive buffers, in requested bytes.
 #[derive(Debug)]
 pub struct Buffers {
-    /// All of them together.
+    /// Maximum for all buffers together.
     limit: AtomicUsize,
-    /// One of them.
+    /// Maximum for one buffer.
     largest: AtomicUsize,
     used: AtomicUsize,
 }
@@ -203,8 +203,8 @@ impl Buffers {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
     }
 
-    /// Doubles a socket's buffer of `now` bytes. Only while half of the budget is left, so that sockets that flood leave
-    /// enough for containers that are yet to come. Answers the new size; `None` where it stays as it is.
+    /// Doubles a socket's buffer of `now` bytes, but only while half of the budget is left, so that flooded sockets
+    /// leave enough for future containers. Returns the new size; `None` if the buffer is unchanged.
     pub fn grow_receive_buffer(&self, socket: &UdpSocket, now: usize) -> Option<usize> {
         let wanted = now.saturating_mul(2).min(self.largest.load(Ordering::Relaxed));
         let more = wanted.checked_sub(now).filter(|more| *more > 0)?;

@@ -1,7 +1,7 @@
-//! Network namespaces: which is which, and sockets inside one.
+//! Network namespaces: identifying them, and opening sockets inside them.
 //!
-//! A thread that enters a namespace stays there, so it is a thread of its own that ends with the call; there is no way
-//! back to get wrong. The socket stays in its namespace for as long as it is open, and the namespace stays with it.
+//! Each call enters a namespace on a dedicated thread that ends with the call, so no thread has to switch back. The
+//! socket stays in its namespace while it is open, and keeps the namespace alive.
 
 use std::fs::File;
 use std::io;
@@ -24,7 +24,7 @@ const OWN: &str = "/proc/self/ns/net";
 /// `NSFS_MAGIC` of `linux/magic.h`: the file system that namespaces live in.
 const NSFS: FsType = FsType(0x6e73_6673);
 
-/// Which namespace it is. No two that exist at one moment have the same; one that is gone may leave its own to another.
+/// Identifies a namespace. Unique among existing namespaces; the ID of a removed namespace may be reused.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct NamespaceId {
     dev: u64,
@@ -59,9 +59,9 @@ pub struct Namespace {
 /// The addresses that a socket may have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Choice {
-    /// The loopback address; where none is given, the usual one.
+    /// The loopback address; `None` for the default.
     pub host: Option<IpAddr>,
-    /// The ports, best first.
+    /// The ports, in order of preference.
     pub ports: Vec<u16>,
 }
 
@@ -113,7 +113,7 @@ impl Namespace {
         Self::from_file(file)
     }
 
-    /// The namespace of the process that a handle means, whether or not the process has a number here.
+    /// Opens the namespace of the process that a pidfd refers to, even if the process has no pid in this pid namespace.
     ///
     /// # Errors
     /// `PermissionDenied` when this process may not enter it; others when the process has ended.
@@ -131,7 +131,7 @@ impl Namespace {
     fn open_checked(path: &Path) -> io::Result<Self> {
         let looked_at = File::from(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
         check_system(&looked_at)?;
-        // A descriptor that only names a file cannot be entered; this opens the very file that was looked at.
+        // A descriptor opened with `O_PATH` cannot be entered; this reopens the same file that was checked.
         Self::from_file(File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd()))?)
     }
 
@@ -149,8 +149,8 @@ impl Namespace {
         self.id
     }
 
-    /// Opens a socket on a loopback address of the namespace, at the first of these ports that is free there. Where
-    /// nobody has brought `lo` up, this does.
+    /// Opens a socket on a loopback address of the namespace, at the first of these ports that is free there. Brings
+    /// `lo` up if it is down.
     ///
     /// # Errors
     /// `PermissionDenied` when this process may not enter; `AddrInUse` when every port is taken.
@@ -160,7 +160,7 @@ impl Namespace {
             let opened = setns(&self.file, CloneFlags::CLONE_NEWNET)
                 .map_err(io::Error::from)
                 .and_then(|()| listen_here(&choice, buffer));
-            // The table waits for it, or is gone, and the socket with it.
+            // If the receiver is gone, the socket is closed.
             let _either_way = tell.send(opened);
         })?;
         told.await.unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
@@ -182,8 +182,8 @@ pub fn is_here(socket: &UdpSocket) -> io::Result<bool> {
     }
 }
 
-/// The same by the kernel's table of UDP sockets, for kernels that give a namespace no cookie. The table is read in
-/// pages and skips entries when other sockets close between two of them, so that one reading does not prove absence.
+/// Like [`is_here`], by the kernel's table of UDP sockets, for kernels without namespace cookies. The table is read in
+/// pages and skips entries when other sockets close in between, so a single reading does not prove absence.
 fn is_listed_here(socket: &UdpSocket) -> io::Result<bool> {
     const READINGS: usize = 4;
     let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
@@ -209,8 +209,8 @@ fn check_system(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// The loopback address that containers with a namespace of their own are given: `127.0.0.1`, or `::1` where the kernel
-/// knows no IPv4.
+/// The loopback address for containers with a network namespace of their own: `127.0.0.1`, or `::1` if the kernel has
+/// no IPv4.
 #[must_use]
 pub fn loopback_address() -> IpAddr {
     match socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None) {

@@ -1,4 +1,5 @@
-//! The service manager, as systemd has it: what a service can say on the socket of `NOTIFY_SOCKET`, and have it keep.
+//! The service manager's notification socket (`NOTIFY_SOCKET`, as in systemd): sending messages and storing
+//! descriptors.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -34,27 +35,27 @@ impl ServiceManager {
         Ok(Self(socket))
     }
 
-    /// Has it keep a descriptor under a name, whatever becomes of what the descriptor is of.
+    /// Stores a descriptor in the service manager under a name, until it is removed explicitly.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When the service manager is gone.
     pub fn store_descriptor(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        // Without the last it lets a process's handle go when the process ends.
+        // Without `FDPOLL=0`, systemd drops a pidfd when its process ends.
         self.send_message(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(descriptor))
     }
 
-    /// Has it let go of what it keeps under a name.
+    /// Removes the descriptors stored under a name.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When the service manager is gone.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         self.send_message(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)
     }
 
-    /// Waits until it has done what was said before.
+    /// Waits until the service manager has processed all earlier messages.
     ///
     /// # Errors
-    /// `TimedOut` when it has not by then.
+    /// `TimedOut` when it has not done so within `patience`.
     pub fn wait_for_barrier(&self, patience: Duration) -> io::Result<()> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
         self.send_message("BARRIER=1", Some(theirs.as_fd()))?;

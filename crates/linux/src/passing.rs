@@ -1,4 +1,4 @@
-//! Messages and descriptors between two processes of this program, on one machine and of one user.
+//! Passes messages and descriptors between two processes of this program, on one machine and of one user.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Seek as _, Write as _};
@@ -17,27 +17,27 @@ use socket2::{Domain, Socket, Type};
 use super::sys;
 use super::unix::Short;
 
-/// Descriptors that the kernel passes with one message at most.
+/// Maximum number of descriptors that the kernel passes with one message.
 const TOGETHER: usize = 253;
-/// Longest message; what is longer goes into memory that is passed.
+/// Longest message, in bytes; longer contents are passed as a memory file.
 const LONGEST: usize = 64 << 10;
 
-/// How often a wait that can be given up looks whether it has been.
+/// How often a cancellable wait checks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// One end of a connection that keeps messages apart.
+/// One end of a connection that preserves message boundaries.
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
-    /// Set where nothing that comes by this connection is waited for any more.
+    /// Set when waits on this connection are cancelled.
     given_up: Option<Arc<AtomicBool>>,
 }
 
 impl Channel {
-    /// Takes an accepted connection, whose other end has to be a process of this user, or of root.
+    /// Takes an accepted connection. Its peer must be a process of this user or of root.
     ///
     /// # Errors
-    /// `PermissionDenied` where it is not.
+    /// `PermissionDenied` if it is not.
     pub fn from_accepted(socket: OwnedFd) -> io::Result<Self> {
         let peer = getsockopt(&socket, sockopt::PeerCredentials)?;
         if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
@@ -47,17 +47,17 @@ impl Channel {
         Ok(Self { socket, given_up: None })
     }
 
-    /// Connects to who listens at a path, who has to be of this user, or root.
+    /// Connects to the listener at a path. Its process must belong to this user or root.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` where nobody listens.
+    /// `NotFound` or `ConnectionRefused` if nothing listens there.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.connect(&Short::from_path(path)?.socket_address()?)?;
         Self::from_accepted(socket.into())
     }
 
-    /// Ends every wait for a message within a moment once this is set.
+    /// Cancels every wait for a message shortly after `given_up` is set.
     #[must_use]
     pub fn until_given_up(self, given_up: Arc<AtomicBool>) -> Self {
         Self { given_up: Some(given_up), ..self }
@@ -79,7 +79,8 @@ impl Channel {
     /// Waits for a message, and the descriptors that came with it.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the other end is gone, `TimedOut` when nothing came, `ConnectionAborted` when it was given up.
+    /// `UnexpectedEof` when the peer is gone, `TimedOut` when nothing arrived, `ConnectionAborted` when it was
+    /// cancelled.
     pub fn receive(&self, patience: Duration) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         let deadline = Instant::now() + patience;
         let mut buffer = vec![0; LONGEST];
@@ -100,7 +101,7 @@ impl Channel {
             }
             let left = match &self.given_up {
                 Some(given_up) if given_up.load(Ordering::Relaxed) => {
-                    let why = "given up, because this process was told to end again";
+                    let why = "cancelled, because this process received another signal to end";
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
                 }
                 Some(_) => left.min(LOOK),
@@ -136,7 +137,7 @@ impl Channel {
         descriptors.chunks(TOGETHER).try_for_each(|some| self.send(b"descriptors", some))
     }
 
-    /// Waits for what [`Self::send_all`] sends.
+    /// Waits for the bytes and descriptors that [`Self::send_all`] sends.
     ///
     /// # Errors
     /// As [`Self::receive`], and `InvalidData` when something else came.
@@ -149,7 +150,7 @@ impl Channel {
         let mut descriptors = Vec::new();
         while descriptors.len() < count {
             let (_, some) = self.receive(patience)?;
-            // Fewer come where this process may have no more.
+            // The kernel drops descriptors that exceed this process's limit.
             if some.is_empty() {
                 return Err(io::Error::other("descriptors ran out"));
             }
@@ -159,7 +160,7 @@ impl Channel {
     }
 }
 
-/// Bytes in memory that can be passed, and that nobody can change any more.
+/// Creates a sealed memory file with these bytes, which can be passed to another process and no longer be changed.
 ///
 /// # Errors
 /// When there is no memory.
@@ -173,10 +174,10 @@ pub fn create_sealed_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
-/// What is in such memory, from its beginning.
+/// Reads the contents of a sealed memory file from its beginning.
 ///
 /// # Errors
-/// When it is something else.
+/// When the descriptor is not one.
 pub fn read_sealed_memory(memory: OwnedFd) -> io::Result<Vec<u8>> {
     let mut memory = File::from(memory);
     let mut bytes = Vec::new();

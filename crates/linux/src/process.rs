@@ -1,4 +1,4 @@
-//! Processes: knowing when a container's ends, and what our own uses.
+//! Processes: watching for the end of a container's process, and this process's own resource usage.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -10,24 +10,24 @@ use tokio::io::unix::AsyncFd;
 
 use super::sys;
 
-/// A process that is watched.
+/// A process whose end is watched.
 #[derive(Debug)]
 pub struct Watched(AsyncFd<OwnedFd>);
 
 impl Watched {
-    /// Watches a process, by a handle that never comes to mean another.
+    /// Watches a process by pidfd, which never refers to another process.
     ///
     /// # Errors
-    /// `NotFound` where there is no such process.
+    /// `NotFound` if there is no such process.
     pub fn new(pid: i32) -> io::Result<Self> {
-        // Zero and below mean groups to other calls; here they would be a mistake that opens nothing.
+        // Pids of zero and below denote process groups in other calls; here they are invalid.
         if pid <= 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(Self(sys::register_readable(sys::pidfd_open(pid)?)?))
     }
 
-    /// Watches the process that a handle means.
+    /// Watches the process of a pidfd.
     ///
     /// # Errors
     /// When the runtime's poller cannot take it.
@@ -47,29 +47,29 @@ impl Watched {
         let _ready = self.0.readable().await;
     }
 
-    /// Whether it has ended already. While it has not, its number means it and no other process.
+    /// Whether it has ended. Until then its pid cannot refer to another process.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         has_ended(self.0.get_ref())
     }
 
-    /// The cgroup that it is in, where the kernel says; see [`sys::cgroup_of`].
+    /// The ID of its cgroup, if the kernel reports it; see [`sys::cgroup_of`].
     #[must_use]
     pub fn cgroup_id(&self) -> Option<u64> {
         sys::cgroup_of(self.0.get_ref())
     }
 }
 
-/// Whether the process that a handle means has ended.
+/// Whether the process of a pidfd has ended.
 pub(super) fn has_ended(process: impl AsFd) -> bool {
     let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// The number of the process that a handle means; 0 where it has none here, as in a pid namespace beside ours.
+/// The pid of a pidfd's process; 0 if it has none here, for example if it is in a sibling pid namespace.
 ///
 /// # Errors
-/// When it is no handle of a process, or of one that has ended.
+/// When the descriptor is not a pidfd, or its process has ended.
 pub fn number_of(handle: &OwnedFd) -> io::Result<i32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
@@ -80,25 +80,24 @@ pub fn number_of(handle: &OwnedFd) -> io::Result<i32> {
     }
 }
 
-/// Whether two handles mean one process. Before Linux 6.9 all handles look alike, and two are taken for one.
+/// Whether two pidfds refer to the same process. Before Linux 6.9 pidfds cannot be told apart, and this is always true.
 #[must_use]
 pub fn are_one(one: &OwnedFd, other: &OwnedFd) -> bool {
     let inode = |handle: &OwnedFd| nix::sys::stat::fstat(handle).map(|stat| stat.st_ino);
     matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// A number that no other process has had since boot, for the process that a handle means. It stays the same after the end of
-/// the process. `None` before Linux 6.9.
+/// A number for a pidfd's process that is not reused until reboot. It stays the same after the process has ended.
+/// `None` before Linux 6.9.
 pub(super) fn number_since_boot(handle: &OwnedFd) -> Option<u64> {
-    /// The file system of handles, which has one inode for each process (`linux/magic.h`). Older kernels have one for all.
+    /// The file system of pidfds, with one inode per process (`linux/magic.h`). Older kernels use one inode for all.
     const PIDFS: FsType = FsType(0x5049_4446);
     let system = nix::sys::statfs::fstatfs(handle).ok()?;
     let of_its_own = system.filesystem_type() == PIDFS;
     of_its_own.then(|| nix::sys::stat::fstat(handle).ok()).flatten().map(|stat| stat.st_ino)
 }
 
-/// Ticks of the kernel's clock between boot and the start of a process. A number that is given to another process
-/// comes with another start.
+/// The start time of a process, in clock ticks since boot. It distinguishes processes that have used the same pid.
 ///
 /// # Errors
 /// `NotFound` where there is no such process.
@@ -106,7 +105,7 @@ pub fn start_ticks(pid: i32) -> io::Result<u64> {
     read_stat_field(&pid.to_string(), 19)
 }
 
-/// The process that a process came from, or that has taken it in; 0 where it has no number here.
+/// The pid of a process's parent, or of the process that adopted it; 0 if that has no pid here.
 ///
 /// # Errors
 /// `NotFound` where there is no such process.
@@ -114,8 +113,8 @@ pub fn parent_pid(pid: i32) -> io::Result<i32> {
     read_stat_field(&pid.to_string(), 1)
 }
 
-/// Whether a process, or a thread (`PID/task/TID`), is ending or has ended. It gives up its namespaces some time before its handle
-/// becomes readable. A process whose first thread has ended looks the same while others of its threads run.
+/// Whether a process, or a thread (`PID/task/TID`), is exiting or has ended. It leaves its namespaces some time before
+/// its pidfd becomes readable. A process whose main thread has ended looks the same while its other threads run.
 ///
 /// # Errors
 /// `NotFound` where there is no such process.
@@ -125,16 +124,16 @@ pub(super) fn is_ending(process: &str) -> io::Result<bool> {
     Ok(read_stat_field::<u32>(process, 6)? & EXITING != 0)
 }
 
-/// A field of the `stat` of a process or thread, counted from the one behind its name.
+/// A field of `/proc/PID/stat`, numbered from the first one after the name.
 fn read_stat_field<T: std::str::FromStr>(process: &str, field: usize) -> io::Result<T> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name stands in brackets and may hold anything, brackets and spaces included.
+    // The name is in parentheses and may itself contain parentheses and spaces.
     let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
     let value = fields.split_whitespace().nth(field).and_then(|value| value.parse().ok());
     value.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// What [`start_ticks`] counts, as a time since boot; right to a tick, which is 10 ms nearly everywhere.
+/// Converts the result of [`start_ticks`] to time since boot; exact to one tick, which is usually 10 ms.
 #[must_use]
 pub fn since_boot(ticks: u64) -> Duration {
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
@@ -142,7 +141,7 @@ pub fn since_boot(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000) / per_second.unwrap_or(100))
 }
 
-/// What this process uses.
+/// Resource usage of this process.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Usage {
     /// CPU time, user and system.
@@ -155,8 +154,8 @@ pub struct Usage {
     pub max_fds: u64,
 }
 
-/// How many descriptors this process may have open, and how many of them are left at most: a new one has the lowest number that
-/// is free, so all below are taken. None is left where there is none to be had.
+/// The limit of open descriptors of this process, and an upper bound on how many are left: a new descriptor gets the
+/// lowest free number, so all numbers below it are taken. Zero if none can be opened.
 #[must_use]
 pub fn descriptors_left() -> (u64, u64) {
     use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -167,7 +166,7 @@ pub fn descriptors_left() -> (u64, u64) {
     (most, lowest.map_or(0, |lowest| most.saturating_sub(lowest)))
 }
 
-/// What this process uses now; zeros where the system does not say.
+/// The current resource usage of this process; zero for values that the system does not report.
 #[must_use]
 pub fn own_usage() -> Usage {
     use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
@@ -185,7 +184,7 @@ pub fn own_usage() -> Usage {
     Usage {
         cpu,
         resident: pages * page,
-        // Reading the directory opens one more.
+        // Reading the directory itself opens one more.
         open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)),
         max_fds: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
     }

@@ -1,4 +1,4 @@
-//! Which processes belong to a container, told by what they cannot choose: their cgroup and their mount namespace.
+//! Determines which processes belong to a container, by properties that they cannot choose: cgroup and mount namespace.
 //!
 //! A process of a container is in its cgroup or below, however it got there: by being started, by `exec`, by a fork. A
 //! container without a cgroup of its own, as rootless ones can be, is recognised by its mount namespace. Only an administrator of
@@ -13,33 +13,33 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{Below, Hierarchy};
 use super::{process, sys};
 
-/// Threads of a process that are looked at, at most, where its first one says nothing.
+/// Maximum number of threads to check if a process's main thread reveals nothing.
 const THREADS: usize = 16;
 
-/// What is known of a sender.
+/// The verdict on a sender.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SenderVerdict {
     /// It belongs to the container.
     Member,
     /// It does not.
     Foreign,
-    /// It had ended, or was ending, before it could be examined, and nothing is left that says where it belonged. The kernel
-    /// remembers the cgroup of such a process from 6.16 on, and never the mount namespace, so this is common among short-lived
-    /// processes of containers without a cgroup of their own.
+    /// It had ended, or was ending, before it could be examined, and its container can no longer be determined. The
+    /// kernel remembers the cgroup of such a process from 6.16 on, and never the mount namespace, so this is common
+    /// among short-lived processes of containers without a cgroup of their own.
     Ended,
 }
 
-/// What all processes of one container have, and no others.
+/// Properties that all processes of a container have, and no other process has.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     pid: i32,
-    /// The number of its first process that no other process has had since boot, if the kernel has one.
+    /// The number of its first process that is unique since boot, if the kernel has one.
     first: Option<u64>,
-    /// Hierarchy and path of its cgroups, where they are its own.
+    /// Hierarchy and path of its cgroups, if they are its own.
     cgroups: Vec<Cgroup>,
-    /// Inode of its cgroup of version 2, where that is its own.
+    /// Inode of its version 2 cgroup, if that is its own.
     cgroup: Option<u64>,
-    /// Its mount namespace, where that is its own.
+    /// Its mount namespace, if that is its own.
     mounts: Option<Inode>,
 }
 
@@ -63,7 +63,7 @@ impl ProcessIdentity {
             mounts = mounts.filter(|own| mounts_of(outsider).ok().as_ref() != Some(own));
         }
         cgroups.retain(|(_, path)| path != "/");
-        // What distinguishes it may be lost by now. Without that, any process would be accepted.
+        // An ending process may have lost its distinguishing properties already; any process would then be accepted.
         if process::is_ending(&pid.to_string())? {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -73,30 +73,31 @@ impl ProcessIdentity {
         Ok(Self { pid, first: handle.and_then(process::number_since_boot), cgroups, cgroup, mounts })
     }
 
-    /// What processes have that are in the same cgroups as another. For tests, also those of other crates.
+    /// The identity of all processes in the same cgroups as `process`. For tests, including those of other crates.
     ///
     /// # Errors
-    /// Where the process's cgroups cannot be read.
+    /// When the process's cgroups cannot be read.
     #[doc(hidden)]
     pub fn with_cgroups_of(process: &str) -> io::Result<Self> {
         Ok(Self { cgroups: cgroups_of(process)?, ..Self::default() })
     }
 
-    /// Whether anything tells its processes from others.
+    /// Whether anything distinguishes its processes from others.
     #[must_use]
     pub fn is_told_apart(&self) -> bool {
         !self.cgroups.is_empty() || self.mounts.is_some()
     }
 
-    /// Whether a process belongs to the container. `handle` is a pidfd of that very process, in case its number has been given to
-    /// another since.
+    /// Whether a process belongs to the container. `handle` is a pidfd of the same process, in case its pid has been
+    /// reused since.
     #[must_use]
     pub fn judge_process(&self, pid: i32, handle: Option<&OwnedFd>) -> SenderVerdict {
         self.judge_within(pid, handle, &mut { usize::MAX })
     }
 
-    /// The same with so many searches for the cgroups of ended processes, each of which reads directories that the container may have made
-    /// large. Those that are used are taken from `searches`; a process that would need another is one that has ended.
+    /// Like [`Self::judge_process`], with at most `searches` searches for the cgroups of ended processes, each of which
+    /// reads directories that the container may have made large. Searches used are subtracted from `searches`; without
+    /// one left, the verdict is [`SenderVerdict::Ended`].
     #[must_use]
     pub fn judge_within(&self, pid: i32, handle: Option<&OwnedFd>, searches: &mut usize) -> SenderVerdict {
         if !self.is_told_apart() {
@@ -108,14 +109,14 @@ impl ProcessIdentity {
         }
         match self.look_at(pid) {
             SenderVerdict::Ended => self.judge_ended(handle, searches),
-            // If it has ended meanwhile, what was read may be that of another process.
+            // If it has ended meanwhile, the data read may belong to another process.
             _ if process::has_ended(handle) => self.judge_ended(handle, searches),
             seen => seen,
         }
     }
 
-    /// The verdict on a process that has ended or is ending, from what the kernel remembers of it. If that does not say where the
-    /// process belonged, it is not foreign but unknown.
+    /// The verdict on a process that has ended or is ending, from what the kernel remembers about it. If that is not
+    /// conclusive, the process is not foreign but unknown.
     fn judge_ended(&self, handle: &OwnedFd, searches: &mut usize) -> SenderVerdict {
         if self.first.is_some() && self.first == process::number_since_boot(handle) {
             return SenderVerdict::Member;
@@ -147,13 +148,13 @@ impl ProcessIdentity {
         }
         let process = pid.to_string();
         match self.look_into(&process) {
-            // A process goes on after its first thread has ended, but that thread has no namespaces any more.
+            // A process outlives its main thread, but that thread no longer has namespaces.
             SenderVerdict::Ended => self.look_into_threads(&process),
             verdict => verdict,
         }
     }
 
-    /// What `/proc` says of a process, or of a thread of one (`PID/task/TID`).
+    /// The verdict from `/proc` on a process, or on a thread (`PID/task/TID`).
     fn look_into(&self, process: &str) -> SenderVerdict {
         let Ok(its) = cgroups_of(process) else { return SenderVerdict::Ended };
         let in_mounts = || {
@@ -163,8 +164,8 @@ impl ProcessIdentity {
         if its.iter().any(|its| self.contains_cgroup(its)) || in_mounts() {
             return SenderVerdict::Member;
         }
-        // A process that ends loses its mount namespace, and its cgroups of version 1, some time before its handle says that it has
-        // ended. Asked last: what was read above is what it had if it is not ending even now.
+        // An exiting process loses its mount namespace and its version 1 cgroups some time before its pidfd reports the
+        // end. Checked last: if it is not exiting even now, the data read above is valid.
         match process::is_ending(process) {
             Ok(false) => SenderVerdict::Foreign,
             Ok(true) | Err(_) => SenderVerdict::Ended,
@@ -259,7 +260,7 @@ mod tests {
         );
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     fn until(what: &str, is_so: impl Fn() -> bool) {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while !is_so() {
@@ -274,8 +275,8 @@ mod tests {
         children.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// The end of a process takes a while, and its mount namespace goes first. The first process of a pid namespace is kept at that
-    /// point by a process of that namespace whose parent is outside and does not wait for it.
+    /// Exiting takes a while, and a process leaves its mount namespace early. The first process of a pid namespace is
+    /// held at that point by a process of the namespace whose parent is outside and does not wait for it.
     #[test]
     fn a_process_that_is_ending_is_not_taken_for_one_of_another_container() {
         if !nix::unistd::geteuid().is_root() {
@@ -330,7 +331,7 @@ mod tests {
         let [mut first, mut other] = [sleeper(), sleeper()];
         let handles = [&first, &other].map(|child| sys::pidfd_open(child.id().try_into().unwrap()).unwrap());
         let [pid, other_pid] = [&first, &other].map(|child| i32::try_from(child.id()).unwrap());
-        // Only its mount namespace tells the container from others, and of those that have ended the kernel does not know it.
+        // Only its mount namespace identifies the container, and the kernel does not remember it for ended processes.
         let process_identity = ProcessIdentity {
             mounts: Some((0, 0)),
             ..ProcessIdentity::from_process(pid, handles.first()).unwrap()
@@ -384,7 +385,7 @@ mod tests {
         let process = child.id().to_string();
         let pid = process.parse().unwrap();
         let handle = sys::pidfd_open(pid).unwrap();
-        // Without the rights to a mount namespace, or without Python, it ends at once.
+        // Without the privilege to create a mount namespace, or without Python, it ends at once.
         let ends = |of: &str| process::is_ending(of).unwrap_or(true);
         let goes_on = || first_other(&process).filter(|thread| ends(&process) && !ends(thread));
         until("its first thread has ended", || goes_on().is_some() || process::has_ended(&handle));
@@ -403,7 +404,7 @@ mod tests {
         assert_eq!(verdicts, [SenderVerdict::Member, SenderVerdict::Foreign]);
     }
 
-    /// A thread of a process, but its first, as a path below `/proc`.
+    /// A thread of a process other than its main thread, as a path below `/proc`.
     fn first_other(process: &str) -> Option<String> {
         let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten();
         let mut names = threads.filter_map(|thread| thread.file_name().into_string().ok());
@@ -416,7 +417,7 @@ mod tests {
         let process_identity =
             ProcessIdentity { pid: 1, ..ProcessIdentity::with_cgroups_of("self").unwrap() };
         assert_eq!(process_identity.judge_process(me, None), SenderVerdict::Member);
-        // Its handle means another process, which has ended: the number has come to be ours since.
+        // The pidfd refers to another process, which has ended: our process has the reused pid.
         let mut child = sleeper();
         let handle = sys::pidfd_open(child.id().try_into().unwrap()).unwrap();
         assert_eq!(process_identity.judge_process(me, Some(&handle)), SenderVerdict::Member);

@@ -1,4 +1,4 @@
-//! The system calls that no safe wrapper offers. With `guard/bpf.rs` the only file that may say `unsafe`.
+//! System calls that have no safe wrapper. This file and `guard/bpf.rs` are the only ones that may contain `unsafe`.
 
 #![allow(unsafe_code, reason = "each call below says why it is sound")]
 
@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What the agent's log says beside the standard library's message when an allocation fails.
+/// Written to the agent's log before the standard library's message when an allocation fails.
 const OUT_OF_MEMORY: &[u8] = b"tallyport: out of memory; give the agent more (MemoryMax=, resources.limits), or lower limits.node_memory\n";
 
-/// The system's allocator, which says what to do where memory runs out: the standard library aborts the process right after.
+/// The system's allocator, extended by a hint when memory runs out: the standard library aborts the process right
+/// after.
 #[derive(Copy, Clone, Debug)]
 pub struct Allocator;
 
@@ -40,7 +41,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Passes memory on; where there is none, says so once. Must not allocate.
+/// Returns `memory`; reports once if it is null. Must not allocate.
 fn report_if_null(memory: *mut u8) -> *mut u8 {
     static REPORTED: AtomicBool = AtomicBool::new(false);
     if memory.is_null() && !REPORTED.swap(true, Ordering::Relaxed) {
@@ -64,7 +65,7 @@ pub fn kernel_drops(socket: impl AsFd) -> io::Result<u32> {
     Ok(drops)
 }
 
-/// `SO_MEMINFO`: what waits, how much may, and so on.
+/// `SO_MEMINFO`: bytes in the receive queue, their limit, and so on.
 fn socket_meminfo(socket: impl AsFd) -> io::Result<[u32; MEMINFO_FIELDS]> {
     let mut fields = [0_u32; MEMINFO_FIELDS];
     let mut length = libc::socklen_t::try_from(size_of_val(&fields)).unwrap_or_default();
@@ -84,7 +85,7 @@ fn socket_meminfo(socket: impl AsFd) -> io::Result<[u32; MEMINFO_FIELDS]> {
     Ok(fields)
 }
 
-/// How full a socket's receive buffer is: the part of it that waiting datagrams take.
+/// The fraction of a socket's receive buffer that waiting datagrams occupy.
 ///
 /// # Errors
 /// When the descriptor is not a socket, or the kernel is older than 4.12.
@@ -111,8 +112,8 @@ pub fn receive_datagram(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usi
     usize::try_from(answer).map_err(|_| nix::errno::Errno::last())
 }
 
-/// Lets the calling thread have less of a processor that others want, too: about a third of what a thread has that does
-/// not ask for less (`nice` 5). It cannot be undone without privileges, so this is for threads that end with their work.
+/// Lowers the calling thread's priority (`nice` 5), which leaves it about a third of a normal thread's share of a
+/// contended processor. This cannot be undone without privileges, so it is meant for threads that end with their work.
 ///
 /// # Errors
 /// When a filter of system calls refuses it.
@@ -123,8 +124,8 @@ pub fn lower_priority() -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A descriptor that becomes readable when the process ends, and never means another process that later gets the
-/// same number.
+/// Opens a pidfd: a descriptor that becomes readable when the process ends, and never refers to a later process with
+/// the same pid.
 ///
 /// # Errors
 /// `NotFound` where there is no such process; others when the kernel is older than 5.3 or descriptors ran out.
@@ -136,13 +137,14 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
         let gone = error.raw_os_error() == Some(libc::ESRCH);
         return Err(if gone { io::ErrorKind::NotFound.into() } else { error });
     }
-    let fd = i32::try_from(fd).map_err(|_| io::Error::other("the kernel answered no descriptor"))?;
+    let fd = i32::try_from(fd).map_err(|_| io::Error::other("the kernel returned no descriptor"))?;
     // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes room in this process's table of descriptors for so many, so that it does not grow while receiving is paused: the kernel
-/// doubles a full table, and in a process with threads that waits for an RCU grace period each time, some 10 ms.
+/// Grows this process's descriptor table to `count` entries in advance, so that it does not grow while receiving is
+/// paused: the kernel doubles a full table, and in a multi-threaded process each time waits for an RCU grace period,
+/// some 10 ms.
 ///
 /// # Errors
 /// When the limit of open files is lower.
@@ -158,9 +160,10 @@ pub fn reserve_descriptors(count: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the allocator give memory back. By default glibc has up to eight arenas for each core, and raises its thresholds with the
-/// largest allocation that was freed: threads that build large answers leave one arena after the other half empty. Beside 64
-/// scrapers of 1,000 containers, resident memory was 200 MiB more than what was held. To be called before there are threads.
+/// Makes the allocator return memory to the system. By default glibc has up to eight arenas per core, and raises its
+/// thresholds with the largest freed allocation: threads that build large responses leave many arenas half empty. With
+/// 64 scrapers and 1,000 containers, resident memory exceeded allocated memory by 200 MiB. Call this before starting
+/// threads.
 pub fn bound_allocator() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in
@@ -171,8 +174,9 @@ pub fn bound_allocator() {
     }
 }
 
-/// Descriptors that the service manager has passed to this process (`LISTEN_FDS`), by the names in `LISTEN_FDNAMES`. To be
-/// called once, as the first thing, and the numbers used for nothing else: `count` of them begin at 3.
+/// Takes the descriptors that the service manager passed to this process (`LISTEN_FDS`), in the order of the names in
+/// `LISTEN_FDNAMES`. Call this once, before anything else, and use the numbers (`count` of them, from 3) for nothing
+/// else.
 ///
 /// # Errors
 /// When one of them is not open.
@@ -190,7 +194,7 @@ pub fn inherit_descriptors(count: usize) -> io::Result<Vec<OwnedFd>> {
     numbers.map(|number| inherit(number.map_err(io::Error::other)?)).collect()
 }
 
-/// Room for what may come with a message: who sent it, its process, and 253 descriptors, as many as the kernel passes.
+/// Bytes for control messages: the sender's credentials, its pidfd, and 253 descriptors, the kernel's maximum.
 const CONTROL: usize = 1152;
 /// `SO_PASSPIDFD` and `SCM_PIDFD` of `asm-generic/socket.h` and `linux/socket.h`.
 const SO_PASSPIDFD: libc::c_int = 76;
@@ -200,14 +204,14 @@ const SCM_PIDFD: libc::c_int = 4;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
-/// A message, and what came with it.
+/// A message with its ancillary data.
 #[derive(Debug, Default)]
 pub struct ReceivedMessage {
-    /// Its length, also where that is more than the buffer and it was cut.
+    /// Its full length, even if it was truncated to the buffer.
     pub length: usize,
-    /// The process that sent it, where the socket asks for that; 0 where it has no number here.
+    /// The sender's pid, if the socket requests it; 0 if the sender has no pid here.
     pub sender: Option<i32>,
-    /// A handle of that process, where the socket asks for it and the kernel has one.
+    /// The sender's pidfd, if the socket requests it and the kernel provides one.
     pub process: Option<OwnedFd>,
     /// Descriptors that the sender passed. Dropping them closes them.
     pub passed: Vec<OwnedFd>,
@@ -228,7 +232,7 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Rece
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.0.as_mut_ptr().cast();
-    // What type lengths and requests have differs from one C library to the next.
+    // The types of lengths and requests differ between C libraries.
     header.msg_controllen = CONTROL as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the kernel writes at most as much as the lengths say, into the buffer and the control memory, both ours.
@@ -237,7 +241,7 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Rece
     let mut message = ReceivedMessage { length, ..ReceivedMessage::default() };
     // SAFETY: the kernel has set the header's control length to what it has written.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
-    // SAFETY: the macros answer null or a control message that lies whole within that length, aligned as it has to be.
+    // SAFETY: the macros return null or a properly aligned control message that is entirely within that length.
     while let Some(head) = unsafe { next.as_ref() } {
         // SAFETY: the data of a control message begins here, and is as long as the message's length less its head.
         let (data, empty) = unsafe { (libc::CMSG_DATA(next), libc::CMSG_LEN(0)) };
@@ -254,7 +258,7 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Rece
                     // SAFETY: there are as many integers as the length has room for.
                     let fd = unsafe { data.cast::<[u8; size_of::<libc::c_int>()]>().add(index).read() };
                     let fd = libc::c_int::from_ne_bytes(fd);
-                    // A kernel that has no handle of a process that has ended says so by a number below zero.
+                    // A negative number means that the kernel has no pidfd for a process that has ended.
                     if fd < 0 {
                         continue;
                     }
@@ -274,7 +278,7 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Rece
     Ok(message)
 }
 
-/// Asks for a handle of the process that sent each message.
+/// Requests the sender's pidfd with each message.
 ///
 /// # Errors
 /// When the kernel is older than 6.5.
@@ -289,8 +293,8 @@ pub fn ask_for_processes(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// The cgroup (of version 2) that a process is in, or was in when it ended: the inode of its directory. None where the
-/// kernel does not say: before 6.13, and before 6.15 of one that has ended.
+/// The version 2 cgroup of a process, or its last one if it has ended, as the inode of its directory. `None` if the
+/// kernel does not report it: before 6.13, and before 6.15 for ended processes.
 #[must_use]
 pub fn cgroup_of(process: impl AsFd) -> Option<u64> {
     /// The first 64 bytes of `struct pidfd_info` of `linux/pidfd.h`.
@@ -305,12 +309,12 @@ pub fn cgroup_of(process: impl AsFd) -> Option<u64> {
     const CGROUP: u64 = 1 << 2;
     const EXIT: u64 = 1 << 3;
     let mut info = PidfdInfo { mask: CGROUP | EXIT, ..PidfdInfo::default() };
-    // SAFETY: the number says how long the structure is, and the kernel writes no further.
+    // SAFETY: the request number contains the size of the structure, and the kernel writes no more than that.
     let answer = unsafe { libc::ioctl(process.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     (answer == 0 && info.mask & CGROUP != 0).then_some(info.cgroup)
 }
 
-/// What kind of namespace an open descriptor is: `CLONE_NEWNET` and so on.
+/// The kind of namespace of a descriptor: `CLONE_NEWNET` and so on.
 ///
 /// # Errors
 /// When it is not a namespace, or was opened with `O_PATH`.
@@ -322,7 +326,7 @@ pub fn namespace_kind(namespace: impl AsFd) -> io::Result<i32> {
     if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
 }
 
-/// Brings the interface `lo` up in the network namespace of this socket, which need not be the thread's. Answers
+/// Brings up the interface `lo` in the network namespace of this socket, which need not be the thread's. Returns
 /// whether it was down.
 ///
 /// # Errors
@@ -353,7 +357,7 @@ pub fn raise_loopback(socket: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// A number for the network namespace of a socket that no other namespace has had since boot.
+/// The cookie of a socket's network namespace, which is not reused until reboot.
 ///
 /// # Errors
 /// When the descriptor is not a socket, or the kernel is older than 5.14.
@@ -375,8 +379,8 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
 /// # Errors
 /// When the runtime's poller cannot take it.
 pub fn register_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd answers the same descriptor for as long as it lives, and keeps it open until it is dropped;
-    // the registration owns it and goes first.
+    // SAFETY: an OwnedFd always returns the same descriptor and keeps it open until it is dropped; the registration
+    // owns it, and ends before it is closed.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }
 
@@ -417,7 +421,7 @@ mod tests {
         child.wait().unwrap();
     }
 
-    /// A socket that says who sends.
+    /// A socket that reports its senders, and one that sends to it.
     fn told_who_sends() -> (UnixDatagram, UnixDatagram) {
         let (receiver, sender) = UnixDatagram::pair().unwrap();
         nix::sys::socket::setsockopt(&receiver, nix::sys::socket::sockopt::PassCred, &true).unwrap();
@@ -451,7 +455,7 @@ mod tests {
         assert_eq!((message.length, message.passed.len()), (1, 253));
         assert!(message.sender.is_some(), "behind them there was room for the rest");
         drop(message);
-        assert_eq!(nix::unistd::read(&pipe, &mut [0; 1]), Ok(0), "nobody has the other end any more");
+        assert_eq!(nix::unistd::read(&pipe, &mut [0; 1]), Ok(0), "the other end is closed");
     }
 
     #[test]

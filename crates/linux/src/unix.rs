@@ -1,4 +1,4 @@
-//! The admin socket's path: taken over from a dead agent, never from a living one.
+//! Listening at the admin socket's path: it is taken over from a dead agent, never from a live one.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Connections that may wait.
+/// Maximum number of connections waiting to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Why a path could not be had.
+/// Why a path cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
-    /// Another agent is alive there.
+    /// A live agent uses the path.
     #[error("{} belongs to another agent{}", path.display(), holder.map_or(String::new(), |pid| format!(", pid {pid}")))]
     InUse {
         /// The path.
         path: PathBuf,
-        /// The other agent's process, where it said so.
+        /// The other agent's pid, if known.
         holder: Option<i32>,
     },
     /// Something that is not a socket is in the way.
@@ -45,13 +45,13 @@ pub enum PathError {
         /// Its permissions.
         mode: u32,
     },
-    /// What has the name of the lock is not a lock file of this user.
+    /// The file with the lock's name is not a lock file of this user.
     #[error("{} is not a lock file of this user, so it is left alone; remove it", path.display())]
     NotALock {
         /// Where the lock should be.
         path: PathBuf,
     },
-    /// The system said no.
+    /// A system call failed.
     #[error("cannot use {}: {source}", path.display())]
     Io {
         /// The path.
@@ -66,10 +66,10 @@ fn io_error_at(path: &Path) -> impl Fn(io::Error) -> PathError {
     move |source| PathError::Io { path: path.clone(), source }
 }
 
-/// A directory that is this agent's alone while this value lives.
+/// A directory that this agent holds exclusively while this value exists.
 #[derive(Debug)]
 pub struct HeldDirectory {
-    /// Closing it gives up the lock, unless another process shares it.
+    /// Closing it releases the lock, unless another process shares it.
     lock: File,
 }
 
@@ -91,29 +91,30 @@ impl HeldDirectory {
         lock.try_lock()?;
         let held = Self { lock };
         if let Err(error) = held.write_pid() {
-            // The number is for people. The process before has ended by now, so a full disk must not end this one, too.
+            // The pid is only informative. The previous process has ended by now, so a full disk must not end this one,
+            // too.
             tracing::warn!(%error, "cannot write this process's number to a lock file");
         }
         Ok(held)
     }
 
-    /// Writes this process into a lock that it has, by the descriptor: the path may lead elsewhere by now.
+    /// Writes this process's pid into its lock through the descriptor: the path may lead elsewhere by now.
     fn write_pid(&self) -> io::Result<()> {
         self.lock.set_len(0)?;
         std::os::unix::fs::FileExt::write_all_at(&self.lock, std::process::id().to_string().as_bytes(), 0)
     }
 }
 
-/// Makes a directory if need be and takes it for this process alone.
+/// Creates a directory if needed, and locks it for this process.
 ///
 /// # Errors
-/// When another agent has it, or it cannot be made or written.
+/// When another agent holds it, or it cannot be created or written.
 pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
     make_directory(path, 0o700)?;
     acquire_lock(&path.join("agent.lock"), path)
 }
 
-/// Takes a lock file, and writes in it who has it.
+/// Takes a lock file, and writes this process's pid to it.
 fn acquire_lock(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     let mut file = open_lock(lock)?;
     match file.try_lock() {
@@ -134,8 +135,8 @@ fn acquire_lock(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     }
 }
 
-/// Opens a lock file, or makes it. A directory with a sticky bit lets other users make files, so a link, a FIFO, and a file
-/// that has another owner or a second name are refused: the process identifier would be written to it.
+/// Opens or creates a lock file. In a directory with a sticky bit other users can create files, so links, FIFOs, and
+/// files with another owner or several names are rejected: the pid would be written to them.
 fn open_lock(lock: &Path) -> Result<File, PathError> {
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true).mode(0o600);
@@ -158,14 +159,14 @@ fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
-/// Makes a directory with a mode, and those above it for everyone to enter, unless it exists. One that other users own or
-/// can write to is refused: they could put another socket where ours is. With a sticky bit, as in `/tmp`, they cannot.
+/// Creates a directory with a mode unless it exists, and world-accessible parents. A directory that other users own or
+/// can write to is rejected: they could replace the socket. With a sticky bit, as in `/tmp`, they cannot.
 fn make_directory(path: &Path, mode: u32) -> Result<(), PathError> {
     if !path.exists() {
         let parent = path.parent().unwrap_or(Path::new("/"));
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(io_error_at(path))?;
         match std::fs::DirBuilder::new().mode(mode).create(path) {
-            // Another agent that starts at the same time may have made it.
+            // Another agent that starts at the same time may have created it.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(io_error_at(path)(error));
             }
@@ -183,13 +184,13 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), PathError> {
     Ok(())
 }
 
-/// A listening socket at a path; its name goes when this value does.
+/// A listening socket at a path, which is removed when this value is dropped.
 #[derive(Debug)]
 pub struct BoundSocket {
     path: PathBuf,
     identity: (u64, u64),
     lock: HeldDirectory,
-    /// Whether the name is the other process's, to which the lock has gone.
+    /// Whether the path now belongs to the process that has taken over the lock.
     left: bool,
 }
 
@@ -202,17 +203,17 @@ impl BoundSocket {
         self.lock.share_lock()
     }
 
-    /// Leaves the name and its lock to the process that has taken over.
+    /// Leaves the path and its lock to the process that has taken over.
     pub fn leave_to_successor(mut self) {
         self.left = true;
     }
 
-    /// The socket at a path whose lock the process before shared.
+    /// The socket at a path whose lock the previous process shared.
     ///
     /// # Errors
     /// When the lock is not one.
     pub fn from_shared_lock(path: &Path, lock: OwnedFd) -> io::Result<Self> {
-        // Another container may not see the path; then there is no name to remove later.
+        // The path may be invisible from another container; then there is nothing to remove later.
         let identity = std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
         let lock = HeldDirectory::from_shared_lock(lock)?;
         Ok(Self {
@@ -229,7 +230,7 @@ impl Drop for BoundSocket {
         if self.left {
             return;
         }
-        // Not the socket of another process that has taken the path since.
+        // Do not remove the socket of another process that has taken the path since.
         let ours = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
@@ -238,7 +239,7 @@ impl Drop for BoundSocket {
     }
 }
 
-/// Listens at a path with these permissions. What a dead agent left there is removed first.
+/// Listens at a path with these permissions, after removing a dead agent's socket there.
 ///
 /// # Errors
 /// When another agent listens there, something else is in the way, or the directory is not ours.
@@ -246,7 +247,7 @@ pub fn listen_for_streams(path: &Path, mode: u32) -> Result<(UnixListener, Bound
     listen_as(path, mode, |path| UnixListener::bind(path))
 }
 
-/// The same for a socket that keeps messages apart (SEQPACKET).
+/// Like [`listen_for_streams`], for a socket that preserves message boundaries (SEQPACKET).
 ///
 /// # Errors
 /// As [`listen_for_streams`].
@@ -259,8 +260,8 @@ pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, Boun
     })
 }
 
-/// A socket's path that is short enough for the kernel, which knows none of 108 bytes or more: a longer one is named by a handle
-/// of its directory.
+/// A path that is short enough for a Unix socket address, less than 108 bytes: a longer one is replaced by a path
+/// through a descriptor of its directory.
 #[derive(Debug)]
 pub(super) struct Short {
     path: PathBuf,

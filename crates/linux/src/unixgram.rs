@@ -1,4 +1,4 @@
-//! A container's Unix socket for datagrams: opened, and emptied of what its own processes sent.
+//! A container's Unix datagram socket: opening it, and receiving what the container's own processes send.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use super::listener::{DATAGRAM, Inbox, ReadOutcome};
 use super::process_identity::SenderVerdict;
 use super::sys::{self, ReceivedMessage};
 
-/// Longest path of a Unix socket: the kernel has 108 bytes for it, the last for a zero.
+/// Longest path of a Unix socket: the kernel has room for 108 bytes, including a terminating zero.
 pub const LONGEST_PATH: usize = 107;
 /// How many datagrams may wait in a Unix socket that is opened in this thread's network namespace.
 const QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";
@@ -48,18 +48,18 @@ pub struct Unixgram {
     pub queue: usize,
 }
 
-/// Opens sockets in which more datagrams may wait than usual.
+/// Opens sockets with a longer queue than usual.
 ///
-/// The kernel lets ten datagrams wait in a Unix socket, unless its administrator says otherwise, and takes the figure of
-/// the network namespace in which the socket is opened. This keeps a namespace in which nothing is but a larger figure; a
-/// path leads to a socket from everywhere.
+/// By default the kernel lets ten datagrams wait in a Unix socket. It uses the limit of the network namespace in which
+/// the socket is opened. The opener keeps an otherwise empty namespace with a higher limit; a socket's path works from
+/// any network namespace.
 #[derive(Debug, Default)]
 pub struct Opener {
     apart: Option<File>,
 }
 
 impl Opener {
-    /// An opener of sockets in which `queue` datagrams may wait, or as many as usual where this process may not make a
+    /// An opener of sockets in which `queue` datagrams may wait, or the default number if this process may not create a
     /// network namespace.
     #[must_use]
     pub fn new(queue: usize) -> Self {
@@ -68,12 +68,12 @@ impl Opener {
         }
         let made = run_on_own_thread(move || {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            // The path leads to what belongs to the thread's own namespace.
+            // This file controls the limit of the thread's own namespace.
             std::fs::write(QUEUE, queue.to_string())?;
             File::open("/proc/thread-self/ns/net")
         });
         if let Err(error) = &made {
-            tracing::debug!(%error, "Unix sockets have the usual room, net.unix.max_dgram_qlen");
+            tracing::debug!(%error, "Unix sockets have the default queue length, net.unix.max_dgram_qlen");
         }
         Self { apart: made.ok() }
     }
@@ -116,7 +116,7 @@ impl Opener {
     }
 }
 
-/// Does something on a thread of its own, which may go to another namespace: there is no way back to get wrong.
+/// Runs a function on a dedicated thread, which may enter another namespace and never has to switch back.
 fn run_on_own_thread<T: Send + 'static>(
     does: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -124,7 +124,7 @@ fn run_on_own_thread<T: Send + 'static>(
     thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread failed")))
 }
 
-/// A socket, and how many datagrams may wait in it.
+/// Creates a socket; also returns how many datagrams may wait in it.
 fn create_socket() -> io::Result<(OwnedFd, usize)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok((socket(AddressFamily::Unix, SockType::Datagram, flags, None)?, read_queue_limit().unwrap_or(1)))
@@ -135,18 +135,18 @@ fn read_queue_limit() -> Option<usize> {
     std::fs::read_to_string(QUEUE).ok()?.trim().parse().ok()
 }
 
-/// Datagrams that were not read because of who sent them.
+/// Counts of datagrams that were discarded because of their sender.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct RefusedDatagrams {
     /// Of processes that do not belong to the container.
     pub foreign: u64,
-    /// Of processes that had ended before anybody could look.
+    /// Of processes that ended before they could be checked.
     pub ended: u64,
 }
 
 impl Inbox {
-    /// Takes up to `most` datagrams that are already there, in place of those that were here; those whose sender is not
-    /// one of the container's are counted and not kept.
+    /// Replaces the batch with up to `most` datagrams that are already waiting. Datagrams whose sender does not belong
+    /// to the container are counted and discarded.
     pub fn take_from_members(
         &mut self,
         socket: &UnixDatagram,
@@ -164,14 +164,14 @@ impl Inbox {
                     Err(Errno::EINTR) => continue,
                     Err(error) => return (ReadOutcome::Broken(error), refused),
                 };
-            // The kernel always says who it was; that it should not is no reason to believe anybody.
+            // The kernel always reports the sender; if it ever does not, the datagram is not trusted.
             match sender.map_or(SenderVerdict::Foreign, |sender| judge(sender, process.as_ref())) {
                 SenderVerdict::Member if length > DATAGRAM => self.count_truncated(),
                 SenderVerdict::Member => self.add_datagram(length),
                 SenderVerdict::Foreign => refused.foreign += 1,
                 SenderVerdict::Ended => refused.ended += 1,
             }
-            // A stranger who floods has his turn and no more.
+            // Foreign datagrams count against the turn, too, so that a flood of them cannot prolong it.
             if refused.foreign + refused.ended >= most as u64 {
                 break;
             }

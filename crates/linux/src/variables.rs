@@ -1,4 +1,4 @@
-//! The variables that containers are given, and those of them that hold an address in two parts.
+//! The environment variables that containers get, and the pairs of them that hold a host and a port.
 
 /// Every variable that an agent may set.
 const ALL: [&str; 7] = [

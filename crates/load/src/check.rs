@@ -1,4 +1,4 @@
-//! Reserving sockets before, and comparing totals after.
+//! Reserves sockets before sending, and compares totals afterwards.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use tallyport_wire::{
 use super::LoadError;
 use super::cycle::{Expected, ExpectedTotal};
 
-/// A total that is not what it must be.
+/// A total that differs from the expected value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mismatch {
     /// Id of the container.
     pub container: String,
     /// Name of the total.
     pub what: String,
-    /// The value that follows from what was sent.
+    /// The value expected from the sent traffic.
     pub expected: f64,
     /// The value that the agent reports.
     pub found: f64,
@@ -34,7 +34,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// What the agent says of one container.
+/// The agent's counts for one container.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// Datagrams read.
@@ -49,7 +49,7 @@ pub struct Checked {
     pub mismatches: Vec<Mismatch>,
 }
 
-/// Reserves a socket for each container, whose process is `pid` where there is one.
+/// Reserves a socket for each container, with `pid` as its process if given.
 pub(super) async fn reserve_sockets(
     admin: &Client,
     names: &[String],
@@ -57,7 +57,7 @@ pub(super) async fn reserve_sockets(
 ) -> Result<Vec<SocketAddr>, LoadError> {
     let mut addresses = Vec::with_capacity(names.len());
     for name in names {
-        // Its gauges are changed beside tags and timestamps.
+        // The traffic has gauge deltas together with tags and timestamps.
         let options = OptionsDocument { gauge_sign: Some("delta".into()), ..OptionsDocument::default() };
         let pid = pid.and_then(|pid| pid.try_into().ok());
         let reservation: ReservationDocument<'_> = ReservationDocument {
@@ -75,7 +75,7 @@ pub(super) async fn reserve_sockets(
     Ok(addresses)
 }
 
-/// Releases each container, and waits until all that they sent is in records.
+/// Releases each container, and waits until everything they sent is in records.
 pub(super) async fn release_containers(admin: &Client, names: &[String]) -> Result<(), LoadError> {
     for name in names {
         let response = admin.send_request("DELETE", &format!("/v1/containers/{name}"), Vec::new()).await?;
@@ -90,7 +90,7 @@ pub(super) async fn release_containers(admin: &Client, names: &[String]) -> Resu
     Ok(())
 }
 
-/// Compares one container's totals with what they must be.
+/// Compares one container's totals with the expected ones.
 pub(super) async fn compare_container(
     http: &Client,
     name: &str,
@@ -150,7 +150,7 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Totals are whole numbers or halves far below 2^53: equal to the last bit, or wrong.
+    /// Requires equality to the last bit: totals are multiples of one half far below 2^53, so sums are exact.
     fn expect_equal(&mut self, what: &str, expected: f64, found: f64) {
         if expected.to_bits() != found.to_bits() {
             let (container, what) = (self.container.to_owned(), what.to_owned());

@@ -1,4 +1,4 @@
-//! One container's traffic and what must come of it.
+//! One container's traffic, and the totals expected from it.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ const OVERFLOW: &str = "tallyport.overflow";
 /// What a container sends.
 #[derive(Clone, Copy, Debug)]
 pub struct TrafficShape {
-    /// Makes containers differ.
+    /// Seed of the random values, to make containers differ.
     pub seed: u64,
     /// Series, of all types.
     pub series: usize,
     /// Lines in a datagram.
     pub packing: usize,
-    /// Of a hundred lines so many are bad.
+    /// Percentage of invalid lines.
     pub bad_percent: usize,
     /// Series beyond the cap.
     pub flood: Option<Flood>,
@@ -23,13 +23,13 @@ pub struct TrafficShape {
 /// More series than a container may have, sent once.
 #[derive(Clone, Copy, Debug)]
 pub struct Flood {
-    /// How many it may have.
+    /// The series limit.
     pub cap: usize,
-    /// How many more are sent.
+    /// Number of series beyond the limit.
     pub excess: usize,
 }
 
-/// Datagrams that are sent again and again, and what they add up to.
+/// Datagrams that are sent repeatedly, and their totals.
 #[derive(Clone, Debug)]
 pub struct Cycle {
     /// Sent in every round.
@@ -40,7 +40,7 @@ pub struct Cycle {
     pub expected: Expected,
 }
 
-/// What must come of traffic.
+/// The totals expected from traffic.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expected {
     /// Datagrams.
@@ -77,7 +77,7 @@ pub enum ExpectedTotal {
     Members(usize),
 }
 
-/// Small and good enough to tell containers apart (Steele, Lea, Flood, "Fast splittable pseudorandom number
+/// A small generator, good enough to make containers differ (Steele, Lea, Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
 struct Random(u64);
 
@@ -94,7 +94,7 @@ impl Random {
 /// Rates whose weights are whole.
 const RATES: [(&str, f64); 3] = [("", 1.0), ("|@0.5", 2.0), ("|@0.1", 10.0)];
 const TAGS: [&str; 3] = ["", "|#env:prod", "|#zone:b,env:prod,live"];
-/// Lines that cannot be read, each for another reason.
+/// Invalid lines, each for a different reason.
 const BAD: [&str; 6] = ["nothing", "a:|c", "b:x|c", "c:1|q", "d:1|c|@2", ":1|c"];
 /// Lines of one series in a round.
 const LINES: usize = 4;
@@ -132,7 +132,8 @@ impl Cycle {
     }
 }
 
-/// One series' lines, its name and what they add up to. Each line has its turn, so that all series take turns.
+/// Generates one series' lines, and returns its name and expected total. Each line has a turn number, so that series
+/// alternate.
 fn generate_series(
     lines: &mut Vec<(usize, String)>,
     index: usize,
@@ -239,7 +240,7 @@ fn generate_flood(flood: Flood, shape: &TrafficShape) -> (Vec<Vec<u8>>, Option<E
 }
 
 impl Expected {
-    /// What so many rounds, and the flood, add up to.
+    /// The totals of this many rounds and the flood.
     #[must_use]
     pub fn after_rounds(&self, rounds: u64) -> Self {
         let n = rounds as f64;

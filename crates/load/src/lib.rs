@@ -1,8 +1,8 @@
 //! The load generator: sends traffic whose totals are known, then asks the agent what arrived.
 //!
-//! Each container has a *cycle*, a handful of datagrams that are sent again and again, so that sending costs next to
-//! nothing and every expected total is that of one cycle times their number. Values are whole or halves and weights
-//! whole, so that sums are exact in f64, whatever their order.
+//! Each container has a *cycle*, a few datagrams that are sent repeatedly, so that sending costs almost nothing and
+//! every expected total is that of one cycle times the number of cycles. Values are multiples of one half and weights
+//! are whole numbers, so that sums are exact in f64, in any order.
 
 mod check;
 mod cycle;
@@ -20,7 +20,7 @@ pub use check::{Checked, Mismatch};
 pub use cycle::{Cycle, Expected, Flood, TrafficShape};
 pub use send::{Outlasted, SendTotals, StopCondition, Traffic, send};
 
-/// Sends StatsD traffic with known totals to an agent, and checks what became of it.
+/// Sends StatsD traffic with known totals to an agent, and checks what it counted.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "tallyport-load",
@@ -40,7 +40,7 @@ pub struct LoadOptions {
     /// Values to send in all, at least; for as long as standard input lasts with --outlast
     #[arg(long, default_value_t = 2_000_000)]
     pub samples: u64,
-    /// Datagrams a second over all containers; 0 = as fast as can be
+    /// Datagrams a second over all containers; 0 = as fast as possible
     #[arg(long, default_value_t = 40_000)]
     pub rate: u64,
     /// Lines in a datagram
@@ -49,19 +49,19 @@ pub struct LoadOptions {
     /// Series of each container
     #[arg(long, default_value_t = 60)]
     pub series: usize,
-    /// Of a hundred lines so many are bad
+    /// Percentage of invalid lines
     #[arg(long, default_value_t = 2)]
     pub bad: usize,
     /// Containers that send more series than they may have
     #[arg(long, default_value_t = 0)]
     pub over_caps: usize,
-    /// What limits.series of the agent is
+    /// The agent's limits.series
     #[arg(long, default_value_t = 10_000)]
     pub series_cap: usize,
-    /// Go on while there is no agent, until standard input ends; then say what was sent, and compare nothing
+    /// Keep sending without an agent until standard input ends; then print what was sent without comparing it
     #[arg(long, conflicts_with = "over_caps")]
     pub outlast: bool,
-    /// The agent to ask
+    /// URL of the agent
     #[arg(long, env = "TALLYPORT_URL", default_value = "http://127.0.0.1:9725", hide_env_values = true)]
     pub url: Target,
     /// The agent's admin socket
@@ -78,25 +78,25 @@ pub enum LoadError {
     /// The agent does not answer.
     #[error(transparent)]
     Client(#[from] tallyport_client::ClientError),
-    /// The agent answers something else than was asked for.
+    /// The agent refused a request.
     #[error("{what}: the agent answered {status}: {body}")]
     Refused {
-        /// What was asked.
+        /// The request.
         what: String,
         /// HTTP status code.
         status: u16,
-        /// What it said.
+        /// Body of the response.
         body: String,
     },
     /// A socket failed.
     #[error("cannot send: {0}")]
     Send(#[from] std::io::Error),
-    /// An answer is not what was expected.
+    /// A response cannot be parsed.
     #[error("cannot read the agent's answer: {0}")]
     Garbled(#[from] serde_json::Error),
 }
 
-/// What was sent and what became of it, over all containers.
+/// What was sent and what the agent counted, over all containers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LoadReport {
     /// Number of containers that sent.
@@ -173,7 +173,7 @@ pub fn run(options: &LoadOptions) -> Result<LoadReport, LoadError> {
     })
 }
 
-/// The containers' names, and what each sends again and again.
+/// The containers' names, and the cycle that each sends.
 fn generate_traffic(options: &LoadOptions) -> (Vec<String>, Vec<Cycle>) {
     let cycle = |index| Cycle::new(&container_shape(options, index));
     let name = |index| format!("load-{}-{index}", std::process::id());

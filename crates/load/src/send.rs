@@ -154,8 +154,8 @@ pub struct Traffic {
     pub counters: BTreeMap<String, f64>,
 }
 
-/// Reserves containers that are this process, and sends until standard input ends. They end with the process, as any
-/// container does.
+/// Reserves containers with this process as their first process, and sends until standard input ends. They end with
+/// this process.
 pub(super) fn send_until_input_ends(options: &LoadOptions) -> Result<Outlasted, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = Client::new(Target::Unix(options.admin_socket.clone()));
@@ -164,7 +164,7 @@ pub(super) fn send_until_input_ends(options: &LoadOptions) -> Result<Outlasted, 
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     std::thread::spawn(move || {
-        // An error is an end, too.
+        // An error counts as the end, too.
         let _either_way = io::stdin().read_to_end(&mut Vec::new());
         told.store(true, Ordering::Relaxed);
     });
@@ -181,7 +181,7 @@ pub(super) fn send_until_input_ends(options: &LoadOptions) -> Result<Outlasted, 
     Ok(Outlasted { sent: sent.datagrams, seconds: sent.took.as_secs_f64(), containers: containers.collect() })
 }
 
-/// As JSON: it is for programs.
+/// Prints the totals as JSON.
 pub(super) fn print_totals(out: &mut impl Write, sent: &Outlasted) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, sent)?;
     writeln!(out)

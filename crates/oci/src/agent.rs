@@ -1,4 +1,4 @@
-//! Asking the agent: HTTP/1.1 over its admin socket, within a budget.
+//! Requests to the agent: HTTP/1.1 over its admin socket, within a time budget.
 //!
 //! Only answers of root, of this user, and of the user that the agent is configured to run as are trusted. The path of the admin
 //! socket proves nothing: after an agent has ended, any process that can write to the directory can listen there, and its answers
@@ -20,18 +20,18 @@ use tallyport_wire::Refusal;
 
 use super::errors::Error;
 
-/// Longest answer that is read.
+/// Longest accepted response, in bytes.
 const LONGEST: usize = 1 << 20;
-/// How long to wait before knocking again at a door with a queue.
+/// How long to wait before retrying to connect while the agent's queue is full.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// The way to an agent, until the budget is used up.
+/// A connection to an agent, usable until the budget is used up.
 #[derive(Debug)]
 pub(super) struct Agent {
     socket: PathBuf,
     trusted: Trusted,
     deadline: Instant,
-    /// The process at the other end of the last connection, by the number that it has here.
+    /// The pid of the last connection's peer.
     peer: Cell<Option<i32>>,
 }
 
@@ -50,12 +50,12 @@ impl AgentReply {
 }
 
 impl Agent {
-    /// The one that listens at this path, if it is of one of these users.
+    /// The agent that listens at this path, if it runs as a trusted user.
     pub(super) fn new(socket: PathBuf, trusted: Trusted, deadline: Instant) -> Self {
         Self { socket, trusted, deadline, peer: Cell::new(None) }
     }
 
-    /// Whose answers are believed.
+    /// The users whose responses are trusted.
     pub(super) fn trusted_users(&self) -> Trusted {
         self.trusted
     }
@@ -69,7 +69,7 @@ impl Agent {
         self.deadline
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the response.
     pub(super) fn send_request(&self, method: &str, path: &str, body: &str) -> Result<AgentReply, Error> {
         let unreachable = |source| Error::Unreachable { socket: self.socket.clone(), source };
         let mut stream = self.connect().map_err(unreachable)?;
@@ -87,7 +87,7 @@ impl Agent {
         read(&text).map_err(|why| Error::Answer { socket: self.socket.clone(), why: why.to_owned() })
     }
 
-    /// Whether the agent that was asked numbers processes as we do, so that it can hold a handle of the one that we name.
+    /// Whether the agent shares this program's pid namespace, so that it can open a pidfd for a pid from here.
     pub(super) fn shares_processes(&self) -> bool {
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid"));
         self.peer.get().is_some_and(|peer| match (namespace(&peer.to_string()), namespace("self")) {
@@ -96,7 +96,7 @@ impl Agent {
         })
     }
 
-    /// What is left of the budget, to be spent by another program.
+    /// The rest of the budget, for another program; zero if it is used up.
     pub(super) fn left_of_budget(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -107,7 +107,7 @@ impl Agent {
         if left.is_zero() { Err(timeout_error()) } else { Ok(left) }
     }
 
-    /// Connects. An agent that hangs has a queue that fills up, and a blocking call would wait for it without end.
+    /// Connects without blocking: the queue of a hung agent fills up, and a blocking call would wait for ever.
     fn connect(&self) -> io::Result<UnixStream> {
         let address = SockAddr::unix(&self.socket)?;
         loop {
@@ -161,7 +161,8 @@ fn timeout_error() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
 }
 
-/// Whether to try again. A call with a time limit is interrupted where the process is stopped and goes on.
+/// Returns `Ok` if the call should be retried. A call with a timeout is interrupted when the process is stopped and
+/// continued.
 fn check_retriable(error: io::Error) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::Interrupted => Ok(()),
@@ -170,7 +171,7 @@ fn check_retriable(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// The head of an answer, and what comes after it.
+/// Splits a response into its head and the rest.
 fn split_head(text: &str) -> Option<(&str, &str)> {
     text.split_once("\r\n\r\n")
 }
@@ -180,7 +181,7 @@ fn find_header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
     headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
 }
 
-/// The length that an answer's body is going to have.
+/// The expected length of a response's body.
 fn body_length(head: &str) -> Option<usize> {
     match head.split_whitespace().nth(1) {
         Some("204") => Some(0),
@@ -203,7 +204,7 @@ fn read(text: &str) -> Result<AgentReply, &'static str> {
     Ok(AgentReply { status, body: body.to_owned() })
 }
 
-/// An id as a part of a path.
+/// Encodes an ID as a segment of a URL path.
 pub(super) fn encode_path_segment(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
@@ -212,20 +213,20 @@ pub(super) fn encode_path_segment(id: &str) -> String {
 
 /// The user of the packaged agent.
 pub(super) const AGENT_USER: &str = "tallyport";
-/// What the kernel calls a user that has no number in a user namespace, unless it is told otherwise.
+/// The kernel's default ID for users that are not mapped into a user namespace.
 const OVERFLOW: u32 = 65_534;
 
-/// Users whose answers are believed.
+/// Trusted users.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Trusted {
     own: u32,
     agent: Option<u32>,
-    /// In a user namespace, such as that of a rootless podman, all users outside of it have this number, root too.
+    /// In a user namespace, such as rootless podman's, all users outside of it have this ID, including root.
     outside: Option<u32>,
 }
 
 impl Trusted {
-    /// Root, this user, and the one of this name or number.
+    /// Root, this user, and the user with this name or ID.
     pub(super) fn with_agent(agent: &str) -> Self {
         let users = || files::read_to_string(Path::new("/etc/passwd")).unwrap_or_default();
         let agent = agent.parse().ok().or_else(|| find_user_id(&users(), agent));
@@ -237,7 +238,7 @@ impl Trusted {
         user == 0 || user == self.own || Some(user) == self.agent || Some(user) == self.outside
     }
 
-    /// Whether what is there belongs to one of them.
+    /// Whether a file belongs to one of them.
     pub(super) fn owns_file(self, found: &Metadata) -> bool {
         self.contains_user(found.uid())
     }
@@ -249,7 +250,7 @@ fn find_user_id(users: &str, name: &str) -> Option<u32> {
     lines.find_map(|mut fields| if fields.next() == Some(name) { fields.nth(1)?.parse().ok() } else { None })
 }
 
-/// The number of users outside of this user namespace, where it is not the first one.
+/// The ID of users outside of this user namespace, unless it is the initial one.
 fn overflow_user_id() -> Option<u32> {
     let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
     let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);

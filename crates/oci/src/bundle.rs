@@ -1,4 +1,4 @@
-//! What a bundle's `config.json` says about a container.
+//! Reads a bundle's `config.json`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::document::Object;
 
-/// The parts of a configuration that say who a container is and where.
+/// The parts of a configuration that identify a container and its network.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Bundle {
@@ -44,9 +44,9 @@ struct BundleProcess {
 pub(super) enum BundleNetwork {
     /// That of the process that starts it.
     Host,
-    /// The one at this path, which may be the host's all the same.
+    /// The namespace at this path, which may still be the host's.
     Path(PathBuf),
-    /// One that the runtime is going to make.
+    /// A namespace that the runtime will create.
     New,
 }
 
@@ -67,8 +67,8 @@ impl Bundle {
         }
     }
 
-    /// The container's id, as podman and CRI-O make it the end of the cgroup's path: `libpod-<id>`, with `.scope` where
-    /// systemd makes cgroups, or `slice:crio:<id>`.
+    /// The container's ID, which podman and CRI-O put at the end of the cgroup's path: `libpod-<id>`, with `.scope` if
+    /// systemd manages cgroups, or `slice:crio:<id>`.
     pub(super) fn id(&self) -> Option<&str> {
         let path = self.linux.as_ref()?.cgroups_path.as_deref()?;
         let last = path.rsplit(['/', ':']).next()?;

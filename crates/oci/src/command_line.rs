@@ -1,7 +1,7 @@
-//! The command line of an OCI runtime, as far as it matters here.
+//! Parses the command line of an OCI runtime, as far as it matters here.
 //!
-//! `RUNTIME [GLOBAL FLAGS] COMMAND [FLAGS] ID …`. Flags take their value after `=` or as the next word; which ones take
-//! one has to be known to find the command and the id.
+//! `RUNTIME [GLOBAL FLAGS] COMMAND [FLAGS] ID …`. A flag's value follows after `=` or as the next word, so finding the
+//! command and the ID requires knowing which flags take one.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -46,14 +46,14 @@ const OF_COMMAND: [&str; 33] = [
     "pidfd-socket",
 ];
 
-/// What is to be done with a call.
+/// The kind of a call.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum CallKind {
-    /// `create`, `run` and `restore`: a container comes into being.
+    /// `create`, `run` and `restore`: a container is created.
     Create,
-    /// `exec`: a process joins one.
+    /// `exec`: a process joins a container.
     Exec,
-    /// Nothing.
+    /// Any other command.
     Other,
 }
 
@@ -63,15 +63,15 @@ pub(super) struct Call {
     pub(super) kind: CallKind,
     /// The container.
     pub(super) id: Option<String>,
-    /// The bundle; where the command line names none, it is the working directory.
+    /// The bundle; by default the working directory.
     pub(super) bundle: PathBuf,
-    /// Name of the configuration in the bundle; only crun has another than `config.json`.
+    /// Name of the configuration in the bundle; only crun can use another than `config.json`.
     pub(super) config: PathBuf,
-    /// The document of the process that is to join.
+    /// The document of the joining process.
     pub(super) process: Option<PathBuf>,
     /// Where the runtime keeps its state.
     pub(super) root: Option<PathBuf>,
-    /// Where the runtime's caller reads what went wrong.
+    /// The log in which the runtime's caller looks for errors.
     pub(super) log: Option<PathBuf>,
     pub(super) json_log: bool,
 }
@@ -117,7 +117,7 @@ impl Call {
     }
 }
 
-/// The next word that is no flag. Tells of every flag with a value on the way there.
+/// The next word that is not a flag. Reports every flag with a value before it.
 fn next_positional<'a>(
     words: &mut impl Iterator<Item = &'a OsStr>,
     with_value: &[&str],

@@ -1,4 +1,4 @@
-//! The wrapper's settings: `/etc/tallyport/oci.toml`, and a few variables over it.
+//! The wrapper's settings: `/etc/tallyport/oci.toml`, and a few environment variables that override it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,36 +10,36 @@ use super::errors::Error;
 use super::identity::{IdentityRule, IdentityRules, Mark};
 use super::table::{self, TomlTable};
 
-/// The file that is read where `TALLYPORT_OCI_CONFIG` names no other.
+/// The settings file, unless `TALLYPORT_OCI_CONFIG` names another.
 const FILE: &str = "/etc/tallyport/oci.toml";
 /// The agent's own default.
 const UNIX_PATH: &str = "/var/run/datadog/dsd.socket";
 
-/// Whether containers are given sockets.
+/// Whether containers get sockets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum InjectMode {
-    /// They are.
+    /// Containers get sockets.
     #[default]
     Inject,
-    /// Every call goes straight through, so that the wrapper can be taken out of a runtime's configuration while
+    /// Every call is passed through unchanged, so that the wrapper can be removed from a runtime's configuration while
     /// containers run.
     PassThrough,
 }
 
-/// Which containers are given sockets.
+/// Which containers get sockets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Select {
-    /// Those that do not say no.
+    /// All that do not opt out.
     #[default]
     All,
-    /// Those that say yes.
+    /// Only those that opt in.
     OptIn,
 }
 
-/// Whether containers are given a `poststop` hook.
+/// Whether containers get a `poststop` hook.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Poststop {
-    /// Where the agent cannot hold a handle of the container's process, which would tell it of the end at once.
+    /// Only if the agent cannot hold a pidfd of the container's process, which would report the end at once.
     #[default]
     Auto,
     Always,
@@ -51,27 +51,28 @@ pub(super) enum Poststop {
 pub(super) struct WrapperConfig {
     pub(super) mode: InjectMode,
     pub(super) select: Select,
-    /// Whether a container may not start without a socket.
+    /// Whether a container must not start without a socket.
     pub(super) fail_closed: bool,
     pub(super) poststop: Poststop,
     /// The real runtime, by name or path.
     pub(super) runtime: Option<PathBuf>,
-    /// The real runtime for each name that this program is called by.
+    /// The real runtime for each name under which this program is called.
     pub(super) runtimes: BTreeMap<String, PathBuf>,
     pub(super) admin_socket: Option<PathBuf>,
-    /// The user that the agent runs as, by name or number, where it is not root.
+    /// The user that the agent runs as, by name or number, if not root.
     pub(super) agent_user: String,
-    /// Where the agent's `unix.path` has containers find their Unix socket; no other place is mounted over.
+    /// The path of the Unix socket in containers, as in the agent's `unix.path`; nothing is mounted anywhere else.
     pub(super) unix_path: PathBuf,
-    /// Milliseconds that everything that asks the agent may take together.
+    /// Time limit for all requests to the agent together, in milliseconds.
     pub(super) budget_ms: u64,
-    /// Where docker keeps what it knows of a container and does not tell its runtime; empty where it is not to be read.
+    /// The directory of Docker's own container data, which it does not pass to its runtime; empty to disable reading
+    /// it.
     pub(super) docker_root: PathBuf,
-    /// Who containers are; comes before what is built in.
+    /// Rules to identify containers, applied before the built-in ones.
     pub(super) identity: Vec<IdentityRule>,
-    /// Which containers only hold a pod together, beside those that are built in.
+    /// Marks of sandbox containers, in addition to the built-in ones.
     pub(super) sandbox: Vec<Mark>,
-    /// What is wrong with the file, where it is known all the same that no container may start without a socket.
+    /// What is wrong with the file, if it is unusable but `fail_closed` could still be read.
     pub(super) broken: Option<String>,
 }
 
@@ -79,7 +80,7 @@ pub(super) struct WrapperConfig {
 #[derive(Debug)]
 pub(super) struct Broken {
     pub(super) error: Error,
-    /// Whether it can be read that no container may start without a socket.
+    /// Whether `fail_closed = true` could still be read.
     pub(super) fail_closed: bool,
 }
 
@@ -105,7 +106,7 @@ impl Default for WrapperConfig {
 }
 
 impl WrapperConfig {
-    /// Reads the file; what it does not say, and everything where there is none, is as usual.
+    /// Reads the file. Settings that it does not contain, and all settings if there is no file, have their defaults.
     pub(super) fn load() -> Result<Self, Broken> {
         let named = std::env::var_os("TALLYPORT_OCI_CONFIG");
         let path = PathBuf::from(named.clone().unwrap_or_else(|| FILE.into()));
@@ -136,7 +137,7 @@ impl WrapperConfig {
         })
     }
 
-    /// Refuses to go on with settings of which only `fail_closed` is known.
+    /// Fails if only `fail_closed` could be read from the settings.
     pub(super) fn ensure_usable(&self) -> Result<(), Error> {
         self.broken.as_ref().map_or(Ok(()), |why| Err(Error::Settings { why: why.clone() }))
     }
@@ -173,7 +174,7 @@ impl WrapperConfig {
         Duration::from_millis(self.budget_ms)
     }
 
-    /// Whose answers are believed.
+    /// The users whose responses are trusted.
     pub(super) fn trusted_users(&self) -> Trusted {
         Trusted::with_agent(&self.agent_user)
     }
@@ -189,7 +190,7 @@ impl WrapperConfig {
     }
 }
 
-/// Whether a text that is no TOML says that no container may start without a socket: by a line of its own, above all tables.
+/// Whether a text that is not valid TOML contains `fail_closed = true` on a line of its own before all tables.
 fn says_closed(text: &str) -> bool {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let settings = lines.take_while(|line| !line.starts_with('['));

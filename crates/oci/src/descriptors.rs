@@ -1,4 +1,4 @@
-//! Passing the agent descriptors instead of numbers: over `<admin socket>.fd`, one message and one answer.
+//! Passes descriptors instead of pids to the agent, over `<admin socket>.fd`: one message and one response.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -19,18 +19,18 @@ use super::errors::Error;
 
 /// Longest answer.
 const LONGEST: usize = 8192;
-/// Bytes of the receive buffer of a socket that is opened here; the agent makes of it what it likes.
+/// Receive buffer of a socket that is opened here, in bytes; the agent adjusts it later.
 const BUFFER: usize = 262_144;
 
-/// The socket that goes with an admin socket.
+/// The descriptor socket of an admin socket.
 pub(super) fn socket_of(admin: &Path) -> PathBuf {
     let mut path = admin.as_os_str().to_owned();
     path.push(".fd");
     path.into()
 }
 
-/// Says which process a container is, by a handle of it and of its network. Where the agent may not enter that network, the
-/// socket is opened here, if this program may.
+/// Tells the agent which process a container is, by a pidfd and a handle of its network namespace. If the agent may not
+/// enter that namespace but this program may, the socket is opened here.
 pub(super) fn attach_by_descriptor(
     (admin, trusted): (&Path, Trusted),
     container: &str,
@@ -41,11 +41,11 @@ pub(super) fn attach_by_descriptor(
     let unreachable = |source| Error::Unreachable { socket: path.clone(), source };
     let process = sys::pidfd_open(pid).map_err(unreachable)?;
     let mut passed = vec![process];
-    // A rootless crun keeps even its own user from looking; then the agent has to look by the handle alone.
+    // A rootless crun makes its process unreadable even for its own user; the agent then has to use the pidfd alone.
     passed.extend(std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from));
     let ask = |passed: &[OwnedFd]| {
         let socket = connect(&path, deadline).map_err(unreachable)?;
-        // Before anything is passed: a handle of a process and of its network is worth having.
+        // Checked before anything is passed: handles of a process and its network must not get to other users.
         let user = getsockopt(&socket, PeerCredentials).map_err(|error| unreachable(error.into()))?.uid();
         if !trusted.contains_user(user) {
             return Err(Error::Stranger { socket: path.clone(), user });
@@ -69,7 +69,7 @@ pub(super) fn attach_by_descriptor(
     }
 }
 
-/// Opens a socket in a namespace. This program stays there; it has nothing else to do that would mind.
+/// Opens a socket in a namespace. This program stays there, which does not affect anything that it still has to do.
 fn open(namespace: &OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
     let socket = listener::open(address, BUFFER)?;

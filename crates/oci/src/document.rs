@@ -1,5 +1,5 @@
-//! A JSON object of which a few values are replaced and all others keep their text: numbers of any size, unknown
-//! fields, their order.
+//! A JSON object in which a few values can be replaced while all others keep their text: numbers of any size, unknown
+//! fields, and their order.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// An object whose values have not been read.
+/// An object whose values have not been parsed.
 #[derive(Debug, Default)]
 pub struct Object<'a>(Vec<(String, ValueText<'a>)>);
 
@@ -43,12 +43,12 @@ impl<'a> Object<'a> {
         self.get(key).map_or_else(|| Ok(T::default()), serde_json::from_str)
     }
 
-    /// The object that is a value; an empty one where there is none.
+    /// The object that is the value of a key; empty if there is none.
     pub(super) fn nested_object(&self, key: &str) -> serde_json::Result<Object<'_>> {
         self.get(key).map_or_else(|| Ok(Object::default()), Object::read)
     }
 
-    /// Replaces a value where it stands, or adds it.
+    /// Replaces a value in place, or adds it.
     pub(super) fn set_value(&mut self, key: &str, text: String) {
         match self.0.iter_mut().rfind(|(name, _)| name == key) {
             Some((_, old)) => *old = ValueText::New(text),

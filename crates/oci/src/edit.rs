@@ -1,4 +1,4 @@
-//! What is written into `config.json`: the address into the environment, the hooks that tell of a life's turns.
+//! Edits `config.json`: adds the address to the environment, and hooks for the stages of the container's life.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::document::{Object, to_json};
 
 /// The variables that are always written, as a pair.
 const PAIR: [&str; 2] = ["STATSD_UDP_HOST", "STATSD_UDP_PORT"];
-/// The first argument of our hooks, by which they are known again.
+/// The first argument of our hooks, by which they are recognised.
 const NAME: &str = "tallyport-oci";
 
 /// A hook, as the runtime reads it.
@@ -21,7 +21,7 @@ pub struct Hook {
     /// This program.
     pub path: String,
     args: Vec<String>,
-    /// Seconds after which the runtime ends it.
+    /// Seconds after which the runtime kills it.
     timeout: u64,
 }
 
@@ -34,18 +34,18 @@ pub struct Gift {
     pub mount: Option<Mount>,
 }
 
-/// A directory to be mounted, and what only holds where it is.
+/// A directory to be mounted, and variables that are only valid with it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Mount {
-    /// Where it is outside.
+    /// Its path on the host.
     pub(super) source: String,
-    /// Where the container finds it.
+    /// Its path in the container.
     pub(super) destination: String,
-    /// Variables that go before the others.
+    /// Variables that take precedence over the others.
     pub(super) variables: BTreeMap<String, String>,
 }
 
-/// A mount, as the runtime reads it. Who only sends needs not write; nothing in there is to be run.
+/// A mount, as the runtime reads it. It is read-only, because senders do not need to write, and not executable.
 #[derive(Debug, Serialize)]
 struct Bind<'a> {
     destination: &'a str,
@@ -55,14 +55,14 @@ struct Bind<'a> {
     options: [&'static str; 5],
 }
 
-/// What a configuration says of a mount that is there.
+/// An existing mount of a configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ExistingMount {
     destination: String,
 }
 
-/// What our hooks remember of an earlier life of the bundle, and of this one.
+/// Our edits to the bundle, as recorded in the arguments of our hooks.
 #[derive(Debug, Default)]
 pub struct HookRecord {
     /// The aliases that were written.
@@ -71,12 +71,12 @@ pub struct HookRecord {
     pub(super) mount: Option<String>,
 }
 
-/// A configuration as it is to be.
+/// An edited configuration.
 #[derive(Debug)]
 pub struct EditedConfig {
     /// The text of the configuration.
     pub text: String,
-    /// The mount of the application's that is where ours was to be, so that ours is not.
+    /// The application's mount that occupies the place of ours, so that ours was not added.
     pub(super) in_the_way: Option<String>,
 }
 
@@ -93,10 +93,10 @@ impl Hook {
     }
 }
 
-/// Puts an environment and hooks into a configuration, in place of those that an earlier life of it was given.
+/// Adds environment variables and hooks to a configuration, in place of those that we added to it earlier.
 ///
 /// # Errors
-/// If the text, or a part of it that is edited, is not what the OCI runtime specification says.
+/// If the text, or an edited part of it, does not conform to the OCI runtime specification.
 pub fn edit_config(
     text: &str,
     gift: &Gift,
@@ -139,7 +139,7 @@ pub fn edit_config(
         let before: Vec<&RawValue> = all.value(stage)?;
         let others = before.iter().filter(|hook| !is_ours(hook)).map(|hook| hook.get().to_owned());
         let new = hooks(&ours).into_iter().filter(|(of, _)| *of == stage).map(|(_, hook)| to_json(&hook));
-        // Ours come first: whatever a later hook starts may send already.
+        // Ours come first: processes that later hooks start may already send.
         let list: Vec<String> = new.chain(others).collect();
         if !list.is_empty() || !before.is_empty() {
             let list = format!("[{}]", list.join(","));
@@ -151,7 +151,7 @@ pub fn edit_config(
     Ok(EditedConfig { text: config.to_text(), in_the_way })
 }
 
-/// The mounts that are there but for ours of an earlier life, and which of them is where ours is to be, or inside.
+/// The existing mounts without those that we added earlier, and the one that is at or below the place of ours.
 fn mounts_without_ours(
     config: &Object<'_>,
     ours_before: Option<&str>,
@@ -172,14 +172,14 @@ fn mounts_without_ours(
     Ok((others, taken))
 }
 
-/// Puts the container's address into the document of a process that joins it. None where it has none.
+/// Adds the container's address to the document of a joining process. `None` if the container has none.
 pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Option<String>> {
     let config = Object::read(config)?;
     let HookRecord { aliases, .. } = read_hook_record(&config)?;
     let of_container = read_environment(&config.nested_object("process")?)?;
     let has =
         |name: &str| of_container.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set == name));
-    // One that has nothing but a Unix socket has no pair, and one without a socket may have set one of the two itself.
+    // A container with only a Unix socket has no pair, and one without a socket may have set one of the two itself.
     let pair = PAIR.iter().filter(|_| PAIR.iter().all(|name| has(name))).map(|name| (*name).to_owned());
     let names: Vec<String> = pair.chain(aliases).collect();
     let split = of_container.iter().filter_map(|variable| variable.split_once('='));
@@ -196,8 +196,9 @@ pub(super) fn edit_process(process: &str, config: &str) -> serde_json::Result<Op
     Ok(Some(document.to_text()))
 }
 
-/// An environment with our variables, and the names of the aliases among them. An alias never goes over what the
-/// application has set, nor beside the other variable of its pair; those of an earlier life go first: only we have set them.
+/// An environment with our variables, and the names of the aliases among them. An alias never overrides a variable of
+/// the application, nor is it added if the application has set the other one of its pair; aliases that we added earlier
+/// are removed first.
 fn merge_environment(
     before: Vec<String>,
     variables: &BTreeMap<String, String>,
@@ -234,7 +235,7 @@ fn is_ours(hook: &RawValue) -> bool {
     matches!(hook_arguments(hook).as_slice(), [name, verb, ..] if name == NAME && verb == "hook")
 }
 
-/// What our hooks remember having been written.
+/// Reads our earlier edits from the arguments of our hooks.
 fn read_hook_record(config: &Object<'_>) -> serde_json::Result<HookRecord> {
     let hooks = config.nested_object("hooks")?;
     let hooks: Vec<&RawValue> = hooks.value("createRuntime")?;
@@ -283,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Edits with a directory to be mounted; without an address where the container wants none.
+    /// Edits with a directory to be mounted, and with these variables, which may be empty.
     fn mounted(text: &str, variables: BTreeMap<String, String>) -> EditedConfig {
         let mount = Mount {
             source: "/run/tallyport/state/sockets/0a".to_owned(),

@@ -22,14 +22,14 @@ pub(super) enum Error {
     /// A file could not be replaced; it is as it was.
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    /// A file is not what it should be; it is left as it is.
-    #[error("cannot make sense of {}, which is left as it is: {why}", path.display())]
+    /// A file has unexpected contents; it is left unchanged.
+    #[error("cannot parse {}, which is left as it is: {why}", path.display())]
     Garbled { path: PathBuf, why: String },
     /// The agent did not answer.
     #[error("no agent answers at {}: {source}", socket.display())]
     Unreachable { socket: PathBuf, source: io::Error },
-    /// What came back is no answer of an agent's.
-    #[error("{} does not answer as an agent does: {why}", socket.display())]
+    /// The response is not one of an agent.
+    #[error("{} does not respond like an agent: {why}", socket.display())]
     Answer { socket: PathBuf, why: String },
     /// A user who is not trusted listens at the agent's socket.
     #[error(
@@ -38,13 +38,13 @@ pub(super) enum Error {
         socket.display()
     )]
     Stranger { socket: PathBuf, user: u32 },
-    /// The answer contains something that an agent never sends.
+    /// The response contains something that an agent never sends.
     #[error("refused the whole answer from {}: {what}", socket.display())]
     Offer { socket: PathBuf, what: String },
     /// The settings cannot be used.
     #[error("{why}")]
     Settings { why: String },
-    /// The agent said no.
+    /// The agent refused the request.
     #[error("the agent refuses ({status} {code}): {message}")]
     Refused { status: u16, code: String, message: String },
     /// No runtime of this name.
@@ -68,7 +68,7 @@ pub(super) enum Error {
     /// The container has only a Unix socket, which cannot be mounted.
     #[error("its Unix socket cannot be mounted, and it has no other socket: {why}")]
     Mount { why: String },
-    /// A container that may not start without a socket.
+    /// A container must not start without a socket.
     #[error("container {id:?} does not start without a socket (fail_closed): {source}")]
     Closed { id: String, source: Box<Error> },
 }
@@ -90,17 +90,17 @@ impl Reporter {
         Self { log, json: true }
     }
 
-    /// The log that hooks are to write to, too.
+    /// The log that hooks should write to as well.
     pub(super) fn for_hooks(&self) -> Option<&Path> {
         self.log.as_deref().filter(|_| self.json)
     }
 
-    /// Something is not as it should be, and the container starts all the same.
+    /// Logs a problem that does not keep the container from starting.
     pub(super) fn log_warning(&self, message: &str) {
         self.write_message("warning", message);
     }
 
-    /// The container does not start.
+    /// Logs an error that keeps the container from starting.
     pub(super) fn log_error(&self, message: &str) {
         self.write_message("error", message);
     }
@@ -120,7 +120,8 @@ impl Reporter {
     }
 }
 
-/// Replaces characters that a terminal obeys, or shows a line with as another: messages have names and answers of others in them.
+/// Escapes control characters and characters that change how a terminal displays a line: messages contain names and
+/// responses from other programs.
 fn escape_message(message: &str) -> String {
     let mut escaped = String::with_capacity(message.len());
     for c in message.chars() {

@@ -1,5 +1,5 @@
-//! `exec --process`: engines make the document of a joining process from their own copy of the configuration, so what
-//! was written into the bundle has to be written here again. The bundle knows it; the agent is not asked.
+//! `exec --process`: engines build the document of a joining process from their own copy of the configuration, so our
+//! edits to the bundle have to be repeated there. They are read from the bundle; no request to the agent is needed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use super::command_line::Call;
 use super::errors::Error;
 use super::{edit, file};
 
-/// Where runtimes keep their state when they are not told.
+/// The default state directories of runtimes.
 const ROOTS: [&str; 3] = ["runc", "crun", "youki"];
 
-/// What runtimes remember of a container: crun and youki its bundle, runc among other labels.
+/// The state that runtimes store for a container: crun and youki have its bundle as a field, runc as a label.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct RuntimeState {
@@ -26,9 +26,9 @@ struct RuntimeStateConfig {
     labels: Option<Vec<String>>,
 }
 
-/// Gives the joining process what its container has.
+/// Gives the joining process the variables of its container.
 pub(super) fn inject_into_process(call: &Call) -> Result<(), Error> {
-    // Without a document the runtime takes the container's own environment.
+    // Without a document the runtime uses the container's own environment.
     let Some(document) = &call.process else { return Ok(()) };
     let id = call.id.as_deref().ok_or(Error::CommandLine("container"))?;
     let config = find_bundle(call.root.as_deref(), id).unwrap_or_else(|| ".".into()).join("config.json");
@@ -50,7 +50,7 @@ fn find_bundle(root: Option<&Path>, id: &str) -> Option<PathBuf> {
         .find_map(|path| bundle_of(&tallyport_linux::files::read_to_string(&path).ok()?))
 }
 
-/// The files in which runtimes may keep what they know of a container.
+/// The files in which runtimes may store the state of a container.
 pub(super) fn state_files(root: Option<&Path>, id: &str) -> Vec<PathBuf> {
     if id.contains('/') || id == ".." {
         return Vec::new();

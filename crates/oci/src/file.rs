@@ -1,4 +1,4 @@
-//! Replacing a file whole or not at all.
+//! Atomic replacement of files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use tallyport_linux::files;
 
 use super::errors::Error;
 
-/// Longest document that is read: far beyond what any runtime writes.
+/// Longest accepted document, in bytes: far more than any runtime writes.
 const LONGEST: u64 = 64 << 20;
 
 /// Reads a text file.
@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
     let read = || {
         let file = files::open(path)?;
         match file.metadata()? {
-            // The runtime reads it again, so even an empty device will not do.
+            // The runtime reads it again, so not even `/dev/null` is accepted.
             metadata if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
             metadata if metadata.len() > LONGEST => Err(io::ErrorKind::FileTooLarge.into()),
             _ => io::read_to_string(file),
@@ -33,17 +33,17 @@ pub(super) fn replace_file(path: &Path, text: &str) -> Result<(), Error> {
     write().map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-/// A text that stands beside the file it is to be. It is not left lying about where something fails.
+/// A temporary file next to the file that it will replace. It is removed if anything fails.
 #[derive(Debug)]
 pub struct StagedFile {
     path: PathBuf,
-    /// The file it takes the place of: what a link points to is replaced, not the link.
+    /// The file that it replaces: a link's target is replaced, not the link.
     target: PathBuf,
     file: File,
 }
 
 impl StagedFile {
-    /// Writes a text beside a file, which need not be there yet.
+    /// Writes a text next to a file, which need not exist yet.
     ///
     /// # Errors
     /// If the file beside it cannot be created or written.
@@ -58,14 +58,14 @@ impl StagedFile {
         Ok(staged)
     }
 
-    /// Where it is until then.
+    /// The path of the temporary file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes its place, with the mode and owner of a file that is there; where there is none, as a new file of the
-    /// system's. What is durable is there after a crash of the machine, too.
+    /// Replaces the target, with mode and owner of `like`, or as a new file with the system's defaults if `like` does
+    /// not exist. With `durable`, the file survives a crash of the machine.
     ///
     /// # Errors
     /// If mode or owner cannot be set, or the file cannot be renamed or synchronised.
@@ -78,7 +78,7 @@ impl StagedFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0o644,
             Err(error) => return Err(error),
         };
-        // After the owner: a change of owner takes special bits away.
+        // After the owner: a change of owner clears special bits.
         self.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         if durable {
             self.file.sync_all()?;
@@ -93,7 +93,7 @@ impl StagedFile {
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        // After the rename there is nothing to remove.
+        // After the rename there is nothing left to remove.
         let _either_way = std::fs::remove_file(&self.path);
     }
 }

@@ -1,14 +1,14 @@
-//! What fuzz targets feed: the edits of bundles, without a runtime and without an agent.
+//! Entry points for fuzz targets: the edits of bundles, without a runtime and an agent.
 
 use std::collections::BTreeMap;
 
 use super::edit::{self, Gift, Hook, Mount};
 
-/// Edits a bundle's configuration as `create` does, with a pair of variables, an alias and, where there is one, the directory
-/// of a Unix socket.
+/// Edits a bundle's configuration as `create` does, with a pair of variables, an alias and, if given, the directory of
+/// a Unix socket.
 ///
 /// # Errors
-/// Where the text is no configuration.
+/// When the text is not a valid configuration.
 pub fn edit_config(config: &str, directory: Option<&str>) -> serde_json::Result<String> {
     let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -35,10 +35,10 @@ pub fn edit_config(config: &str, directory: Option<&str>) -> serde_json::Result<
     edit::edit_config(config, &gift, &hooks).map(|edited| edited.text)
 }
 
-/// Edits the document of a process that joins a container of this configuration. None where it is left as it is.
+/// Edits the document of a process that joins a container of this configuration. `None` if it stays unchanged.
 ///
 /// # Errors
-/// Where one of them is no such document.
+/// When one of the texts is not a valid document.
 pub fn edit_joining_process(process: &str, config: &str) -> serde_json::Result<Option<String>> {
     edit::edit_process(process, config)
 }

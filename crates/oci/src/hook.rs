@@ -26,7 +26,7 @@ use super::errors::{Error, Reporter};
 use super::identity::Facts;
 use super::{descriptors, file, inject};
 
-/// Longest state that is read; a container's annotations are part of it.
+/// Longest accepted state, in bytes; it contains the container's annotations.
 pub(super) const LONGEST: u64 = 16 << 20;
 
 /// The arguments that the wrapper wrote into the hook.
@@ -38,7 +38,7 @@ struct Arguments {
     budget: Duration,
     fail_closed: bool,
     descriptors: bool,
-    /// The user that the agent runs as, where it is not root.
+    /// The user that the agent runs as, if not root.
     agent_user: String,
     log: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ struct HookState {
     pid: i32,
 }
 
-/// Runs a hook. Fails only where the container may not start without its socket; a hook for its end never fails, since
+/// Runs a hook. Fails only if the container must not start without its socket; a `poststop` hook never fails, since
 /// that would keep other hooks from running.
 pub(super) fn main(arguments: &[OsString], started: Instant) -> ExitCode {
     let word = |at: usize| arguments.get(at).and_then(|word| word.to_str());
@@ -99,7 +99,7 @@ pub(super) fn report_failure(report: &Reporter, message: &str, fail: bool) -> Ex
     ExitCode::SUCCESS
 }
 
-/// What the runtime says makes no sense.
+/// The runtime's input is malformed.
 pub(super) fn garbled_input_error(error: impl std::fmt::Display) -> Error {
     Error::Garbled { path: "standard input".into(), why: error.to_string() }
 }
@@ -119,7 +119,7 @@ fn read(arguments: &[OsString]) -> Option<Arguments> {
             "--descriptors" => descriptors = true,
             "--agent-user" => words.next()??.clone_into(&mut agent_user),
             "--log" => log = Some(words.next()??.into()),
-            // For the wrapper's next life.
+            // Only read by the wrapper, when it edits the bundle again.
             "--aliases" | "--mount" => drop(words.next()??),
             _ => return None,
         }
@@ -153,7 +153,7 @@ fn attach_container(agent: &Agent, arguments: &Arguments, state: &[u8]) -> Resul
     if answer.status == 200 { Ok(()) } else { Err(answer.refusal_error()) }
 }
 
-/// Says that the container has ended. The agent may know better, and sooner.
+/// Tells the agent that the container has ended. The agent may have noticed already.
 fn release_container(agent: &Agent, container: &str) -> Result<(), Error> {
     let answer = agent.send_request(
         "DELETE",
@@ -173,7 +173,7 @@ struct PodHookState {
     annotations: BTreeMap<String, String>,
 }
 
-/// Runs the hook. Fails only where the container may not start without its socket.
+/// Runs the hook. Fails only if the container must not start without its socket.
 pub(super) fn run_pod_hook(port: Option<u16>, started: Instant) -> ExitCode {
     // First and always to its end: crun dies of what it cannot write here.
     let mut state = Vec::new();
@@ -235,17 +235,17 @@ fn open_pod_socket(config: &WrapperConfig, port: u16, state: &[u8], started: Ins
     };
     let agent = Agent::new(config.admin_socket(), config.trusted_users(), started + config.time_budget());
     let answer = agent.send_request("POST", "/v1/containers", &to_json(&request))?;
-    // 204: the pod says that it wants none.
+    // 204: the pod has opted out.
     if matches!(answer.status, 200 | 201 | 204) { Ok(()) } else { Err(answer.refusal_error()) }
 }
 
-/// The process that a pod's network is named by: containerd writes `/proc/PID/ns/net`.
+/// The process in the path of a pod's network namespace: containerd writes `/proc/PID/ns/net`.
 fn holder_pid(network: &BundleNetwork) -> Option<i32> {
     let BundleNetwork::Path(path) = network else { return None };
     path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
 }
 
-/// Whether a network is that of the runtime which calls this hook.
+/// Whether a network is the one of the runtime that calls this hook.
 fn is_own(network: &Path) -> Result<bool, Error> {
     let identity = |path: &Path| {
         let found = std::fs::metadata(path);

@@ -11,7 +11,7 @@ use super::bundle::Bundle;
 use super::document::Object;
 use super::table::{self, TomlTable};
 
-/// The rows for the runtimes that are known.
+/// The rows for known runtimes.
 const BUILT_IN: &str = include_str!("identity.toml");
 /// Maximum number of labels that are copied, and of bytes in each: an annotation may contain a whole manifest.
 const COPIED: usize = 32;
@@ -43,7 +43,7 @@ pub(super) struct Mark {
     command: Vec<String>,
 }
 
-/// Who a container is.
+/// The identity of a container.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub(super) struct ContainerIdentity {
     pub(super) task_id: Option<String>,
@@ -204,9 +204,9 @@ struct DockerConfig {
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// A container's labels, with `docker.name` and `docker.image`; nothing for one that is not docker's.
+/// A container's labels, with `docker.name` and `docker.image`; empty for containers that are not Docker's.
 pub(super) fn read_docker_annotations(root: &Path, id: &str) -> BTreeMap<String, String> {
-    // Docker's ids are 64 hexadecimal digits, so this leads out of no directory.
+    // Docker's IDs are 64 hexadecimal digits, so the path cannot leave the directory.
     let of_docker = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !of_docker || root.as_os_str().is_empty() {
         return BTreeMap::new();
@@ -292,7 +292,7 @@ mod tests {
         image: String,
     }
 
-    /// A test of the agent reads the same file, and compares what it makes of this with what it makes of NRI's description.
+    /// A test of the agent reads the same file, and compares the result with the one from NRI's description.
     #[test]
     fn pods_are_described_as_the_agent_expects() {
         let pods: Vec<Described> = serde_json::from_str(include_str!("../../../testdata/pods.json")).unwrap();

@@ -1,4 +1,4 @@
-//! `create`, `run` and `restore`: a socket for the container, its address into the bundle. `tallyport-oci precreate` does the same as a
+//! `create`, `run` and `restore`: reserves a socket for the container, and writes its address to the bundle. `tallyport-oci precreate` does the same as a
 //! hook of podman, which reads a configuration and writes the one to be used.
 //!
 //! If that hook fails, podman starts no container at all and does not say why, so the input is then written unchanged.
@@ -25,7 +25,7 @@ use super::errors::{Error, Reporter};
 use super::identity::{ContainerIdentity, Facts};
 use super::{descriptors, file, identity, missed, runtime};
 
-/// What is known of a container that is about to start.
+/// What is known about a container that is about to start.
 #[derive(Debug)]
 struct StartingContainer<'a> {
     id: &'a str,
@@ -38,12 +38,12 @@ struct StartingContainer<'a> {
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
     pub(super) id: &'a str,
-    /// The bundle, where it is known; two containers with the same id have different ones.
+    /// The bundle, if known; containers with the same ID have different ones.
     pub(super) bundle: Option<String>,
-    /// Where the runtime keeps its state, where it was told.
+    /// The runtime's state directory, if the command line names it.
     pub(super) root: Option<&'a Path>,
     pub(super) text: &'a str,
-    /// What the configuration is called where it makes no sense.
+    /// The path of the configuration in error messages.
     pub(super) path: &'a Path,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Subject<'a> {
 #[derive(Debug)]
 pub(super) struct InjectedConfig {
     pub(super) text: String,
-    /// The reservation, where it was made for this.
+    /// The reservation, if it was newly made.
     reserved: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) fn inject_socket(
     file::replace_file(&path, &edited.text).inspect_err(|_| edited.give_back(&agent))
 }
 
-/// Reserves a socket for the container, and puts its address into the configuration. None where it gets no socket.
+/// Reserves a socket for the container, and adds its address to the configuration. `None` if it gets no socket.
 pub(super) fn reserve_and_edit(
     subject: &Subject<'_>,
     config: &WrapperConfig,
@@ -105,7 +105,7 @@ pub(super) fn reserve_and_edit(
         identity,
     };
     let asked = reserve_socket(agent, &container).inspect_err(|_| {
-        // One that may not start without a socket does not.
+        // With `fail_closed` the container does not start at all.
         if !config.fail_closed {
             missed::leave_note(
                 agent.socket_path(),
@@ -145,13 +145,13 @@ pub(super) fn reserve_and_edit(
 struct Made {
     answer: ReservedDocument,
     id: String,
-    /// Whether it did not exist before; one that did is not given back.
+    /// Whether it is new; an existing reservation is not released on failure.
     new: bool,
 }
 
 impl Made {
-    /// Refuses an answer with variables that do not name a socket, those that belong to the mount included: an agent never
-    /// sends any, so whatever sent them is not one.
+    /// Rejects a response with variables that do not name a socket, including those of the mount: an agent never sends
+    /// such variables, so the sender is not an agent.
     fn check(&self) -> Result<(), String> {
         let of_mount = self.answer.unix_socket.iter().flat_map(|socket| &socket.env);
         self.answer
@@ -161,8 +161,8 @@ impl Made {
             .try_for_each(|(name, value)| variables::check_variable(name, value))
     }
 
-    /// What the container is given, and why its Unix socket is not mounted where it has one that is not. The two variables of its
-    /// address do not depend on the mount.
+    /// What the container gets, and why its Unix socket is not mounted, if it has one that cannot be. The two variables
+    /// of its address do not depend on the mount.
     fn gift(self, config: &WrapperConfig, trusted: Trusted) -> (Gift, Option<String>) {
         let mount = self.answer.unix_socket.map(|socket| mount(socket, config, trusted)).transpose();
         let (mount, refused) = match mount {
@@ -173,12 +173,12 @@ impl Made {
     }
 }
 
-/// The mount of its directory.
+/// The mount of the Unix socket's directory.
 ///
 /// # Errors
-/// With the reason, where the mount would be elsewhere than `unix_path` says, the directory belongs to a user whose answers
-/// are not trusted, or it cannot be seen from here: the runtime could not mount it and would start nothing. Such a directory
-/// belongs to an agent in a container of its own, or to another user.
+/// With the reason, if the mount would not be at `unix_path`, the directory belongs to an untrusted user, or it is not
+/// visible from here: the runtime could not mount it and would not start the container. Such a directory belongs to an
+/// agent in a container of its own, or to another user.
 fn mount(socket: UnixSocketDocument, config: &WrapperConfig, trusted: Trusted) -> Result<Mount, String> {
     let UnixSocketDocument { mount: wire::MountDocument { source, destination }, env, .. } = socket;
     let wanted = config.unix_path.parent().and_then(Path::to_str).unwrap_or_default();
@@ -197,7 +197,7 @@ fn mount(socket: UnixSocketDocument, config: &WrapperConfig, trusted: Trusted) -
     }
 }
 
-/// Who the container is; none where it gets no socket.
+/// The identity of the container; `None` if it gets no socket.
 fn identify_container(id: &str, bundle: &Bundle, config: &WrapperConfig) -> Option<ContainerIdentity> {
     let identities = config.identity_rules();
     let mut annotations = bundle.annotations.clone().unwrap_or_default();
@@ -215,12 +215,12 @@ pub(super) fn has_opted_in(identity: &ContainerIdentity) -> bool {
     said.and_then(read_switch) == Some(true)
 }
 
-/// Asks for a socket. None where the agent says that the container does not want one.
+/// Requests a socket. `None` if the agent reports that the container has opted out.
 fn reserve_socket(agent: &Agent, container: &StartingContainer<'_>) -> Result<Option<Made>, Error> {
     let mut id = container.id.to_owned();
     let mut answer = agent.send_request("POST", "/v1/containers", &container.request_body(&id))?;
     if let (409, Some(bundle)) = (answer.status, container.bundle) {
-        // Ids are unique for one caller of the runtime only; bundles are for all of them.
+        // IDs are unique per caller of the runtime only; bundles are unique among all callers.
         id = format!("{id}.{:08x}", hash(bundle));
         answer = agent.send_request("POST", "/v1/containers", &container.request_body(&id))?;
     }
@@ -237,7 +237,7 @@ fn reserve_socket(agent: &Agent, container: &StartingContainer<'_>) -> Result<Op
     }
 }
 
-/// FNV-1a: no secret, only short and always the same.
+/// FNV-1a: short and stable, not meant to be secure.
 fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
@@ -263,13 +263,13 @@ impl StartingContainer<'_> {
     }
 }
 
-/// The hooks that a container is given.
+/// The hooks that a container gets.
 #[derive(Debug)]
 struct Hooks {
     path: Option<String>,
     arguments: Vec<String>,
-    /// What the wrapper has left of the budget, for the hook that the container waits for; the one for its end has its
-    /// own.
+    /// The rest of the wrapper's budget, for the hook that the container's start waits for; the `poststop` hook has a
+    /// budget of its own.
     left: Duration,
     budget: Duration,
     timeout: u64,
@@ -289,11 +289,11 @@ impl Hooks {
         if config.agent_user != agent::AGENT_USER {
             arguments.extend(["--agent-user".to_owned(), config.agent_user.clone()]);
         }
-        // crun keeps what hooks write to stderr to itself.
+        // crun discards the stderr of hooks.
         if let Some(log) = report.for_hooks().and_then(Path::to_str) {
             arguments.extend(["--log".to_owned(), log.to_owned()]);
         }
-        // An agent that numbers processes otherwise is passed a handle; so it is where this program may not look.
+        // An agent in another pid namespace gets a pidfd, also if this program cannot determine its namespace.
         let shares = agent.shares_processes();
         let descriptors = !shares && descriptors::socket_of(agent.socket_path()).exists();
         if descriptors {
@@ -334,14 +334,14 @@ fn absolute_path(path: &Path) -> String {
     path.canonicalize().unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
-/// What the configuration is called in messages.
+/// The name of the configuration in messages.
 const CONFIG_NAME: &str = "standard input";
 
 /// Reads a configuration, and writes it with the container's address.
 pub(super) fn run_precreate(started: Instant) -> ExitCode {
     let report = Reporter::with_log(None);
     let mut text = Vec::new();
-    // Bytes, because what is no text has to come out again, too.
+    // Read as bytes, because input that is not UTF-8 must be written unchanged, too.
     if let Err(error) = io::stdin().lock().read_to_end(&mut text) {
         report.log_error(&format!("cannot read the configuration: {error}"));
         return ExitCode::FAILURE;

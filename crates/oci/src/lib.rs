@@ -1,4 +1,4 @@
-//! `tallyport-oci`: stands in front of an OCI runtime and gives containers their socket's address.
+//! `tallyport-oci`: wraps an OCI runtime and gives containers the address of their socket.
 //!
 //! ```text
 //! containerd, dockerd, podman, CRI-O ── create, run, restore ──▶ tallyport-oci ── exec ──▶ runc, crun
@@ -8,9 +8,9 @@
 //!                                                                        hooks            attach, release
 //! ```
 //!
-//! Everything else goes straight through. It starts for every call of the runtime, so it is small and quick: no async
-//! runtime, no argument parser, no logging framework. And it is in the way of every container: unless it is told
-//! otherwise, whatever fails here is said, and the container starts as it would have without it.
+//! Everything else is passed through. The wrapper runs for every call of the runtime, so it is small and fast: no async
+//! runtime, no argument parser, no logging framework. And every container depends on it: unless configured otherwise, a
+//! failure is reported, and the container starts as it would without the wrapper.
 
 mod agent;
 mod bundle;
@@ -63,8 +63,8 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The settings. Where the file is broken, calls go straight to the runtime; but where `fail_closed = true` can still be read in it,
-/// no container starts.
+/// Loads the settings. If the file is broken, calls are passed to the runtime unchanged, unless `fail_closed = true`
+/// can still be read: then no container starts.
 fn load_config(report: &Reporter) -> WrapperConfig {
     match WrapperConfig::load() {
         Ok(config) => config,
@@ -80,7 +80,7 @@ fn load_config(report: &Reporter) -> WrapperConfig {
     }
 }
 
-/// Does what a call needs before the runtime gets it. An error is a container that must not start.
+/// Prepares a call before it is passed to the runtime. An error means that the container must not start.
 fn intercept_call(
     call: &Call,
     config: &WrapperConfig,

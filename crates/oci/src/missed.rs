@@ -1,7 +1,7 @@
-//! Word of containers that started without a socket: left by the wrapper, read by the agent once it is there.
+//! Notes about containers that started without a socket: written by the wrapper, read by the agent once it runs.
 //!
-//! One file for each in `<admin-socket>.missed`, with what the agent would have been asked, and where the container's
-//! runtime says which process it is.
+//! There is one file per container in `<admin-socket>.missed`, with the request that the agent would have received, and
+//! the paths of the runtime's state, which names the container's process.
 
 use std::fs;
 use std::io;
@@ -16,21 +16,21 @@ use tallyport_linux::{files, process};
 use super::document::to_json;
 use super::{exec, file};
 
-/// Notes that are left or read at most; a node has not that many containers.
+/// Maximum number of notes that are written or read; no node has that many containers.
 const MOST: usize = 10_000;
 /// Longest note that is read.
 const LONGEST: u64 = 1 << 20;
 
-/// What is written of a container.
+/// The contents of a note.
 #[derive(Debug, Deserialize)]
 struct Note {
-    /// Files of which one says which process it is.
+    /// Files that may hold the runtime's state of the container; one of them names its process.
     states: Vec<PathBuf>,
     /// The body of a reserve call.
     request: Box<RawValue>,
 }
 
-/// What runtimes remember of a container's process: runc by its own names, crun by others.
+/// The process of a container in a runtime's state; runc and crun use different field names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct RuntimeProcess {
@@ -53,7 +53,7 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// Forgets it.
+    /// Removes the note.
     ///
     /// # Errors
     /// When the note cannot be removed.
@@ -62,7 +62,7 @@ impl Missed {
     }
 }
 
-/// Where notes for the agent at this socket are left.
+/// The directory of notes for the agent at this socket.
 #[must_use]
 pub fn notes_directory(admin_socket: &Path) -> PathBuf {
     admin_socket.with_added_extension("missed")
@@ -93,17 +93,16 @@ pub(super) fn leave_note(admin_socket: &Path, id: &str, root: Option<&Path>, req
     }
 }
 
-/// FNV-1a: no secret, only short and always the same.
+/// FNV-1a: short and stable, not meant to be secure.
 fn hash_path(hash: u64, path: &Path) -> u64 {
     let bytes = path.as_os_str().as_encoded_bytes().iter().chain([&0]);
     bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Reads what was left at a directory. One that others can write to is not believed, and what makes no sense is
-/// forgotten.
+/// Reads the notes in a directory. Malformed notes are removed.
 ///
 /// # Errors
-/// When the directory is there and cannot be read, or is not ours.
+/// When the directory exists and cannot be read, or other users own it or can write to it.
 pub fn read(directory: &Path) -> io::Result<Vec<Missed>> {
     let owner = match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -111,7 +110,7 @@ pub fn read(directory: &Path) -> io::Result<Vec<Missed>> {
     };
     let us = nix::unistd::geteuid().as_raw();
     if !owner.is_dir() || owner.mode() & 0o022 != 0 || (owner.uid() != us && owner.uid() != 0) {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can write there"));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users could write to it"));
     }
     let paths = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path()));
     let notes = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).take(MOST);
@@ -191,7 +190,7 @@ mod tests {
         c1.remove_note().unwrap();
         assert_eq!(read(&notes_directory(&socket)).unwrap().len(), 1);
         fs::set_permissions(notes_directory(&socket), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(read(&notes_directory(&socket)).is_err(), "anybody could have written that");
+        assert!(read(&notes_directory(&socket)).is_err(), "any user could have written that");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The real runtime: finding it, and becoming it.
+//! Finds the real runtime, and replaces this process with it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -9,16 +9,16 @@ use std::process::Command;
 use super::config::WrapperConfig;
 use super::errors::Error;
 
-/// Names the real runtime, over everything else.
+/// Names the real runtime; overrides everything else.
 const VARIABLE: &str = "TALLYPORT_OCI_RUNTIME";
 /// Set on the way to the runtime. A process keeps its number when it becomes another program, so a wrapper that finds its own
 /// number there was called by the runtime that it called.
 const PASSED: &str = "TALLYPORT_OCI_PASSED";
 const USUAL: &str = "runc";
-/// Callers start runtimes with hardly any environment.
+/// Used if `PATH` is not set: callers start runtimes with almost no environment.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Becomes the real runtime. Comes back only with the reason why not.
+/// Replaces this process with the real runtime. Returns only on failure.
 pub(super) fn become_it(arguments: &[OsString], config: &WrapperConfig) -> Error {
     let called = arguments.first().map(OsString::as_os_str).unwrap_or_default();
     let wanted = choose_runtime(called, std::env::var_os(VARIABLE), config);
@@ -36,8 +36,8 @@ pub(super) fn become_it(arguments: &[OsString], config: &WrapperConfig) -> Error
     Error::Start { source: command.exec(), path }
 }
 
-/// The runtime that is meant, by name or path: as the variable says, as the settings say for the name this program was
-/// called by, as that name itself says, as the settings say, or the usual one.
+/// The name or path of the runtime, from the first of: the variable, the setting for the name under which this program
+/// was called, that name itself, the general setting, the default.
 fn choose_runtime(called: &OsStr, variable: Option<OsString>, config: &WrapperConfig) -> PathBuf {
     if let Some(said) = variable.filter(|said| !said.is_empty()) {
         return said.into();
@@ -46,7 +46,7 @@ fn choose_runtime(called: &OsStr, variable: Option<OsString>, config: &WrapperCo
     if let Some(said) = config.runtimes.get(name) {
         return said.clone();
     }
-    // `tallyport-crun` is crun, and a link called `runc` stands in front of the real one.
+    // `tallyport-crun` means crun, and a link called `runc` shadows the real one.
     let meant =
         name.strip_prefix("tallyport-oci-").or_else(|| name.strip_prefix("tallyport-")).unwrap_or(name);
     match meant {
@@ -55,7 +55,8 @@ fn choose_runtime(called: &OsStr, variable: Option<OsString>, config: &WrapperCo
     }
 }
 
-/// Looks a runtime up. A name leads past this program to the next of that name; a path that leads to it is refused.
+/// Looks up a runtime. A name skips this program and finds the next one of that name; a path to this program is
+/// rejected.
 fn find(wanted: &Path, path: &OsStr) -> Result<PathBuf, Error> {
     if wanted.as_os_str().as_encoded_bytes().contains(&b'/') {
         return if is_this(wanted) {
@@ -87,7 +88,7 @@ fn is_this(path: &Path) -> bool {
     identity(path).is_some_and(|found| identity(Path::new("/proc/self/exe")) == Some(found))
 }
 
-/// Where this program is, for hooks that call it later. After an upgrade that is where its successor is.
+/// The path of this program, for hooks that call it later. After an upgrade it is the path of the new version.
 pub(super) fn own_path() -> Option<String> {
     let path = std::fs::read_link("/proc/self/exe").ok()?.into_os_string().into_string().ok()?;
     Some(path.strip_suffix(" (deleted)").map_or(path.clone(), str::to_owned))

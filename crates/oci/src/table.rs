@@ -1,5 +1,5 @@
-//! A table of TOML, taken apart entry by entry, so that every mistake is told with its line. What serde derives for the
-//! same was a tenth of this program, which starts with every container.
+//! Reads a TOML table entry by entry, so that every mistake is reported with its line. The code that serde derives for
+//! this was a tenth of the size of this program, which starts with every container.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) struct TomlTable<'a> {
     mistakes: Vec<String>,
 }
 
-/// Reads a text. Answers every mistake, with its line.
+/// Reads a text. The error lists all mistakes with their lines.
 pub(super) fn read<T>(text: &str, read: impl FnOnce(&mut TomlTable<'_>) -> T) -> Result<T, String> {
     let parsed = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -49,7 +49,7 @@ impl<'a> TomlTable<'a> {
         self.mistakes.push(format!("line {}: {what}", line_number(self.text, value.span().start)));
     }
 
-    /// A value, made into what is wanted; none where there is none, or that cannot be.
+    /// Takes and converts a value; `None` if it is missing or cannot be converted.
     fn take_value<T>(
         &mut self,
         key: &str,

@@ -1,15 +1,14 @@
-//! Moments and spans, in whole microseconds.
+//! Points in time and durations, in whole microseconds.
 //!
-//! Microseconds are fine enough to order the samples of one batch and coarse enough that a moment inside a
-//! window fits 32 bits, which is what closed windows store.
+//! Microseconds are fine enough to order the samples of one batch, and coarse enough that an offset within a window
+//! fits 32 bits, which is what closed windows store.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment of wall time: microseconds since the Unix epoch, UTC, within
-/// what RFC 3339 can write.
+/// A point in wall time: microseconds since the Unix epoch, UTC, within the range of RFC 3339.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(i64);
 
@@ -43,8 +42,8 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// The start of the window of length `width` that holds this moment. Windows lie on a grid through the epoch,
-    /// so that every node cuts time at the same places.
+    /// The start of the window of length `width` that contains this moment. Windows are aligned to the epoch, so that
+    /// all nodes use the same boundaries.
     #[must_use]
     pub fn floor_to_window(self, width: Duration) -> Self {
         let width = saturating_micros(width).max(1);
@@ -114,7 +113,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// The same moment on two clocks, read together: what people call the time, and what never steps.
+/// The same moment on two clocks, read together: wall time, and a monotonic clock that never steps.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Moment {
     /// Wall time. Can step in either direction.

@@ -147,7 +147,7 @@ pub struct Frames<'b> {
 /// What comes next in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NextFrame<'b> {
-    /// The payload of a good frame.
+    /// The payload of a valid frame.
     Payload(&'b [u8]),
     /// These bytes are not a good frame. They end where the next good one starts, or with the file.
     Damaged(Range<usize>),

@@ -1,4 +1,4 @@
-//! The one way in which values become bytes that another process or a later run reads.
+//! The encoding of all values that another process or a later run reads.
 
 use serde::Serialize;
 use serde::de::Deserialize;
@@ -15,8 +15,8 @@ pub fn encode(value: &impl Serialize) -> Vec<u8> {
 /// Bytes, followed by a value in the format of postcard.
 ///
 /// # Panics
-/// If postcard cannot express the type: sequences of unknown length are the one case. That is a mistake in the type, which the
-/// first test of it finds. Going on would write bytes without the value, with a checksum that says that they are whole.
+/// If postcard cannot express the type; the only case is sequences of unknown length. That is a mistake in the type,
+/// which any test of it finds. Continuing would write bytes without the value, with a valid checksum.
 #[must_use]
 #[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub fn encode_after(bytes: Vec<u8>, value: &impl Serialize) -> Vec<u8> {

@@ -70,7 +70,7 @@ impl<S: AsRef<SegmentWriter> + AsMut<SegmentWriter> + Into<SegmentWriter>> Renew
         let current = match self.current.take() {
             Some(current) => current,
             None => {
-                // Also after a failure: a name that may be half made is never used twice.
+                // Also after a failure: the file may exist, so its name is not reused.
                 self.next += 1;
                 create(&*self.files, self.next)?
             }

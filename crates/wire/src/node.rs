@@ -126,7 +126,7 @@ pub struct NodeDocument {
     /// Some of them.
     #[serde(default)]
     pub marked_names: Vec<MarkedNameDocument>,
-    /// Answers that are being built or sent.
+    /// Responses that are being built or sent.
     #[serde(default)]
     pub pages: Option<PagesDocument>,
 }
@@ -238,7 +238,7 @@ pub struct MarkedNameDocument {
     pub first_name: Option<String>,
 }
 
-/// Answers that are being built or sent, and those that failed since the agent started.
+/// Responses that are being built or sent, and those that have failed since the agent started.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PagesDocument {
     /// Bytes that they hold.
@@ -247,7 +247,7 @@ pub struct PagesDocument {
     pub limit: u64,
     /// Requests answered with 429.
     pub busy: u64,
-    /// Answers that were not finished in time.
+    /// Responses that were not finished in time.
     pub late: u64,
     /// Responses cut short because memory was short and their readers were slow.
     pub cut: u64,

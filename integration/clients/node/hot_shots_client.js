@@ -1,16 +1,16 @@
-// Sends a fixed amount of everything that hot-shots can send.
+// Sends a fixed number of everything that hot-shots can send.
 //
-// Reads STATSD_UDP_HOST and STATSD_UDP_PORT, and prints as JSON what left the sockets and which time was sent. What has
-// to come of it is written down in tests/suite/clients.rs.
+// Reads STATSD_UDP_HOST and STATSD_UDP_PORT, and prints the lines that left the sockets and the time that was sent, as
+// JSON. tests/suite/clients.rs has the expected results.
 //
-// Telemetry is off: in Datadog mode the client would add counters of its own when it is closed.
+// Telemetry is off: in Datadog mode the client would add its own counters when it is closed.
 'use strict';
 
 const dgram = require('dgram');
 
 const sent = { datagrams: 0, bytes: 0, lines: 0, names: {}, events: 0, checks: 0 };
 
-// A socket that knows what was sent through it, whatever the client believes.
+// A socket that records the lines actually sent, independent of the client's counts.
 const send = dgram.Socket.prototype.send;
 dgram.Socket.prototype.send = function (data, ...rest) {
   sent.datagrams += 1;
@@ -29,7 +29,7 @@ dgram.Socket.prototype.send = function (data, ...rest) {
   return send.call(this, data, ...rest);
 };
 
-// The client asks this whether to send what is sampled. A linear congruential generator, so that every run is alike.
+// The client's random generator for sampling. A linear congruential generator, so that every run is the same.
 let state = 1;
 Math.random = () => {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -75,7 +75,7 @@ function gauges(statsd) {
   statsd.gaugeDelta('changed', 10);
   statsd.gaugeDelta('changed', 2.5);
   statsd.gaugeDelta('changed', -4);
-  // The client means the level -5. Nothing in the line says so.
+  // The client means the level -5, but the line could also be a change.
   statsd.gauge('below_zero', 3);
   statsd.gauge('below_zero', -5);
   for (let n = 0; n < 20; n += 1) {
@@ -112,7 +112,7 @@ async function distributions(statsd) {
   try {
     fails();
   } catch (error) {
-    // It is timed all the same.
+    // It is timed in spite of the error.
   }
   await statsd.asyncTimer(async () => {}, 'awaited')();
   await statsd.asyncDistTimer(async (context) => context.addTags({ cached: 'no' }), 'distributed', undefined, ['a:1'])();
@@ -129,7 +129,7 @@ function tags(statsd) {
   statsd.increment('tagged', 1, ['route:/pay', 'live']);
   statsd.increment('tagged', 2, ['live', 'route:/pay']);
   statsd.increment('tagged', 4, { route: '/buy', url: 'http://h:80/p' });
-  // A tag of the call takes the place of a global one; what would end a tag the client makes a `_`.
+  // A tag of the call replaces a global one; the client replaces characters that would end a tag by `_`.
   statsd.increment('tagged', 8, 1, { env: 'other', 'a:b': 'c,d|e#f@g' });
   statsd.increment('größe.日本', 3, { größe: 'groß', 城市: '東京' });
   statsd.increment('origin', { task_id: 'forged', container_id: 'forged' });
@@ -175,7 +175,7 @@ async function otherClients() {
   child.event('born', 'small');
   await closed(shop);
 
-  // No flush but of full buffers, and the last one.
+  // Flushes only full buffers, and the last one.
   const buffered = client({ maxBufferSize: 200, bufferFlushInterval: 600000 });
   for (let n = 0; n < 50; n += 1) {
     buffered.increment('buffered.hits', n);
@@ -192,7 +192,7 @@ async function otherClients() {
     aggregating.gauge('aggregated.level', n);
     aggregating.set('aggregated.users', n % 4);
   }
-  // A change leaves at once, and what it changes before it.
+  // A change is sent at once, after the level that it changes.
   aggregating.gaugeDelta('aggregated.level', 1);
   await new Promise((resolve) => aggregating.flush(resolve));
   await closed(aggregating);

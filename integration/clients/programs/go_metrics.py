@@ -1,4 +1,4 @@
-"""go-metrics of HashiCorp, by both of its sinks."""
+"""HashiCorp's go-metrics with both of its sinks."""
 
 from harness import Run, client, go
 

@@ -26,7 +26,7 @@ def runs():
         {
             "shop_core_idle_workers{}": 1,
             "shop_worker_0_rss_size{}": 0,
-            # It sends all that was counted every second, not what was added. One start of its worker is 1 each time.
+            # It sends the total every second, not the increase. One start of its worker is sent as 1 each time.
             "sgn(shop_worker_1_respawns_total{})": 1,
             "sgn(idelta(shop_worker_1_respawns_total{}[10s]))": 1,
         },

@@ -1,9 +1,9 @@
-"""Sends a fixed amount of everything that `datadog.dogstatsd` can send.
+"""Sends a fixed number of everything that `datadog.dogstatsd` can send.
 
-Reads STATSD_UDP_HOST and STATSD_UDP_PORT, and prints as JSON what left the sockets and which times were sent. What
-has to come of it is written down in tests/suite/clients.rs.
+Reads STATSD_UDP_HOST and STATSD_UDP_PORT, and prints the lines that left the sockets and the times that were sent, as
+JSON. tests/suite/clients.rs has the expected results.
 
-Telemetry is off: the client would add counters of its own whenever ten seconds have passed.
+Telemetry is off: the client would add its own counters every ten seconds.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ sent = {"datagrams": 0, "bytes": 0, "lines": 0, "names": Counter(), "events": 0,
 
 
 class CountingSocket(socket.socket):
-    """A socket that knows what was sent through it, whatever the client believes."""
+    """A socket that records the lines actually sent, independent of the client's counts."""
 
     def send(self, data, *flags):
         done = super().send(data, *flags)
@@ -42,7 +42,7 @@ class CountingSocket(socket.socket):
 
 
 socket.socket = CountingSocket
-# The client asks this generator whether to send what is sampled, and which samples to keep.
+# The client's random generator for sampling, and for choosing the samples to keep.
 random.seed(1)
 
 
@@ -65,7 +65,7 @@ def counters(statsd):
 def gauges(statsd):
     statsd.gauge("level", 20)
     statsd.gauge("level", 21.5)
-    # The client has no way to send a change: it means the level -5. Nothing in the line says so.
+    # The client cannot send a change: it means the level -5, but the line could also be a change.
     statsd.gauge("below_zero", 3)
     statsd.gauge("below_zero", -5)
     for _ in range(20):
@@ -79,12 +79,12 @@ def timestamps(statsd):
     statsd.increment("stamped_hits")
     statsd.gauge_with_timestamp("stamped_level", 7, now - 3)
     statsd.gauge_with_timestamp("stamped_level", 30, now - 6)
-    # A time that is to come counts as now, so this is later than all of them.
+    # A time in the future counts as now, so this is the latest.
     statsd.gauge_with_timestamp("stamped_level", 11, now + 60)
 
 
 def distributions(statsd):
-    # As a context manager the client fills datagrams.
+    # As a context manager the client packs several lines into a datagram.
     with statsd as batch:
         for value in range(1, 101):
             batch.histogram("sizes", value)
@@ -128,7 +128,7 @@ def tags(statsd):
     statsd.increment("tagged", tags=["route:/pay", "live"])
     statsd.increment("tagged", 2, tags=["live", "route:/pay"])
     statsd.increment("tagged", 4, tags=["route:/buy", "url:http://h:80/p"])
-    # What is neither letter, digit, `_-:/` nor `.` the client makes a `_`.
+    # The client replaces every character other than letters, digits, `_-:/` and `.` by `_`.
     statsd.increment("tagged", 8, tags=["a b:c,d|e"])
     statsd.increment("größe.日本", 3, tags=["größe:groß", "城市:東京"])
     statsd.increment("origin", tags=["task_id:forged", "container_id:forged"])
@@ -173,7 +173,7 @@ def other_clients():
         in_namespace.increment("hits", 2)
     in_namespace.gauge("level", 1, sample_rate=1)
 
-    # With an interval of zero there is no thread that flushes: full buffers leave, and the rest when told to.
+    # With an interval of zero there is no flush thread: full buffers are sent at once, the rest on flush().
     buffered = client(disable_buffering=False, flush_interval=0, max_buffer_len=200)
     for n in range(50):
         buffered.increment("buffered.hits", n)

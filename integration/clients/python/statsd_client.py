@@ -1,7 +1,7 @@
-"""Sends a fixed amount of everything that the `statsd` package can send.
+"""Sends a fixed number of everything that the `statsd` package can send.
 
-Reads STATSD_UDP_HOST and STATSD_UDP_PORT, and prints as JSON what left the sockets. What has to come of it is written
-down in tests/suite/clients.rs.
+Reads STATSD_UDP_HOST and STATSD_UDP_PORT, and prints the lines that left the sockets as JSON. The expected results are
+in tests/suite/clients.rs.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ sent = {"datagrams": 0, "bytes": 0, "lines": 0, "names": Counter()}
 
 
 class CountingSocket(socket.socket):
-    """A socket that knows what was sent through it, whatever the client believes."""
+    """A socket that records the lines actually sent, independent of the client's counts."""
 
     def sendto(self, data, *address):
         done = super().sendto(data, *address)
@@ -34,7 +34,7 @@ class CountingSocket(socket.socket):
 
 
 socket.socket = CountingSocket
-# The client asks this generator whether to send what is sampled.
+# The client's random generator for sampling.
 random.seed(1)
 
 
@@ -57,7 +57,7 @@ def gauges(client):
     client.gauge("level", 21.5)
     client.gauge("level", 2, delta=True)
     client.gauge("level", -5.5, delta=True)
-    # The client sets 0 first, so that the sign cannot be taken for a change of the old level.
+    # The client sends 0 first, so that the sign is not read as a change of the old level.
     client.gauge("below_zero", 3)
     client.gauge("below_zero", -7)
     client.gauge("first_change", -4, delta=True)

@@ -1,4 +1,4 @@
-"""Nothing is attacked: what the machine and the suite themselves cost, to compare the others with."""
+"""No attack: the cost of the machine and the suite alone, for comparison."""
 
 from attack import Attack
 

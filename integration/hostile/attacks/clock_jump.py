@@ -1,4 +1,4 @@
-"""The clock is an hour ahead for some windows, is set right, and the agent is started again: nothing of the present is lost."""
+"""The clock is an hour ahead for some windows, is corrected, and the agent is restarted: no current data is lost."""
 
 import datetime
 import threading
@@ -28,7 +28,7 @@ class ClockJump(Scenario):
             until("windows close an hour ahead", lambda: self.newest(agent, container) > time.time() + AHEAD / 2)
             time.sleep(3)
             clock.set(0)
-            # Until the agent is started again its windows go on ahead of the clock, so that no interval comes twice.
+            # Until the agent is restarted its windows stay ahead of the clock, so that no interval occurs twice.
             self.goes_on(agent, container, "after the clock was set right", lambda record: True)
             agent.stop()
             agent.start(environment=environment)
@@ -38,7 +38,7 @@ class ClockJump(Scenario):
             sender.join()
 
     def goes_on(self, agent, container, when, counts):
-        """Windows that count are kept as they close, and readers that follow by cursor lose nothing."""
+        """Checks that current windows are kept as they close, and that readers with a cursor lose nothing."""
         cursor, seen = agent.get("/v1/node")[1]["cursor"], set()
         present = lambda: {record["end"] for record in agent.records(container.name) if counts(record)}
         began = present()
@@ -53,7 +53,7 @@ class ClockJump(Scenario):
         check(len(present() - began) >= 2, "new windows of a living container are not kept", when)
 
     def ahead(self, stage):
-        """How many seconds its clock is ahead, by what it logs."""
+        """The number of seconds that the agent's clock is ahead, from its log."""
         stamp = stage.agent.said("listening")["timestamp"]
         return parsed(stamp) - time.time()
 

@@ -1,4 +1,4 @@
-"""The journal of containers and the file of the epoch are damaged while no agent runs; the next one uses the rest and says so."""
+"""The journal of containers and the epoch file are damaged while no agent runs; the next one uses the rest and reports it."""
 
 from agent import check
 from attack import Scenario
@@ -20,9 +20,9 @@ class DamagedState(Scenario):
         check(back, "no container is back, though most of the journal can be read")
         if len(back) < len(containers):
             said = [line for line in agent.command("doctor").stdout.decode().splitlines() if "journal" in line]
-            check(any(not line.startswith("ok") for line in said), "doctor says nothing of the damaged journal:", said)
+            check(any(not line.startswith("ok") for line in said), "doctor does not report the damaged journal:", said)
         for content in (b"\xff\xfe\x00\x80", b"", b"-7"):
             agent.kill()
             (agent.state / "epoch").write_bytes(content)
             agent.start()
-            check(agent.get("/health")[0] == 200, "it does not answer after the epoch was", content)
+            check(agent.get("/health")[0] == 200, "the agent does not answer after the epoch was", content)

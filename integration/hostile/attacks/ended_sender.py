@@ -1,4 +1,4 @@
-"""Programs send one datagram to their container's Unix socket and end; what is not kept of them is counted, and with a cgroup nothing is lost."""
+"""Programs send one datagram to their container's Unix socket and exit; dropped ones are counted, and with a cgroup none is lost."""
 
 import contextlib
 import ctypes
@@ -14,12 +14,12 @@ from attack import Attack, Skipped
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS = 0x00020000
-# Sent while the agent is stopped, so that it looks at none of their senders before these have ended.
+# Sent while the agent is stopped, so that all senders have ended before it checks them.
 UNSEEN = 8
 
 
 class EndedSender(Attack):
-    # Its senders fail where no agent listens.
+    # Its senders fail if no agent listens.
     anywhere = False
 
     def setup(self, stage):
@@ -28,7 +28,7 @@ class EndedSender(Attack):
         self.containers = [Held(stage, "plain", None)]
         if cgroup := own_cgroup():
             self.containers.append(Held(stage, "cgroup", cgroup))
-        # While it is stopped its sockets still take what is sent.
+        # Sockets of a stopped agent still accept datagrams.
         stage.agent.process.send_signal(signal.SIGSTOP)
         until("the agent is stopped", lambda: is_stopped(stage.agent.process.pid))
         for _ in range(UNSEEN):
@@ -59,7 +59,7 @@ class EndedSender(Attack):
 
 
 class Held:
-    """A container with a Unix socket and a mount namespace of its own, and with a cgroup of its own where one is given."""
+    """A container with its own Unix socket and mount namespace, and its own cgroup if one is given."""
 
     def __init__(self, stage, label, cgroup):
         self.agent, self.cgroup, self.what = stage.agent, cgroup, f"datagrams, {label}"
@@ -73,17 +73,17 @@ class Held:
             (cgroup / "cgroup.procs").write_text(str(pid))
         body = {"container_id": self.name, "task_id": self.name, "pid": pid, "labels": {"tallyport.unix-socket": "only"}}
         status, answer = self.agent.admin("POST", "/v1/containers", body)
-        check(status == 201, "it was not reserved:", status, answer)
+        check(status == 201, "the reservation failed:", status, answer)
         self.directory = answer["unix_socket"]["mount"]["source"]
         self.mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def is_remembered(self):
-        """Whether the kernel remembers where a process belonged that has ended."""
+        """Returns whether the kernel still knows the cgroup of a process that has ended."""
         release = platform.release().replace("-", ".").split(".")
         return bool(self.cgroup) and tuple(map(int, release[:2])) >= (6, 16)
 
     def send_and_end(self):
-        """Sends one datagram from a process of the container, and waits for the end of that."""
+        """Sends one datagram from a process of the container, and waits for the process to end."""
         child = os.fork()
         if child == 0:
             try:
@@ -91,7 +91,7 @@ class Held:
                     (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
                 if LIBC.setns(self.mounts, CLONE_NEWNS):
                     os._exit(1)
-                # The path of a socket may have a hundred bytes.
+                # The path of a socket is limited to about a hundred bytes.
                 os.chdir(self.directory)
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                     sender.sendto(b"n:1|c", "dsd.socket")
@@ -103,7 +103,7 @@ class Held:
             raise Failed(f"a sender of {self.name} ended with {status}")
 
     def dropped(self, sent):
-        """Datagrams that were dropped, by reason, once so many have been received."""
+        """Dropped datagrams by reason, once the given number has been received."""
         counts = lambda: self.agent.get(f"/v1/tasks/{self.name}")[1]["totals"]["datagrams"]
         received = lambda: (now := counts())["received"] == sent and now
         return until(f"{sent} datagrams of {self.name} are received", received)["dropped"]
@@ -112,20 +112,20 @@ class Held:
         self.process.kill()
         self.process.wait()
         if self.cgroup:
-            # A sender that was interrupted may still be in it.
+            # An interrupted sender may still be in the cgroup.
             with contextlib.suppress(OSError):
                 self.cgroup.rmdir()
             self.cgroup = None
 
 
 def is_stopped(pid):
-    """Whether every thread of a process is."""
+    """Returns whether every thread of a process is stopped."""
     states = (path.read_text().rsplit(") ", 1)[1][0] for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"))
     return set(states) == {"T"}
 
 
 def own_cgroup():
-    """A new cgroup of version 2; none where the machine does not let us make one."""
+    """Creates a cgroup v2; returns None if the machine does not permit it."""
     for root in map(pathlib.Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")):
         if (root / "cgroup.controllers").exists():
             path = root / f"hostile-ended-{os.getpid()}"

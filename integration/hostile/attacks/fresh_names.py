@@ -1,4 +1,4 @@
-"""A container that lives long has other names in every idle period; page and memory stay as its series limit has them."""
+"""A long-lived container sends other names in every idle period; page and memory stay within its series limit."""
 
 import pathlib
 
@@ -7,20 +7,22 @@ from attack import MIB, Scenario, Skipped
 from clock import Clock
 
 SERIES, IDLE = 2000, 60
-# Beyond this the page of a container with SERIES series has grown with those that are gone.
+# If the page is larger than this, it contains series that are gone.
 ROOM = 1.5
-# Periods until every table is full and has the size that it keeps: 10,000 names without series are remembered for a workload, and the
-# last 16,384 changes of names. As names come and go, the hash tables double once more, after 25,000 to 36,000 names (2.1 MB).
+# Periods until every table has its final size: 10,000 names without series are remembered for a workload, and the last
+# 16,384 changes of names. As names are added and removed, the hash tables double once more, after 25,000 to 36,000
+# names (2.1 MB).
 FULL = 18
-# By how much the minimum of resident memory in a stretch of periods may exceed that of the stretch before. What the allocator keeps
-# varies by about as much from one period to the next, so single periods say nothing. A remembered name takes 520 bytes.
+# By how much the minimum of resident memory in a group of periods may exceed that of the previous group. The memory
+# that the allocator keeps varies by about as much between periods, so single periods are not compared. A remembered
+# name takes 520 bytes.
 GROWTH = 3 * MIB
-# The same of what the agent says it holds, which does not vary like that.
+# The same for the memory that the agent reports, which varies less.
 HELD = MIB // 2
 
 
 class FreshNames(Scenario):
-    # So few that the bounds on names are what memory reaches last.
+    # Few enough that the bounds on names are the last to be reached.
     keep = 5
 
     def prepare(self, directory):
@@ -49,7 +51,7 @@ class FreshNames(Scenario):
         stage.did["bytes of growth"] = grown(resident, stretch)
 
     def one(self, stage, container, period):
-        """Sends as many names as the container may have series, none of them seen before, until all are shown."""
+        """Sends as many new names as the container may have series, until all are shown."""
         agent = stage.agent
         lines = [b"fresh.%d.%d:1|c" % (period, n) for n in range(SERIES)]
         stage.fill(container, lines, 25)
@@ -61,7 +63,7 @@ class FreshNames(Scenario):
         agent = stage.agent
         shown = agent.admin("GET", f"/v1/containers/{container.name}")[1]
         check(not shown["dropped"], "values of new names were dropped:", shown["dropped"])
-        # The first names had their places to themselves.
+        # The first names evicted no series.
         gone = SERIES * (periods - 1)
         evicted = agent.metric("tallyport_series_evicted_total")
         if not evicted:
@@ -69,11 +71,11 @@ class FreshNames(Scenario):
         check(evicted == gone, f"{gone} series are gone, and counted are", evicted)
         page = agent.get("/metrics")[1].decode().splitlines()
         by_reason = [line for line in page if line.startswith('tallyport_totals_evicted_total{reason="series_limit"}')]
-        check(float(by_reason[0].rsplit(" ", 1)[1]) > 0, "no total was given up for the limit, or it was not counted:", by_reason)
+        check(float(by_reason[0].rsplit(" ", 1)[1]) > 0, "no total was evicted at the limit, or it was not counted:", by_reason)
 
 
 def grown(sizes, stretch):
-    """By how much the last stretch of periods has more at the least than the one before it."""
+    """The difference between the minimum of the last group of periods and that of the one before."""
     return min(sizes[-stretch:]) - min(sizes[-2 * stretch:-stretch])
 
 

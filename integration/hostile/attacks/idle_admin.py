@@ -1,4 +1,4 @@
-"""Fifteen hundred connections to the admin socket ask for nothing; launchers are answered all the same."""
+"""Fifteen hundred connections to the admin socket send nothing; launchers are still answered."""
 
 import socket
 import time
@@ -26,7 +26,7 @@ class IdleAdmin(Attack):
                 turn.rest(0.01)
             if len(held) >= self.count:
                 turn.rest(1)
-                # Some give up and come again.
+                # Some disconnect and connect again.
                 for one in held[:100]:
                     one.close()
                 held = held[100:]

@@ -28,11 +28,11 @@ class Impostor(Scenario):
         for uid in (NOBODY, 0):
             config = self.created(stage, wrapper, uid)
             text = json.dumps(config)
-            check("LD_PRELOAD" not in text, f"uid {uid} has set a variable that was not asked for")
+            check("LD_PRELOAD" not in text, f"uid {uid} has set a variable that was not requested")
             check(all(mount.get("source") != "/etc" for mount in config.get("mounts", [])), f"uid {uid} has mounted /etc")
 
     def created(self, stage, wrapper, uid):
-        """The configuration that the runtime is given where a process of this user answers."""
+        """The configuration that the runtime gets when a process of this user answers the wrapper."""
         directory = stage.directory / f"of-{uid}"
         bundle = directory / "bundle"
         (bundle / "rootfs").mkdir(parents=True)
@@ -65,8 +65,8 @@ class Impostor(Scenario):
             os.waitpid(child, 0)
 
     def listen_as(self, uid, answers):
-        """Starts a process of this user that listens and answers; returns once it listens. The kernel shows the user who was the
-        last to listen, so the socket must not be asked before."""
+        """Starts a process of this user that listens and answers; returns once it listens. The kernel reports the user that
+        called listen() last, so the socket must not be used before."""
         listens, listening = os.pipe()
         child = os.fork()
         if child == 0:
@@ -80,7 +80,7 @@ class Impostor(Scenario):
                 os._exit(1)
         os.close(listening)
         with os.fdopen(listens, "rb") as pipe:
-            # Ends when the child closes its end: it listens, or it has failed.
+            # Returns when the child closes its end: it listens, or it has failed.
             pipe.read()
         if os.waitpid(child, os.WNOHANG)[0]:
             raise Failed(f"no process of user {uid} listens")

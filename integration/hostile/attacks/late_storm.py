@@ -1,4 +1,4 @@
-"""A container revises 2,000 series in every window that is kept, with some thousand datagrams a second."""
+"""A container revises 2,000 series in every kept window, with some thousand datagrams a second."""
 
 import time
 

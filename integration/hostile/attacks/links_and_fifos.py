@@ -25,7 +25,7 @@ class LinksAndFifos(Scenario):
 
     @staticmethod
     def clean(stage, path):
-        """Another agent, in a directory of its own."""
+        """Another agent, in a separate directory."""
         directory = stage.directory / path.replace("/", "-")
         directory.mkdir(mode=0o700)
         (directory / "state").mkdir(mode=0o700)
@@ -33,7 +33,7 @@ class LinksAndFifos(Scenario):
 
     @staticmethod
     def start(agent, path):
-        """It may refuse to start or go on without the file; it may not hang."""
+        """The agent may refuse to start or continue without the file; it may not hang."""
         process = agent.spawn()
         try:
             while process.poll() is None and not agent.said("listening"):

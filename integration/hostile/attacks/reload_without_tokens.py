@@ -1,4 +1,4 @@
-"""The configuration is emptied and reloaded by mistake: who could not read before cannot read after."""
+"""The configuration is emptied and reloaded by mistake: clients without a token still cannot read."""
 
 from agent import check
 from attack import Scenario
@@ -17,9 +17,9 @@ class ReloadWithoutTokens(Scenario):
     def play(self, stage):
         agent = stage.agent
         agent.start()
-        check(agent.get("/v1/tasks")[0] == 401, "it can be read without a token from the start")
+        check(agent.get("/v1/tasks")[0] == 401, "the agent can be read without a token from the start")
         self.config.write_text("")
         status, answer = agent.admin("POST", "/v1/config/reload")
         check(400 <= status < 500, "a reload that drops the tokens was answered with", status, answer)
-        check(agent.get("/v1/tasks")[0] == 401, "after the reload it can be read without a token")
-        check(agent.get("/health")[0] == 200, "it does not answer any more")
+        check(agent.get("/v1/tasks")[0] == 401, "after the reload the agent can be read without a token")
+        check(agent.get("/health")[0] == 200, "the agent no longer answers")

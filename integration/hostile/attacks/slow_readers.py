@@ -1,4 +1,4 @@
-"""A hundred and twenty connections of one client ask for large pages and for replays of all kept windows, and never read them."""
+"""A hundred and twenty connections of one client request large pages and replays of all kept windows, and never read them."""
 
 import select
 import socket
@@ -10,13 +10,13 @@ from attack import BESIDE_READERS, MIB, Attack
 class SlowReaders(Attack):
     budget = 160 * MIB
     aims = BESIDE_READERS
-    # So that every connection gets its page, also where one is built after the other.
+    # So that every connection gets its page, even if pages are built one after the other.
     seconds = 40
 
     def setup(self, stage):
         self.address = stage.agent.address
         stage.crowd(self.scale.of(1000, 100), self.scale.of(100, 20))
-        # Gauges, which every window has once they were sent: a replay is as many times as large as there are windows.
+        # Gauges, because every later window contains them: a replay has the size of all windows together.
         replayed = stage.container("replayed")
         series = self.scale.of(4000, 1000)
         stage.fill(replayed, [b"a.gauge.of.a.container.that.is.replayed.%d:1|g" % n for n in range(series)], 25)
@@ -40,14 +40,14 @@ class SlowReaders(Attack):
             except OSError as error:
                 turn.did[type(error).__name__] += 1
             turn.rest(0.1)
-            # Those that the agent has closed are opened again: an attacker does not give up.
+            # Connections that the agent has closed are opened again, as an attacker would.
             held = [one for one in held if is_open(one)]
         for connection in held:
             connection.close()
 
 
 def is_open(connection):
-    """Whether the other end still holds the connection, found without reading what it sends."""
+    """Returns whether the connection is still open, without reading data from it."""
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP | select.POLLERR | select.POLLHUP)
     if any(events for _, events in poll.poll(0)):

@@ -1,4 +1,4 @@
-"""Another process has the containers' port at every address: reserving says so, and so does doctor."""
+"""Another process has the containers' port at every address: reserve calls and doctor report it."""
 
 import socket
 
@@ -18,11 +18,11 @@ class SquattedPort(Scenario):
             try:
                 stage.container("squatted")
             except Failed as refused:
-                check("503" in str(refused), "it was refused otherwise than as unavailable:", refused)
+                check("503" in str(refused), "the refusal is not a 503:", refused)
             else:
                 raise Failed("a container has an address whose port another process has")
             said = stage.agent.command("doctor").stdout.decode()
             named = f"{self.port} (listeners.port) is held on every address" in said
             check(named, f"doctor does not name port {self.port}:", said)
-        # Once the port is free, all is well.
+        # Once the port is free, reservations succeed.
         stage.container("after")

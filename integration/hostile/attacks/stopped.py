@@ -1,4 +1,4 @@
-"""The agent is stopped for a while and goes on: what waited meanwhile is not passed off as one ordinary window."""
+"""The agent is stopped for a while and resumed: data that waited meanwhile is not shown as an ordinary window."""
 
 import signal
 import time
@@ -8,7 +8,7 @@ from attack import Attack
 
 
 class Stopped(Attack):
-    # It does not answer while it is stopped.
+    # A stopped agent does not answer.
     unmeasured = ("close_ms", "read_ms", "health_ms", "pause_ms")
 
     def meanwhile(self, stage):
@@ -24,4 +24,4 @@ class Stopped(Attack):
         for record in stage.agent.records(stage.quiet[0].name):
             if record["agg"]["samples"] >= heap:
                 said = record["partial"] or record["covered"] != record["seconds"]
-                check(said, "a window with the samples of", self.stop, "s says that it is whole:", record)
+                check(said, "a window with the samples of", self.stop, "s is not marked partial:", record)

@@ -1,9 +1,9 @@
-"""Names, tags, labels and bad lines carry sequences that terminals obey; no command may pass them on."""
+"""Names, tags, labels and bad lines contain terminal escape sequences; no command may pass them on."""
 
 from agent import check, until
 from attack import Scenario
 
-# Sets a title, sets the clipboard, rings, clears the screen by a C1 control, and reverses the line.
+# Sets the title, sets the clipboard, rings the bell, clears the screen with a C1 control, and reverses the line.
 HOSTILE = "a\x1b]0;t\x07\x1b]52;c;aGk=\x07\x9b2J\x7f\0\u202eb"
 COMMANDS = [
     ["tasks"], ["containers", "list"], ["doctor"], ["metrics", "details", "TASK"], ["metrics", "summary", "TASK"],

@@ -1,7 +1,7 @@
-// The node's applications, StatsD clients that know nothing but the two variables:
-//   app          ten times a second `app.ticks:1|c`, and as the gauge `app.sent` how often so far, so that the difference of the two
-//                shows what was lost
-//   nc -u ...    what comes by standard input as one datagram, in place of the netcat that this system's busybox is built without
+// The node's applications: StatsD clients that read only the two variables:
+//   app          sends `app.ticks:1|c` ten times a second, and the number sent so far as the gauge `app.sent`: the
+//                difference is the number of lost datagrams
+//   nc -u ...    sends standard input as one datagram; replaces netcat, which this system's busybox lacks
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>

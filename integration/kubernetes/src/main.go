@@ -1,4 +1,4 @@
-// Every program of a Kubernetes node in one, chosen by the name it is called by, so that the packages that they share are
+// All programs of a Kubernetes node in one binary, selected by the name in argv[0], so that shared packages are
 // compiled and stored once.
 package main
 

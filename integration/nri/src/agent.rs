@@ -1,4 +1,4 @@
-//! The real agent, as the plugin of a containerd, and its own commands to look into it.
+//! The real agent, as the plugin of a containerd, queried with its own commands.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,15 +13,15 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts it, and waits until the runtime has taken it.
+    /// Starts it, and waits until the runtime has registered it.
     pub fn start(directory: &Path, nri: &Path, more: &[&str]) -> Self {
         let nri = format!("nri.socket={}", nri.display());
         let agent = Self::spawn(directory, &[&["nri.enabled=true", &nri], more].concat());
-        until("the runtime takes the plugin", || agent.metric("tallyport_nri_connected") == Some(1.0));
+        until("the plugin is registered", || agent.metric("tallyport_nri_connected") == Some(1.0));
         agent
     }
 
-    /// Starts it as nobody's plugin.
+    /// Starts it with NRI off.
     pub fn alone(directory: &Path) -> Self {
         let agent = Self::spawn(directory, &[]);
         until("it answers", || agent.ask(&["tasks"]).is_some());
@@ -30,14 +30,14 @@ impl Agent {
 
     fn spawn(directory: &Path, settings: &[&str]) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
-        // With what deploy/kubernetes/tallyport.yaml gives it, and nothing else.
+        // The capabilities in deploy/kubernetes/tallyport.yaml, and no others.
         let capabilities = "-all,+sys_admin,+sys_ptrace,+net_admin";
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", capabilities, "--inh-caps", capabilities, "--no-new-privs"]);
         command.arg(given("TALLYPORT_E2E_AGENT"));
         command.args(["agent", "--window", "1s", "--log", "debug", "--http-listen", "127.0.0.1:0"]);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
-        // Not the usual port: an agent may be running here.
+        // Not the default port: another agent may be running on this machine.
         command.args(["--set", "listeners.port=18627"]);
         for setting in settings {
             command.args(["--set", setting]);
@@ -46,7 +46,7 @@ impl Agent {
         Self { child, directory: directory.to_owned() }
     }
 
-    /// What a command prints, where it succeeds.
+    /// The output of a command, if it succeeds.
     pub fn ask(&self, args: &[&str]) -> Option<Value> {
         let output = Command::new(given("TALLYPORT_E2E_AGENT"))
             .args(args)
@@ -71,7 +71,7 @@ impl Agent {
         Some(self.container(id)?["state"].as_str()?.to_owned())
     }
 
-    /// One of the agent's own metrics, by its name with labels.
+    /// The value of one of the agent's own metrics, by name and labels.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let socket = self.directory.join("admin.sock");
         let page = http(&socket, "/metrics", None)?;
@@ -79,7 +79,7 @@ impl Agent {
         line.trim().parse().ok()
     }
 
-    /// Sends a body to the admin socket; answers whether that did something.
+    /// Sends a body to the admin socket; returns whether the answer was a success.
     pub fn post(&self, path: &str, body: &str) -> bool {
         let answer = http(&self.directory.join("admin.sock"), path, Some(body));
         answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 20"))
@@ -93,21 +93,21 @@ impl Agent {
         self.child.id()
     }
 
-    /// Ends it in order.
+    /// Stops it cleanly.
     pub fn stop(mut self) {
         let ended = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(ended.success());
         assert!(self.child.wait().unwrap().success());
     }
 
-    /// Stops it in order, and takes away what it has written down for the next one.
+    /// Stops it cleanly, and deletes its journal of containers.
     pub fn stop_and_forget(self) {
         let state = self.directory.join("state");
         self.stop();
         std::fs::remove_file(state.join("containers.journal")).expect("it kept a journal");
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -118,7 +118,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            // The tests' own questions are most of it.
+            // Most lines are the tests' own requests.
             let said: Vec<_> = log.lines().filter(|line| !line.contains("admin call")).collect();
             eprintln!("the agent's log:\n{}", said.join("\n"));
         }
@@ -127,7 +127,7 @@ impl Drop for Agent {
     }
 }
 
-/// A page of the admin socket, or its answer to a body.
+/// Requests a path on the admin socket: POST with a body, otherwise GET.
 fn http(socket: &Path, path: &str, body: Option<&str>) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(socket).ok()?;

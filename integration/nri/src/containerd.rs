@@ -1,4 +1,4 @@
-//! A containerd of its own in a directory of its own, with the image that the tests use.
+//! A private containerd in a directory of its own, with the image that the tests use.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use crate::{given, until};
 pub struct Containerd {
     child: Child,
     directory: tempfile::TempDir,
-    /// Pods to remove in the end; what a runtime leaves behind is processes and mounts.
+    /// Pods to remove at the end; otherwise the runtime would leave processes and mounts behind.
     pods: Vec<String>,
 }
 
@@ -18,7 +18,7 @@ impl Containerd {
         Self::with(|_| ())
     }
 
-    /// Starts one whose file somebody has changed before.
+    /// Starts a containerd with an edited configuration file.
     pub fn with(change: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.toml");
@@ -64,7 +64,7 @@ impl Containerd {
         Cri::connect(&self.socket())
     }
 
-    /// Notes a pod that is to be removed in the end.
+    /// Registers a pod for removal at the end.
     pub fn owns(&mut self, pod: &str) {
         self.pods.push(pod.to_owned());
     }
@@ -74,12 +74,12 @@ impl Containerd {
         self.directory.path().join("config.toml")
     }
 
-    /// Ends it and starts it again.
+    /// Restarts it.
     pub fn restart(&mut self) {
         self.stopped(|| ());
     }
 
-    /// Ends it, whose containers live on, does something meanwhile, and starts it again.
+    /// Stops it, which leaves its containers running, calls a function, and starts it again.
     pub fn stopped(&mut self, meanwhile: impl FnOnce()) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -127,7 +127,7 @@ fn spawn(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// `lo` and one interface that leads to the host and nowhere else.
+/// `lo` and one interface that connects to the host only.
 const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"e2e","plugins":[{"type":"ptp","ipMasq":false,
   "ipam":{"type":"host-local","subnet":"10.199.7.0/24","dataDir":"/run/tallyport-e2e-cni"}}]}"#;
 

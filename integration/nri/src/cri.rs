@@ -1,4 +1,4 @@
-//! What kubelet says to the runtime: gRPC over its Unix socket, one call at a time.
+//! The kubelet's side of CRI: gRPC over the runtime's Unix socket, one call at a time.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ use crate::messages::{
 pub struct Cri {
     runtime: Runtime,
     sender: SendRequest<Full<Bytes>>,
-    /// What containers run.
+    /// The command of containers.
     pub command: String,
 }
 
-/// A pod, as a test wants it.
+/// The description of a test's pod.
 #[derive(Clone, Debug, Default)]
 pub struct Pod {
     pub name: &'static str,
@@ -111,7 +111,7 @@ impl Cri {
     /// Creates a container.
     ///
     /// # Errors
-    /// When the runtime says no, in its words.
+    /// The runtime's message, if it refuses.
     pub fn create(
         &self,
         sandbox: &str,
@@ -149,7 +149,7 @@ impl Cri {
     /// Starts a container that was created.
     ///
     /// # Errors
-    /// When the runtime says no, in its words.
+    /// The runtime's message, if it refuses.
     pub fn try_start(&self, id: &str) -> Result<(), String> {
         self.call::<Empty>("StartContainer", &Id { id: id.to_owned() }).map(drop)
     }
@@ -167,7 +167,7 @@ impl Cri {
         self.call::<Empty>("RemovePodSandbox", &Id { id: id.to_owned() }).unwrap();
     }
 
-    /// The environment that `exec` sees.
+    /// The environment of a process that `exec` starts.
     pub fn exec_env(&self, id: &str) -> Vec<String> {
         let call = Exec { id: id.to_owned(), command: vec!["/bin/env".to_owned()], timeout: 10 };
         let executed: Executed = self.call("ExecSync", &call).unwrap();
@@ -183,7 +183,7 @@ impl Cri {
         info["pid"].as_u64().unwrap().try_into().unwrap()
     }
 
-    /// The environment that the process itself was started with.
+    /// The environment of the container's own process.
     pub fn process_env(&self, id: &str) -> Vec<String> {
         let bytes = std::fs::read(format!("/proc/{}/environ", self.pid(id))).unwrap();
         bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()

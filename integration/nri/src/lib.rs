@@ -1,4 +1,4 @@
-//! A Kubernetes node without Kubernetes: a real containerd, pods made as kubelet makes them, and the real agent.
+//! A Kubernetes node without Kubernetes: a real containerd, pods created as the kubelet does, and the real agent.
 
 pub mod agent;
 pub mod containerd;
@@ -7,7 +7,7 @@ pub mod messages;
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up.
+/// The time limit for every step of a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until something holds.
@@ -20,7 +20,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     started.elapsed()
 }
 
-/// What `scripts/e2e-nri` has put there.
+/// A variable that `scripts/e2e-nri` sets.
 pub fn given(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run scripts/e2e-nri"))
 }

@@ -1,4 +1,4 @@
-//! The messages of CRI (`runtime.v1`) that the tests use; field numbers are those of its protocol.
+//! The messages of CRI (`runtime.v1`) that the tests use, with the protocol's field numbers.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Pods of a containerd whose file `tallyport hook install` has changed, as an administrator would have it.
+//! Pods of a containerd whose configuration was changed by `tallyport hook install`.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ const WEB: Pod = Pod {
 };
 const TASK: &str = "shop_web-0_5f1c-installed";
 
-/// A wrapper that leads to this agent. Engines start it with an environment of their own.
+/// A wrapper that uses this agent. Engines do not pass our environment to it.
 fn wrapper(directory: &Path) -> std::path::PathBuf {
     let settings = directory.join("oci.toml");
     let socket = directory.join("admin.sock");

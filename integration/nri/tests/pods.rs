@@ -1,4 +1,4 @@
-//! Pods of a real containerd: what their containers get, and what arrives from them.
+//! Pods of a real containerd: the variables that their containers get, and the datagrams that arrive from them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const WEB: Pod = Pod {
 };
 const TASK: &str = "shop_web-7d4b9c-x2x4z_0b5e7c1e-web";
 
-/// A node: a containerd and an agent that is its plugin.
+/// A node: a containerd with the agent as its plugin.
 struct Node {
     containerd: Containerd,
     cri: Cri,
@@ -54,12 +54,12 @@ fn value<'e>(env: &'e [String], name: &str) -> Option<&'e str> {
     env.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// How many datagrams have come from a container.
+/// The number of datagrams received from a container.
 fn received(agent: &Agent, id: &str) -> u64 {
     agent.container(id).and_then(|container| container["received"].as_u64()).unwrap_or(0)
 }
 
-/// What a task has counted.
+/// The total of a task's counter.
 fn ticks(agent: &Agent, task: &str) -> Option<Value> {
     let records = agent.ask(&["metrics", "details", task, "--window", "all", "--merge"])?;
     records.as_array()?.iter().find(|record| record["name"] == "app.ticks").cloned()
@@ -118,7 +118,7 @@ fn a_container_goes_on_after_a_restart_of_the_agent() {
         (container["statsd_host"].clone(), container["statsd_port"].clone())
     };
     let before = address(&agent);
-    // The agent's own journal has it; where that is lost, what the runtime lists does as well.
+    // The agent's journal has the container; without the journal, the runtime's list is sufficient.
     agent.stop();
     let mut agent = node.agent(&[]);
     for restored in [0.0, 1.0] {
@@ -186,7 +186,7 @@ fn containers_that_come_and_go_leave_nothing_behind() {
     for n in 0..40 {
         let id = node.cri.start(&pod, &WEB, &format!("main-{n}"), &[]);
         if n % 2 == 0 {
-            // Killed from outside, as the kernel does where memory ends.
+            // Killed from outside, as by the kernel when memory runs out.
             let killed =
                 std::process::Command::new("kill").args(["-9", &node.cri.pid(&id).to_string()]).status();
             assert!(killed.unwrap().success());
@@ -220,7 +220,7 @@ fn a_container_that_ends_while_containerd_is_away_is_released_at_once() {
     assert_eq!(agent.state(&id).as_deref(), Some("gone"));
 }
 
-/// Who writes a pod writes its variables, and must not get another container's samples with them.
+/// The author of a pod sets its variables, and must not receive another container's samples by doing so.
 #[test]
 fn a_pod_that_names_another_containers_address_does_not_get_it() {
     let (mut node, agent) = Node::start();
@@ -259,7 +259,7 @@ fn what_started_without_the_agent_is_mute() {
     until("and no longer than it lives", || agent.state(&id).as_deref() == Some("gone"));
 }
 
-/// What no variable says it may have as a default of its own.
+/// A client without variables may still send to its default address.
 #[test]
 fn the_pod_of_a_mute_container_is_heard_where_it_is_adopted() {
     if !Path::new("/usr/lib/cni/ptp").exists() {
@@ -329,7 +329,7 @@ fn who_is_not_selected_gets_nothing() {
     }
 }
 
-/// Two containers share one namespace, which is not the node's.
+/// Two containers share one network namespace, which is not the node's.
 #[test]
 fn a_pod_with_a_network_of_its_own_is_served_inside_it() {
     if !Path::new("/usr/lib/cni/ptp").exists() {
@@ -376,7 +376,7 @@ fn a_pod_with_a_network_of_its_own_is_served_inside_it() {
     served(&agent, &node.cri, &main, "main", "18125");
     served(&agent, &node.cri, &ids[1], "sidecar", "18126");
     assert_eq!(agent.metric("tallyport_nri_containers_total{outcome=\"restored\"}"), Some(2.0));
-    // The host's own 127.0.0.1 is another one.
+    // 127.0.0.1 of the host is a different address.
     let outside = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     for port in 18_125..18_130 {
         let _refused = outside.send_to(b"forged:1|c", ("127.0.0.1", port));

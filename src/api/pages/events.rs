@@ -42,7 +42,7 @@ pub(in crate::api) struct EventRenderer {
 }
 
 impl Pages {
-    /// The builder of a new stream's events. `patterns` is whether its filters contain patterns.
+    /// The builder of a new stream's events. `patterns` tells whether its filters contain patterns.
     pub(in crate::api) fn event_renderer(&self, asker: Asker, patterns: bool) -> EventRenderer {
         let EventBuilders { plain, patterns: of_patterns, admin } = &self.0.events;
         let builders = match (asker.is_admin(), patterns) {
@@ -74,8 +74,8 @@ impl EventRenderer {
         self.run_with(turn, step).await
     }
 
-    /// Renders an event, once there is room for it and a builder is free. Answers what `render` does, and the event's chunks
-    /// where it has any text.
+    /// Renders an event, once there is room for it and a builder is free. Returns the result of `render`, and a reader
+    /// of the event unless it is empty.
     ///
     /// The bound can be exceeded by the events that are being rendered: one for each builder.
     ///
@@ -86,10 +86,10 @@ impl EventRenderer {
         render: impl FnOnce(&mut Vec<u8>, &Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<(T, Option<PageReader>), ApiError> {
         let turn = loop {
-            // Without a builder: streams that wait for room keep none from those whose readers read.
+            // Waits without holding a builder, so that streams whose readers are slow take none from the others.
             self.room.wait_until_room_for(self.client).await;
             let turn = self.acquire_builder().await?;
-            // Others that waited may have filled it by now.
+            // Other streams may have used it up by now.
             if self.room.has_room_for(self.client) {
                 break turn;
             }

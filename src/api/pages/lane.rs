@@ -7,8 +7,8 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::net::http::{ClientKey, Peer};
 
-/// Which builders a request is served by. Cheap requests do not wait behind expensive ones, and the admin socket does not
-/// wait behind the HTTP listener.
+/// The group of builders that serves a request. Cheap requests do not wait behind expensive ones, and the admin socket
+/// does not wait behind the HTTP listener.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(in crate::api) enum BuildLane {
     /// Documents about one task, and lists without series.
@@ -24,8 +24,8 @@ pub(in crate::api) enum BuildLane {
 impl BuildLane {
     pub(super) const ALL: [Self; 4] = [Self::Short, Self::Node, Self::Search, Self::Admin];
 
-    /// Builds at a time, and how many of them for requests of one client. One builder is left for other clients: a build waits for memory
-    /// as long as its readers do not read, and keeps its builder meanwhile.
+    /// Concurrent builds, and how many of them for one client. One builder is left for other clients: a build whose
+    /// readers do not read waits for memory and keeps its builder.
     const fn builder_limits(self) -> (usize, usize) {
         match self {
             Self::Short | Self::Node => (3, 2),
@@ -34,8 +34,8 @@ impl BuildLane {
         }
     }
 
-    /// The priority of the threads that work on its pages. Pages for scrapers keep the usual one: where the rest of the node
-    /// shares a control group with the agent, they would come too late.
+    /// The priority of the threads that work on its pages. Pages for scrapers keep the usual one: if other processes
+    /// share a control group with the agent, a lower priority would delay them past the scrape timeout.
     pub(super) const fn thread_priority(self) -> ThreadPriority {
         match self {
             Self::Search => ThreadPriority::Low,
@@ -43,7 +43,7 @@ impl BuildLane {
         }
     }
 
-    /// Pages that may wait for a builder, and how many of them for requests of one client.
+    /// Pages that may wait for a builder, and how many of them for one client.
     pub(super) const fn queue_limits(self) -> (usize, usize) {
         match self {
             Self::Short | Self::Admin => (256, 128),
@@ -55,7 +55,7 @@ impl BuildLane {
 /// The priority of a thread.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum ThreadPriority {
-    /// That of the process.
+    /// The priority of the process.
     Usual,
     /// Lower: other threads get the processors first.
     Low,
@@ -137,7 +137,7 @@ impl Asker {
         self.0.map(Peer::client_key)
     }
 
-    /// Whether the request came by the admin socket.
+    /// Whether the request came from the admin socket.
     pub(super) const fn is_admin(self) -> bool {
         matches!(self.0, Some(Peer::Unix { .. }))
     }

@@ -1,21 +1,20 @@
-//! How fast answers go out, all together, so that readers that take data as fast as it is written leave the control runtime and
-//! the processors to others.
+//! Limits the total rate of responses, so that fast readers do not occupy the control runtime and the CPUs.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes a second. Twice a gigabit link; one connection over loopback takes eight times as much. At twice this rate, readers on the
-/// node occupied both processors of a small machine, and a small answer waited for them.
+/// Bytes per second: twice a gigabit link; one connection over loopback can take eight times as much. At twice this
+/// rate, readers on the node occupied both CPUs of a small machine, and small responses had to wait.
 const RATE: u32 = 256 << 20;
-/// Bytes that go out at once after a rest.
+/// Bytes that are sent without a delay after an idle period.
 const BURST: u32 = 8 << 20;
 
-/// The pace of all answers together.
+/// The rate limiter of all responses together.
 #[derive(Debug)]
 pub(super) struct PageRateLimiter {
-    /// When everything so far would have gone out at [`RATE`].
+    /// When everything sent so far would have been sent at [`RATE`].
     until: Mutex<Option<Instant>>,
 }
 
@@ -24,7 +23,7 @@ impl PageRateLimiter {
         Self { until: Mutex::new(None) }
     }
 
-    /// Counts bytes that a reader took; returns until when it has to rest, if it has to.
+    /// Counts bytes that a reader took; returns until when it has to wait, if at all.
     pub(super) fn count(&self, bytes: u32, now: Instant) -> Option<Instant> {
         let burst = Duration::from_secs(1) * BURST / RATE;
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! One page: the chunks that were rendered and that some reader has still to take.
+//! One page: the rendered chunks that at least one reader has not taken yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -38,18 +38,18 @@ pub(super) struct BufferedPage {
 #[derive(Debug)]
 struct PageState {
     begun: Option<(Instant, Option<Shows>)>,
-    /// Whether requests that come may still share it.
+    /// Whether new requests may share it.
     open: bool,
     head: PageHead,
     chunks: VecDeque<Bytes>,
-    /// The number of the first of them.
+    /// The number of the first chunk.
     first: u64,
     outcome: Option<Result<(), ApiError>>,
     readers: HashMap<u64, ReaderState>,
     next_reader: u64,
 }
 
-/// Where a reader is.
+/// The position of a reader.
 #[derive(Debug)]
 struct ReaderState {
     client: Option<ClientKey>,
@@ -83,7 +83,7 @@ impl PageState {
         self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    /// Takes out the chunks that no reader will ask for any more. They are dropped by the caller, after the lock.
+    /// Removes the chunks that no reader needs any more. The caller drops them after releasing the lock.
     fn trim_chunks(&mut self) -> Vec<Bytes> {
         if self.open {
             return Vec::new();
@@ -96,7 +96,7 @@ impl PageState {
         trimmed
     }
 
-    /// A place at the first chunk. Its number is that of the reader.
+    /// Adds a reader at the first chunk, and returns its number.
     fn join(&mut self, room: &Arc<Room>, client: Option<ClientKey>) -> u64 {
         let number = self.next_reader;
         self.next_reader += 1;
@@ -106,7 +106,7 @@ impl PageState {
         number
     }
 
-    /// The chunk that is next for a reader, which has taken it then. It counts as unread until the result is dropped.
+    /// Takes the next chunk for a reader. It counts as unread until the result is dropped.
     fn take_next(&mut self, reader: u64) -> Option<Bytes> {
         let next = self.readers.get(&reader)?.next;
         let chunk = self.chunk_at(next)?.clone();
@@ -167,7 +167,7 @@ impl BufferedPage {
         usable.then(|| state.join(&self.room, client))
     }
 
-    /// Notes that the build begins, and with what state; answers whether the page may be shared from here on.
+    /// Records that the build begins, and with what state; returns whether the page may be shared from here on.
     pub(super) fn begin_build(&self, shows: Option<Shows>, now: Instant) -> bool {
         let mut state = self.lock();
         state.open = shows.is_some();
@@ -190,7 +190,7 @@ impl BufferedPage {
         drop(trimmed);
     }
 
-    /// Gives it up if all its readers have gone; answers whether it did. No request shares it from then on.
+    /// Abandons it if all its readers have gone, and returns whether it did. No request shares it from then on.
     pub(super) fn abandon_if_unread(&self) -> bool {
         let mut state = self.lock();
         let unread = state.readers.values().all(|place| place.cut);
@@ -204,14 +204,14 @@ impl BufferedPage {
         unread
     }
 
-    /// Whether another chunk may be added: for any of its readers there is room.
+    /// Whether another chunk may be added: at least one of its readers has room.
     pub(super) fn has_room(&self) -> bool {
         let state = self.lock();
         let mut live = state.readers.values().filter(|place| !place.cut);
         live.any(|place| self.room.has_room_for(place.client))
     }
 
-    /// Changes status or header fields. Without effect once the first chunk is there.
+    /// Changes status or header fields. Has no effect once there is a chunk.
     pub(super) fn change_head(&self, change: impl FnOnce(&mut PageHead)) {
         let mut state = self.lock();
         if state.end_number() == 0 {
@@ -219,7 +219,7 @@ impl BufferedPage {
         }
     }
 
-    /// Adds a chunk, and with the last one ends the page: a reader that waits for the head is to see both at once.
+    /// Adds a chunk; the last one also ends the page, so that a reader waiting for the head sees both at once.
     pub(super) fn append_chunk(&self, chunk: Bytes, last: bool) {
         let mut state = self.lock();
         let (end, now) = (state.end_number(), Instant::now());
@@ -240,12 +240,12 @@ impl BufferedPage {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends it; answers how many readers it has.
+    /// Ends it; returns the number of its readers.
     pub(super) fn finish(&self) -> usize {
         self.set_outcome(Ok(()))
     }
 
-    /// Ends it with an error; answers how many readers get that.
+    /// Ends it with an error; returns the number of readers that get it.
     pub(super) fn fail_with(&self, error: ApiError) -> usize {
         self.set_outcome(Err(error))
     }
@@ -261,7 +261,7 @@ impl BufferedPage {
         readers
     }
 
-    /// Notes that a reader is kept from its next chunk until then: it is not slow.
+    /// Records that a reader must wait for its next chunk until then, so that it does not count as slow.
     pub(super) fn mark_resting(&self, reader: u64, until: Instant) {
         if let Some(place) = self.lock().readers.get_mut(&reader) {
             place.since = place.since.max(until);
@@ -276,7 +276,7 @@ impl BufferedPage {
         drop(trimmed);
     }
 
-    /// Head and, where that is all of it, the body.
+    /// The head, and the body if it is a single chunk and complete.
     pub(super) fn poll_opened(
         &self,
         reader: u64,
@@ -298,7 +298,7 @@ impl BufferedPage {
         Poll::Ready(Ok(opened))
     }
 
-    /// The next chunk; `None` after the last, an error where it was not finished or this reader was too slow.
+    /// The next chunk; `None` after the last, an error if the page was not finished or this reader was too slow.
     pub(super) fn poll_next(
         &self,
         reader: u64,

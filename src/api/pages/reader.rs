@@ -16,21 +16,21 @@ use super::page::{BufferedPage, OpenedPage};
 use crate::api::error::ApiError;
 use crate::net::http::ClientKey;
 
-/// Bytes that a connection may write before others have a turn. Readers that take data as fast as it is written would else hold
-/// a thread for megabytes at a time, and a small request waits for every one of them.
+/// Bytes that a connection may write before it yields. A fast reader would otherwise hold a thread for megabytes at a
+/// time, and small requests would wait for it.
 const TURN: u32 = 64 << 10;
 
-/// How long a reader rests before it looks again whether answers stand still.
+/// How long a reader waits before it checks again whether responses are suspended.
 const STILL: Duration = Duration::from_millis(10);
 
-/// One request's way through a page. The page is not held for it any more once this is dropped.
+/// One request's way through a page. Dropping it frees what the page held for it.
 #[derive(Debug)]
 pub(in crate::api) struct PageReader {
     page: Arc<BufferedPage>,
     number: u64,
-    /// Bytes taken since other tasks had a turn.
+    /// Bytes taken since the last yield.
     taken: u32,
-    /// Runs while readers have taken more than goes out in this time.
+    /// A delay that keeps all readers within the rate limit.
     rest: Option<Pin<Box<Sleep>>>,
 }
 
@@ -97,7 +97,7 @@ impl Stream for PageReader {
             self.page.mark_resting(self.number, until.into_std());
             self.rest = Some(Box::pin(sleep_until(until)));
         }
-        // An error breaks the connection, so that no client takes a part for the whole.
+        // An error breaks the connection, so that no client mistakes a part for the whole.
         let next = self.page.poll_next(self.number, context);
         if let Poll::Ready(Some(Ok(chunk))) = &next {
             self.taken = self.taken.saturating_add(u32::try_from(chunk.len()).unwrap_or(u32::MAX));

@@ -13,9 +13,9 @@ use super::pace::PageRateLimiter;
 use crate::config::AgentConfig;
 use crate::net::http::ClientKey;
 
-/// About how many bytes a chunk has.
+/// Approximate size of a chunk, in bytes.
 pub(super) const CHUNK: usize = 64 << 10;
-/// How long a reader may take for one chunk before it can be cut short in favour of others.
+/// How long a reader may take for one chunk before it can be disconnected in favour of others.
 const LAGGING: Duration = Duration::from_secs(2);
 
 /// The same while the reserve for clients that read is used up as well.
@@ -30,7 +30,7 @@ pub(super) trait Reclaimable: std::fmt::Debug + Send + Sync {
     /// nothing, and requests that share it need one build instead of one each.
     fn stop_sharing_begun(&self);
 
-    /// Cuts off readers that have not taken their next chunk for as long as `most`; answers how many.
+    /// Disconnects readers that have not taken their next chunk for `most`; returns how many.
     fn cut_lagging(&self, now: Instant, most: Duration) -> usize;
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Room {
     /// The same for streams, which wait on the control runtime.
     freed_for_streams: Notify,
     pages: Mutex<Vec<Weak<dyn Reclaimable>>>,
-    /// When slow readers were looked for last.
+    /// When slow readers were last looked for.
     looked: Mutex<Option<Instant>>,
     cut: AtomicU64,
     /// Whether nothing is rendered or written for now.
@@ -63,9 +63,10 @@ struct StillTime {
 
 #[derive(Default, Debug)]
 struct Sizes {
-    /// Chunks, which the bound is for.
+    /// Chunks, which the bound applies to.
     chunks: usize,
-    /// What builds are working on. Their number is bounded, and what they read was there before them.
+    /// Memory of running builds, which does not count against the bound: their number is limited, and they mostly share
+    /// existing data.
     builds: usize,
     /// Chunks that a client's readers have not taken, or that are still being written to its connections. A chunk that several clients
     /// share counts for each of them.
@@ -73,7 +74,7 @@ struct Sizes {
 }
 
 impl Room {
-    /// The bound is that of the configuration that holds.
+    /// The bound is read from the current configuration.
     pub(super) fn new(config: Arc<RwLock<Arc<AgentConfig>>>) -> Self {
         Self {
             config,
@@ -165,8 +166,8 @@ impl Room {
         }
     }
 
-    /// Frees what can be freed: pages that are only kept to be shared, and those whose readers are slow. Looks at all pages
-    /// at most twenty times a second, however many wait.
+    /// Frees memory: stops sharing pages and disconnects slow readers. Scans all pages at most twenty times a second,
+    /// however many builds wait.
     pub(super) fn free_memory(&self) {
         let now = Instant::now();
         {
@@ -186,7 +187,7 @@ impl Room {
         }
     }
 
-    /// Has everything that renders or writes answers stand still, or go on.
+    /// Suspends or resumes everything that renders or writes responses.
     pub(super) fn stand_still(&self, still: bool) {
         let mut time = self.still_time.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -215,7 +216,7 @@ impl Room {
         time.total + time.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
     }
 
-    /// Waits while everything stands still; answers how long that took.
+    /// Waits while rendering is suspended; returns how long that took.
     pub(super) fn wait_while_still(&self) -> Duration {
         if !self.is_still() {
             return Duration::ZERO;

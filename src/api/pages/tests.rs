@@ -76,7 +76,7 @@ fn chunks(answer: ApiResponse) -> Chunks {
     }
 }
 
-/// A build that begins and then waits until the other end is dropped.
+/// A build that starts and then waits until the other end is dropped.
 fn held_up() -> (mpsc::Sender<()>, impl FnOnce(&mut PageWriter) -> Result<(), Stop>) {
     let (open, gate) = mpsc::channel::<()>();
     (open, move |writer: &mut PageWriter| {
@@ -225,7 +225,7 @@ async fn readers_that_do_not_read_are_cut_off_for_one_that_does() {
         Ok::<_, std::io::Error>(())
     };
     assert!(last.await.unwrap_err().to_string().contains("too slow"), "it is not taken for the whole");
-    // By whichever build waited for room, which may have yet to count it.
+    // By the build that waited for room, which may not have counted it yet.
     node.until("it is counted", |counts| counts.cut == 1).await;
     drop(unread);
     node.until("nothing is held", |counts| counts.held == 0).await;
@@ -334,7 +334,7 @@ async fn a_builder_stays_taken_while_a_thread_works_for_a_request_that_was_given
     };
     assert_eq!(ask("next").await.unwrap_err().code, "busy", "its thread works on");
     drop(open);
-    // In real time: the clock of this test goes on while nothing else happens.
+    // In real time: the paused clock of this test advances while nothing else happens.
     while node.pages.0.builders.free_builders(BuildLane::Search) == 0 {
         std::thread::yield_now();
     }
@@ -393,7 +393,7 @@ async fn a_name_is_compared_by_one_thread_at_a_time_and_others_get_no_suggestion
     assert_eq!(node.pages.suggest_names(asker(2), second).await, ["second"]);
 }
 
-/// An event of so many bytes, and what is left of it to be sent.
+/// Renders an event of this many bytes, and returns its unsent rest.
 async fn event(events: &EventRenderer, bytes: usize) -> PageReader {
     let render = move |text: &mut Vec<u8>, _: &Deadline| {
         text.resize(bytes, b'e');
@@ -462,7 +462,7 @@ async fn a_client_that_reads_does_not_wait_for_one_that_does_not() {
     assert_eq!(node.pages.load_counts().held, 0);
 }
 
-/// Readers of one client that do not read, until the memory of pages is used up.
+/// Adds readers of one client that do not read until the memory of pages is used up.
 async fn fill(node: &Node, host: u8) -> Vec<ApiResponse> {
     let limit = node.pages.load_counts().limit;
     let mut unread = Vec::new();

@@ -13,8 +13,8 @@ use crate::api::error::ApiError;
 use crate::net::sys;
 use crate::query::Budget;
 
-/// How many calls of [`Deadline::goes_on`] there are for each look at the clock. A name takes up to half a millisecond to be
-/// compared with the longest patterns.
+/// [`Deadline::goes_on`] reads the clock in one of this many calls. Comparing a name with the longest patterns takes up
+/// to half a millisecond.
 const SELDOM: u32 = 32;
 
 /// Runs work on a thread of this priority.
@@ -161,7 +161,7 @@ impl Deadline {
 }
 
 impl Budget for Deadline {
-    /// It looks at the clock in the first call, and in one of 32 after that.
+    /// Reads the clock in the first call, and then in every 32nd.
     fn goes_on(&self) -> bool {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));

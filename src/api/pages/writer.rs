@@ -15,7 +15,7 @@ use crate::query::{self, Sink};
 
 /// How long a build may wait for memory in all.
 const SHORTAGE: Duration = Duration::from_mins(1);
-/// How many calls of [`PageWriter::goes_on`] there are for each look at the clock.
+/// [`PageWriter::goes_on`] reads the clock in one of this many calls.
 const SELDOM: u32 = 256;
 
 /// Why a page was not finished.
@@ -89,7 +89,7 @@ impl PageWriter {
         }
     }
 
-    /// Renders a page and ends it; answers whether that was in time.
+    /// Renders a page and ends it; returns whether that finished in time.
     pub(super) fn run(mut self, render: impl FnOnce(&mut Self) -> Result<(), Stop>) -> bool {
         let rendered = render(&mut self).and_then(|()| self.finish_output());
         let in_time = !matches!(rendered, Err(Stop::Late));
@@ -122,8 +122,7 @@ impl PageWriter {
 
     /// Writes an array of documents, each of them as it comes.
     ///
-    /// # Errors
-    /// When the build is to stop.
+    /// # Errors When the build has to stop.
     pub(in crate::api) fn write_array<T: serde::Serialize>(
         &mut self,
         documents: impl Iterator<Item = T>,
@@ -138,7 +137,7 @@ impl PageWriter {
         self.write_bytes(b"]")
     }
 
-    /// Hands what was rendered so far to the readers, once there is room for it.
+    /// Passes the bytes rendered so far to the readers, once there is room.
     fn push(&mut self, last: bool) -> Result<(), Stop> {
         self.waited += self.page.room.wait_while_still();
         self.ensure_wanted()?;
@@ -193,7 +192,7 @@ impl Sink for PageWriter {
     }
 
     fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        // However much comes at once: the memory that a slow reader can hold, and the turn of a fast one, are in chunks.
+        // Split even large writes into chunks, which bound the memory of a slow reader and the turn of a fast one.
         for part in bytes.chunks(CHUNK) {
             match &mut self.out {
                 Out::Plain(out) => out.extend_from_slice(part),
@@ -209,7 +208,7 @@ impl Sink for PageWriter {
     }
 
     fn write_json(&mut self, document: &impl serde::Serialize) -> Result<(), Stop> {
-        // A document that cannot be serialised would be a mistake in this program; writing fails only with a stop.
+        // A document that cannot be serialised would be a bug; writing fails only when the build has to stop.
         serde_json::to_writer(&mut *self, document).map_err(|_| match self.ensure_wanted() {
             Err(stop) => stop,
             Ok(()) => Stop::Late,

@@ -1,4 +1,4 @@
-//! What each command takes.
+//! The arguments of each command.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,35 +11,34 @@ use crate::client::Target;
 pub(in crate::cli) struct AgentArgs {
     #[command(flatten)]
     pub(in crate::cli) sources: Sources,
-    /// Where metrics are served
+    /// Address to serve metrics on
     #[arg(long, value_name = "ADDR")]
     pub(in crate::cli) http_listen: Option<String>,
     /// Allow access off loopback without TLS and tokens
     #[arg(long)]
     pub(in crate::cli) http_insecure: bool,
-    /// The socket that launchers and runtimes ask
+    /// Path of the admin socket, for launchers and runtimes
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) admin_socket: Option<String>,
-    /// Directory for what must survive the agent
+    /// Directory for state that must survive the agent
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state_dir: Option<String>,
     /// Length of a window
     #[arg(long, value_name = "DUR")]
     pub(in crate::cli) window: Option<String>,
-    /// Closed windows kept of each container
+    /// Closed windows to keep for each container
     #[arg(long, value_name = "N")]
     pub(in crate::cli) keep: Option<String>,
     /// Take over from the running agent without losing a datagram; start as usual if none runs
     #[arg(long)]
     pub(in crate::cli) take_over: bool,
-    /// Like --take-over; if versions or window lengths differ, end the running agent in order and start
-    /// from disk
+    /// Like --take-over; if versions or window lengths differ, shut down the running agent and start from disk
     #[arg(long, conflicts_with = "take_over")]
     pub(in crate::cli) replace: bool,
     /// Log level: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,
-    /// How a log line looks
+    /// Format of log lines
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) log_format: Option<String>,
 }
@@ -48,10 +47,10 @@ pub(in crate::cli) struct AgentArgs {
 pub(in crate::cli) struct KeeperArgs {
     #[command(flatten)]
     pub(in crate::cli) sources: Sources,
-    /// The agent's directory for what must survive it
+    /// The agent's state directory
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state_dir: Option<String>,
-    /// How long state is kept that no agent requests
+    /// How long to keep state that no agent requests
     #[arg(long, value_name = "DUR", default_value = "5m", value_parser = humantime::parse_duration)]
     pub(in crate::cli) hold: Duration,
 }
@@ -59,7 +58,7 @@ pub(in crate::cli) struct KeeperArgs {
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Sources {
-    /// The configuration file [default: /etc/tallyport/agent.toml where it exists]
+    /// The configuration file [default: /etc/tallyport/agent.toml if it exists]
     #[arg(long, value_name = "FILE", env = "TALLYPORT_CONFIG", hide_env_values = true)]
     pub(in crate::cli) config: Option<PathBuf>,
     /// Any setting, as `tallyport config show` names it; may be repeated
@@ -87,7 +86,7 @@ pub(in crate::cli) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EnvArgs {
-    /// What is started, such as the name of a unit
+    /// Name of what is started, such as a unit
     #[arg(value_name = "CONTAINER")]
     pub(in crate::cli) container: String,
     /// The task's name [default: the container's]
@@ -109,10 +108,10 @@ pub(in crate::cli) struct EnvArgs {
     pub(in crate::cli) admin: AdminArgs,
 }
 
-/// Where the agent listens, for what it answers without a token.
+/// The address of the agent, for requests that need no token.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UrlArgs {
-    /// The agent to ask
+    /// URL of the agent
     #[arg(
         long,
         env = "TALLYPORT_URL",
@@ -126,7 +125,7 @@ pub(in crate::cli) struct UrlArgs {
     pub(in crate::cli) ca: Option<PathBuf>,
 }
 
-/// How to find the agent to read from.
+/// The address of the agent to read from, and the token.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ClientArgs {
     #[command(flatten)]
@@ -169,7 +168,7 @@ pub(in crate::cli) struct HealthArgs {
     pub(in crate::cli) at: UrlArgs,
 }
 
-/// How the answer is to look.
+/// The format of the output.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct OutputArgs {
     /// Output format
@@ -186,11 +185,11 @@ pub(in crate::cli) enum OutputFormat {
     Table,
     /// Indented JSON
     Json,
-    /// One JSON document a line
+    /// One JSON document per line
     Ndjson,
-    /// Prometheus text, where there are metrics
+    /// Prometheus text, for commands that print metrics
     Prom,
-    /// HdrHistogram's log of timers, histograms and distributions; only of `metrics details`
+    /// HdrHistogram log of timers, histograms and distributions; only for `metrics details`
     Hdr,
 }
 
@@ -200,13 +199,13 @@ impl OutputArgs {
     }
 }
 
-/// Which records, tasks and containers are wanted; repeated filters must all hold.
+/// Filters of records, tasks and containers; repeated filters must all match.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FilterArgs {
     /// Only this container, or those that fit this pattern
     #[arg(long, value_name = "GLOB")]
     pub(in crate::cli) container: Vec<String>,
-    /// Only series whose name fits this pattern
+    /// Only series whose name matches this pattern
     #[arg(long, value_name = "GLOB")]
     pub(in crate::cli) name: Vec<String>,
     /// Only series with this tag, K=V or K:V
@@ -222,7 +221,7 @@ pub(in crate::cli) struct TasksArgs {
     /// Only this task, or tasks that match this pattern
     #[arg(long, value_name = "GLOB")]
     pub(in crate::cli) task: Vec<String>,
-    /// Only tasks with such a container
+    /// Only tasks with a container that matches this pattern
     #[arg(long, value_name = "GLOB")]
     pub(in crate::cli) container: Vec<String>,
     /// Only tasks with this label
@@ -236,7 +235,7 @@ pub(in crate::cli) struct TasksArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainersListArgs {
-    /// Only containers of such a task
+    /// Only containers of tasks that match this pattern
     #[arg(long, value_name = "GLOB")]
     pub(in crate::cli) task: Vec<String>,
     /// Only this container, or those that fit this pattern
@@ -287,12 +286,12 @@ pub(in crate::cli) struct PodArgs {
     pub(in crate::cli) pod_container: Option<String>,
 }
 
-/// Which windows.
+/// Which windows to read.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum WindowSelection {
     /// Each series' newest closed record
     Last,
-    /// What is open
+    /// The open window
     Open,
     /// Every closed record that is kept
     All,
@@ -310,7 +309,7 @@ pub(in crate::cli) struct DetailsArgs {
     /// Only windows that ended within this time, such as 5m
     #[arg(long, value_name = "DUR")]
     pub(in crate::cli) since: Option<String>,
-    /// One record for each series, merged from all that were selected
+    /// One record per series, merged from all selected records
     #[arg(long)]
     pub(in crate::cli) merge: bool,
     #[command(flatten)]
@@ -339,7 +338,7 @@ pub(in crate::cli) struct WatchArgs {
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
-    /// Stop after so many windows
+    /// Stop after this many windows
     #[arg(long, value_name = "N")]
     pub(in crate::cli) windows: Option<u64>,
     #[command(flatten)]
@@ -375,7 +374,7 @@ pub(in crate::cli) struct TailArgs {
     /// Print only the lines: unchanged, or with control characters escaped on a terminal
     #[arg(long)]
     pub(in crate::cli) raw: bool,
-    /// Stop after so many lines
+    /// Stop after this many lines
     #[arg(long, value_name = "N")]
     pub(in crate::cli) lines: Option<u64>,
     #[command(flatten)]
@@ -392,7 +391,7 @@ pub(in crate::cli) struct ParseArgs {
     /// Tag styles to read in names: influx, librato, signalfx, all
     #[arg(long, value_name = "STYLES", default_value = "", hide_default_value = true)]
     pub(in crate::cli) tag_styles: String,
-    /// Datagrams; without any, one from each line of standard input
+    /// Datagrams; without any, each line of standard input is one
     #[arg(value_name = "DATAGRAM")]
     pub(in crate::cli) datagrams: Vec<String>,
 }
@@ -407,28 +406,28 @@ pub(in crate::cli) struct ConfigArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReferenceArgs {
-    /// The page of the agent's own metrics instead
+    /// Print the page of the agent's own metrics instead
     #[arg(long, action = ArgAction::SetTrue)]
     pub(in crate::cli) metrics: bool,
 }
 
-/// By which way a probe is started.
+/// How a probe is started.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum ProbeName {
-    /// The wrapper and runc
+    /// The wrapper with runc
     Runc,
-    /// The wrapper and crun
+    /// The wrapper with crun
     Crun,
-    /// By ctr, containerd and the wrapper
+    /// ctr, containerd and the wrapper
     Containerd,
-    /// By docker's runtime tallyport
+    /// docker with the runtime tallyport
     Docker,
-    /// By podman's runtime tallyport
+    /// podman with the runtime tallyport
     Podman,
 }
 
 impl ProbeName {
-    /// The program that starts it.
+    /// The program that starts the probe.
     pub(in crate::cli) fn program_name(self) -> &'static str {
         match self {
             Self::Runc => "runc",
@@ -439,7 +438,7 @@ impl ProbeName {
         }
     }
 
-    /// Whether that is a runtime, with nothing in front of it but the wrapper.
+    /// Whether the program is a runtime, started directly by the wrapper.
     pub(in crate::cli) fn is_runtime(self) -> bool {
         matches!(self, Self::Runc | Self::Crun)
     }

@@ -5,7 +5,7 @@ use crate::cli::documents::format_elapsed;
 use crate::net::clock;
 use crate::wire::{ClientDocument, ContainerDocument, FailingDocument, PluginDocument};
 
-/// What is suspicious about the client of a container.
+/// Findings about the client of a container.
 pub(super) fn check_client(container: &ContainerDocument) -> Vec<Finding> {
     let Some(client) = &container.client else { return Vec::new() };
     let named = format!("{} of task {}", container.reserved.container_id, container.reserved.task_id);
@@ -27,7 +27,7 @@ fn check_decremented_counters(client: &ClientDocument, named: &str) -> Option<Fi
         "{named} has sent negative values of {}; their totals are served without a type",
         client.decremented.join(", ")
     );
-    let advice = "rate() and increase() take each decrease for a restart: use delta(), or send a counter as a gauge \
+    let advice = "rate() and increase() treat each decrease as a restart: use delta(), or send a counter as a gauge \
                   (name:-1|g) and no negative durations";
     Some(Finding::new("counters", FindingStatus::Warning, found).with_advice(advice))
 }
@@ -55,7 +55,7 @@ fn check_timer_unit(client: &ClientDocument, named: &str) -> Option<Finding> {
     Some(Finding::new("timers", FindingStatus::Warning, found).with_advice(advice))
 }
 
-/// Nothing where the configuration asks for no plugin.
+/// No findings if the plugin is disabled.
 pub(super) fn plugin_findings(plugin: &PluginDocument) -> Vec<Finding> {
     if plugin.state == "off" {
         return Vec::new();
@@ -94,7 +94,7 @@ fn check_connection(plugin: &PluginDocument) -> Finding {
 
 fn check_failing_containers(plugin: &PluginDocument) -> Option<Finding> {
     let FailingDocument { containers, at, why } = plugin.failing.as_ref()?;
-    // After a hand-over nothing has been counted yet; one failure is not all.
+    // After a hand-over the counters start at 0, so a single failure does not prove that all fail.
     let all = plugin.injected == 0 && *containers > 1;
     let (status, which) = match all {
         true => (FindingStatus::Failed, format!("none of {} containers got a socket", plugin.failed)),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::output::Console;
 
-/// How a check went.
+/// The result of a check.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::cli) enum FindingStatus {

@@ -55,7 +55,7 @@ fn check_writes(log: &WindowLogDocument) -> Finding {
     ))
 }
 
-/// Windows whose time had not come when the agent started.
+/// Reports windows that begin after the start of this agent.
 fn check_clock(log: &WindowLogDocument) -> Option<Finding> {
     let ahead = log.restored_ahead;
     (ahead > 0).then(|| {
@@ -66,7 +66,7 @@ fn check_clock(log: &WindowLogDocument) -> Option<Finding> {
     })
 }
 
-/// What was not received because no agent was there.
+/// Reports how long no agent received datagrams before this start.
 fn check_restart_gap(log: &WindowLogDocument) -> Option<Finding> {
     let last = log.last_alive?;
     let found = format!(
@@ -85,7 +85,7 @@ fn check_restart_gap(log: &WindowLogDocument) -> Option<Finding> {
 const SERIES: Effect = Setting::effect_of("limits.series");
 const REMEMBERED: Effect = Setting::effect_of("limits.remembered");
 
-/// Nothing where none was forgotten early.
+/// `None` if none was forgotten early.
 pub(super) fn totals_finding(TotalsEvicted { series_limit, node }: TotalsEvicted) -> Option<Finding> {
     if series_limit + node == 0 {
         return None;
@@ -105,7 +105,7 @@ pub(super) fn totals_finding(TotalsEvicted { series_limit, node }: TotalsEvicted
 
 const NAMES_CHECK: &str = "names";
 
-/// One finding for each that is listed, and one for the rest. Nothing where no two names meet.
+/// One finding for each listed name, and one for the rest. Empty if no names collide.
 pub(super) fn check_marked_names(marked: usize, listed: &[MarkedNameDocument]) -> Vec<Finding> {
     let mut findings: Vec<_> = listed.iter().map(marked_name_finding).collect();
     let rest = marked.saturating_sub(listed.len());
@@ -140,7 +140,7 @@ pub(super) fn pages_finding(pages: &PagesDocument) -> Finding {
     let lost = [
         (pages.busy, "requests got 429"),
         (pages.late, "answers were not finished in time"),
-        (pages.cut, "readers were disconnected for want of memory"),
+        (pages.cut, "readers were disconnected because memory for pages was short"),
         (pages.slow, "connections were closed because their clients did not read"),
     ];
     let lost: Vec<String> =

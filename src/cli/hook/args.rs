@@ -15,22 +15,22 @@ Examples:
   tallyport hook install --for podman --mechanism hook     without another runtime
   tallyport hook install --for crio --real-runtime /usr/bin/crun
 
-A file that is there is copied to NAME.tallyport-backup first, keeps its mode and owner, and is
+An existing file is copied to NAME.tallyport-backup first, keeps its mode and owner, and is
 replaced whole or not at all. A second run changes nothing. No service is restarted.")]
     Install(HookInstallArgs),
-    /// Take out of an engine's configuration what install wrote
+    /// Remove what install wrote from an engine's configuration
     #[command(after_help = "\
 Examples:
   tallyport hook remove --for docker --dry-run
   tallyport hook remove --for containerd
 
-A file that nobody else has changed since is what it was before, to the byte; of any other only
-what install wrote is taken out. Containers that were made with tallyport-oci need the program
-for as long as they are there.")]
+A file that has not been changed since is restored byte for byte; from any other file, only what
+install wrote is removed. Containers created with tallyport-oci need that program until they are
+removed.")]
     Remove(HookRemoveArgs),
 }
 
-/// What starts containers.
+/// The container engine.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum EngineName {
     /// containerd's CRI plugin: /etc/containerd/config.toml
@@ -46,30 +46,30 @@ pub(in crate::cli) enum EngineName {
 /// How containers come by their address.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum MechanismName {
-    /// A runtime of its own, which is tallyport-oci in front of the real one
+    /// A separate runtime: tallyport-oci, which wraps the real one
     Wrapper,
-    /// podman's hook precreate, for every container; exec does not see the variables
+    /// podman's precreate hook, for every container; processes of exec do not get the variables
     Hook,
     /// containerd's base runtime specification: 127.0.0.1:8125 in every pod, one socket for all its containers
     BaseSpec,
 }
 
-/// Which file of which engine.
+/// The engine and its files.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EngineArgs {
     /// The engine
     #[arg(long = "for", value_name = "ENGINE")]
     pub(in crate::cli) engine: EngineName,
-    /// The engine's file [default: where it looks for it]
+    /// The engine's configuration file [default: the engine's own default]
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// What the runtime is called, for --runtime, a runtime class and the like
+    /// Name of the runtime, as in --runtime or a runtime class
     #[arg(long, value_name = "NAME", default_value = "tallyport")]
     pub(in crate::cli) runtime_name: String,
     /// The wrapper [default: tallyport-oci beside this program]
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) wrapper: Option<PathBuf>,
-    /// Where other files go that an engine is to read
+    /// Directory for other files that an engine reads
     #[arg(long, value_name = "DIR", default_value = "/etc/tallyport")]
     pub(in crate::cli) directory: PathBuf,
     /// Show what would change, and write nothing
@@ -84,13 +84,13 @@ pub(in crate::cli) struct HookInstallArgs {
     /// How containers come by their address
     #[arg(long, value_name = "MECHANISM", default_value = "wrapper")]
     pub(in crate::cli) mechanism: MechanismName,
-    /// Make it the runtime of containers that ask for none
+    /// Make it the default runtime
     #[arg(long)]
     pub(in crate::cli) default: bool,
     /// The runtime that the wrapper starts; written into its settings, /etc/tallyport/oci.toml
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) real_runtime: Option<PathBuf>,
-    /// With base-spec: the specification to begin with [default: what `ctr oci spec` prints]
+    /// With base-spec: the specification to start from [default: the output of `ctr oci spec`]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) spec: Option<PathBuf>,
 }

@@ -18,7 +18,7 @@ pub(in crate::cli) struct UntaintArgs {
     /// How often to check whether the node has the taint again
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(in crate::cli) interval: Duration,
-    /// Where the service account's token and ca.crt are
+    /// Directory of the service account's token and ca.crt
     #[arg(long, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
     pub(in crate::cli) credentials: PathBuf,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The API server, as a pod asks it: by its service account, at the address that its environment names.
+//! A client of the API server, for use in a pod: uses its service account and the address in its environment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::super::resolve::encode_segment;
 use super::node::KubernetesNode;
 use crate::client::{Client, ClientError, Response, Target};
 
-/// How long a whole answer may take.
+/// How long a whole response may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Why the API server did not do what it was asked for.
+/// Why a request to the API server failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClusterError {
-    /// This is no pod, or its environment was changed.
+    /// The process is not in a pod, or its environment was changed.
     #[error("{0} is not set, which Kubernetes sets in every pod")]
     NoPod(&'static str),
     /// The service account's files cannot be read.
@@ -28,7 +28,7 @@ pub(super) enum ClusterError {
         /// Why not.
         source: io::Error,
     },
-    /// It does not answer, or not as an API server does.
+    /// The API server does not respond, or the response is not valid.
     #[error("the API server at {target} does not answer: {why}")]
     NoAnswer {
         /// Where.
@@ -38,7 +38,7 @@ pub(super) enum ClusterError {
     /// Another client has changed the node since it was read.
     #[error("the node has changed meanwhile")]
     Conflict,
-    /// It does not permit it.
+    /// The service account lacks permission.
     #[error(
         "the API server refuses it with {status}: {message}; the service account must be allowed to get and patch nodes"
     )]
@@ -48,7 +48,7 @@ pub(super) enum ClusterError {
         /// What it says.
         message: String,
     },
-    /// It answers with an error.
+    /// The API server responds with another error.
     #[error("the API server answers {status}: {message}")]
     Refused {
         status: u16,
@@ -57,10 +57,10 @@ pub(super) enum ClusterError {
     },
 }
 
-/// Whether an answer may be a little older than the last change.
+/// Whether a response may be slightly older than the last change.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Freshness {
-    /// It may: the API server answers from memory, which costs the cluster next to nothing.
+    /// It may: the API server responds from memory, which costs the cluster next to nothing.
     Cached,
     /// It may not.
     Newest,
@@ -74,7 +74,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// The one that the environment names, and where the service account's files are.
+    /// The API server named in the environment, with the directory of the service account's files.
     ///
     /// # Errors
     /// Outside of a pod.
@@ -123,7 +123,7 @@ impl Cluster {
         }
     }
 
-    /// Made for each request: the kubelet replaces the token long before it expires.
+    /// Creates a client for each request: the kubelet replaces the token long before it expires.
     fn build_client(&self) -> Result<Client, ClusterError> {
         let path = self.credentials.join("token");
         let token = crate::files::read_to_string(&path)
@@ -137,7 +137,7 @@ impl Cluster {
     }
 }
 
-/// What an answer that is no success means. The body is a Status of Kubernetes, where it comes from an API server.
+/// The error of an unsuccessful response. The body of an API server is a Kubernetes Status.
 fn error_from_response(response: &Response) -> ClusterError {
     #[derive(Deserialize)]
     struct KubernetesStatus {

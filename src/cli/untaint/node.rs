@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::wire::ReadyDocument;
 
-/// What is read of a Node.
+/// The fields of a Node that are read.
 #[derive(Debug, Deserialize)]
 pub(super) struct KubernetesNode {
     metadata: Metadata,
@@ -21,7 +21,7 @@ struct Metadata {
 
 #[derive(Debug, Default, Deserialize)]
 struct Spec {
-    /// Kept as they came, so that a field unknown here is not lost.
+    /// Kept as JSON, so that unknown fields are not lost.
     #[serde(default)]
     taints: Vec<Value>,
 }
@@ -43,10 +43,9 @@ impl KubernetesNode {
     }
 }
 
-/// Whether an answer to `GET /ready` says that the agent serves and that the runtime has registered it.
+/// Checks in a response to `GET /ready` that the agent is ready and that the runtime has registered it.
 ///
-/// # Errors
-/// With what is missing, for people.
+/// # Errors With what is missing, as text for people.
 pub(super) fn ensure_registered(status: u16, body: &[u8]) -> Result<(), String> {
     let ready: ReadyDocument = serde_json::from_slice(body)
         .map_err(|error| format!("/ready answers {status}, and not as expected: {error}"))?;

@@ -12,7 +12,7 @@ use crate::net::netns::Namespace;
 
 const SEED: u64 = 7;
 
-/// A container that has come so far in its life.
+/// A container in this state.
 fn image(allocation: u64, step: u8) -> ContainerSnapshot {
     let container_id = ContainerId::new(&format!("c{allocation}")).unwrap();
     let own = Namespace::own_id().unwrap();
@@ -53,7 +53,7 @@ fn image(allocation: u64, step: u8) -> ContainerSnapshot {
     }
 }
 
-/// Every image that was ever written, and the file.
+/// All images that were written, and the file.
 fn written() -> (Vec<ContainerSnapshot>, Vec<u8>) {
     let steps = [(1, 0), (2, 0), (1, 1), (3, 0), (2, 1), (1, 2)];
     let images: Vec<_> = steps.into_iter().map(|(allocation, step)| image(allocation, step)).collect();
@@ -62,7 +62,7 @@ fn written() -> (Vec<ContainerSnapshot>, Vec<u8>) {
     (images, bytes)
 }
 
-/// Whatever was done to the file, only what was written comes out of it, each container once.
+/// Whatever was done to the file, only written images are read from it, each container once.
 fn holds_nothing_else(images: &[ContainerSnapshot], bytes: &[u8]) -> Replayed {
     let replayed = replay_records(bytes, SEED);
     assert!(replayed.images.iter().all(|image| images.contains(image)));

@@ -1,4 +1,4 @@
-//! Attaching: which process a container is, and the socket of one whose network namespace was not born before.
+//! Attaches the process of a container, and opens its socket if its network namespace did not exist before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl ContainerTable {
         socket: Option<PassedSocket>,
     ) -> Result<Arc<ContainerInfo>, AttachError> {
         let (pid, watched) = match info.place {
-            // Without a socket there is nothing that the wrong process could get.
+            // Without a socket, attaching the wrong process does no harm.
             _ if !info.state.can_attach() => candidate.into_parts(),
             SocketNamespace::Shared => {
                 let own = Namespace::own_id().map_err(|source| AttachError::Enter { source })?;
@@ -69,7 +69,7 @@ impl ContainerTable {
             SocketNamespace::Unborn => {
                 let candidate = candidate.born_after(self.reserved_at(info.allocation))?;
                 let (pid, watched, namespace) = self.require_own_namespace(candidate)?;
-                // One that wants nothing but a Unix socket has it already.
+                // A container that requested only a Unix socket has it already.
                 if info.address.is_some() {
                     self.open_deferred_socket(&info, namespace, socket).await?;
                 }
@@ -89,8 +89,8 @@ impl ContainerTable {
         Ok(self.watch_process(attached.allocation, watched).await.unwrap_or(attached))
     }
 
-    /// Has the kernel guard the listener of a container that shares our network, where there is a guard. One that cannot
-    /// be guarded is served all the same, and says why.
+    /// Guards the listener of a container that shares the agent's network, if there is a guard. A listener that cannot
+    /// be guarded is served anyway, with the reason in its info.
     pub(super) fn guard_listener(&mut self, info: &mut ContainerInfo) {
         let (Some(guard), SocketNamespace::Shared, Some(address), Some(pid)) =
             (&mut self.guard, info.place, info.address, info.pid)
@@ -103,7 +103,7 @@ impl ContainerTable {
         };
     }
 
-    /// Where a container is that comes with its process, and whether that can be its process.
+    /// Determines the namespace of a container that is reserved with its process, and validates the process.
     pub(super) fn validate_candidate(
         &self,
         site: Site,
@@ -136,7 +136,7 @@ impl ContainerTable {
         }
     }
 
-    /// Opens the socket of a container whose namespace has been born, at the address that it was promised.
+    /// Opens the socket of a container in its new namespace, at the promised address.
     async fn open_deferred_socket(
         &mut self,
         info: &Arc<ContainerInfo>,

@@ -1,4 +1,4 @@
-//! Ends: a container's socket is read until it is empty, its address rests, and it stays readable for a while. Ends are noticed as they
+//! The end of containers: their sockets are read until empty, their addresses rest, and they stay readable for a while. Ends are noticed as they
 //! happen, and found by comparing the table with living processes; of some containers of an earlier life only windows came back.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::shard::ContainerStats;
 
 impl ContainerTable {
     pub(super) fn release_container(&mut self, id: &ContainerId) -> Result<Arc<ContainerInfo>, ReleaseError> {
-        // One that is draining or gone was released already; saying it twice changes nothing.
+        // A container that is draining or gone was released already; a repeated call changes nothing.
         let info = self.find_live_container(id).or_else(|| self.directory.find_container(id));
         let info = info.ok_or_else(|| ReleaseError::Unknown { id: id.clone() })?;
         Ok(self.start_drain(info.allocation, "released").unwrap_or(info))
@@ -29,7 +29,7 @@ impl ContainerTable {
         self.start_drain(allocation, "its process ended");
     }
 
-    /// Starts to drain a container that lives.
+    /// Starts to drain a live container.
     pub(super) fn start_drain(&mut self, allocation: Allocation, why: &str) -> Option<Arc<ContainerInfo>> {
         let info = Arc::clone(&self.entries.get(&allocation)?.info);
         if !info.state.is_live() {
@@ -48,7 +48,7 @@ impl ContainerTable {
         Some(info)
     }
 
-    /// Has what is left in the sockets of a container read that has ended.
+    /// Reads what is left in the sockets of an ended container.
     pub(super) fn drain_sockets(&mut self, allocation: Allocation) {
         let pool = Arc::clone(&self.pool);
         self.tasks.spawn(async move {
@@ -59,7 +59,7 @@ impl ContainerTable {
 
     pub(super) fn finish_drain(&mut self, allocation: Allocation, stats: Option<Box<ContainerStats>>) {
         if stats.is_none() {
-            // It was on no shard that could have said so.
+            // No shard had it, so none has marked its end in the store.
             self.store.mark_ended(allocation);
         }
         let last = stats.map(|stats| Arc::new(*stats));
@@ -77,7 +77,7 @@ impl ContainerTable {
         }
         let until = self.started.elapsed() + self.settings.rest;
         match (info.address, info.place) {
-            // It had the address no more than we.
+            // A lost container did not hold its address.
             _ if self.lost.remove(&allocation).is_some() => {}
             (Some(address), SocketNamespace::Shared) => self.addresses.give_back(address, until),
             (Some(address), SocketNamespace::Own(namespace)) => {
@@ -93,7 +93,7 @@ impl ContainerTable {
         }
     }
 
-    /// Expires reservations and forgets those whose time is over.
+    /// Expires reservations, and forgets containers whose tombstone time is over.
     pub(super) fn look_over(&mut self) {
         let now = Instant::now();
         self.sweep_unix();
@@ -101,7 +101,7 @@ impl ContainerTable {
         let due: Vec<_> = self.entries.values().filter(due).map(|entry| Arc::clone(&entry.info)).collect();
         for info in due {
             if info.state.is_live() {
-                self.start_drain(info.allocation, "no process came");
+                self.start_drain(info.allocation, "no process was attached in time");
             } else if info.state == LifecycleState::Gone {
                 self.forget_container(&info);
             }
@@ -143,7 +143,7 @@ impl ContainerTable {
 
     pub(super) async fn drain_all(&mut self, reply: oneshot::Sender<()>) {
         self.ending = true;
-        // Their containers go on without us, and the next life of the agent takes them back.
+        // The containers keep running, and the next agent restores them from the journal.
         self.record_changes();
         self.journal = None;
         let stats_by_container = self.pool.stop().await;
@@ -156,7 +156,7 @@ impl ContainerTable {
         let _not_waited_for = reply.send(());
     }
 
-    /// Drains a container whose process has ended unnoticed so far, so that its id is free for the next.
+    /// Drains a container whose process has ended without the table having handled it yet, so that its id is free.
     pub(super) fn drain_if_ended(&mut self, id: &ContainerId) {
         let Some(allocation) = self.live.get(id).copied() else { return };
         let process = self.entries.get(&allocation).and_then(|entry| entry.process.as_ref());
@@ -166,21 +166,21 @@ impl ContainerTable {
     }
 }
 
-/// What a comparison has found.
+/// The result of a comparison.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ReconcileReport {
-    /// Containers that were taken to live.
+    /// Number of containers that were live in the table.
     pub checked: usize,
     /// Those whose processes have ended unnoticed.
     pub ended: Vec<ContainerId>,
-    /// Those that were lost, and are back at their addresses.
+    /// Those that were lost and have their addresses again.
     pub back: Vec<ContainerId>,
-    /// Those that stay lost. Their warnings say why.
+    /// Those that are still lost. Their warnings contain the reason.
     pub lost: Vec<ContainerId>,
 }
 
 impl ContainerTable {
-    /// Looks at the process of each container that lives, and tries at once to open again the addresses that are lost.
+    /// Checks the process of each live container, and retries the addresses of lost ones at once.
     pub(super) async fn reconcile_containers(&mut self) -> ReconcileReport {
         let mut found = ReconcileReport { checked: self.live.len(), ..ReconcileReport::default() };
         let has_ended = |allocation| {
@@ -211,7 +211,7 @@ impl ContainerTable {
 /// A container that has ended, and whose windows are in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FinishedContainer {
-    /// Its number; not that of any other.
+    /// Its unique number.
     pub allocation: Allocation,
     /// Where its samples came from.
     pub origin: Arc<Origin>,
@@ -224,7 +224,7 @@ pub struct FinishedContainer {
 }
 
 impl ContainerTable {
-    /// Shows containers that have ended, until their tombstones go.
+    /// Shows ended containers until their tombstone time is over.
     pub fn show_finished(&mut self, finished: Vec<FinishedContainer>) {
         let now = clock::wall_time();
         for container in finished {
@@ -245,7 +245,7 @@ impl ContainerTable {
 }
 
 impl FinishedContainer {
-    /// What is shown of it. Its counts went with the agent that counted.
+    /// The container as readers see it. Its counts are lost with the previous agent.
     fn into_info(self) -> ContainerInfo {
         let last = ContainerStats::of_ended(self.allocation, Accounting::default());
         ContainerInfo {

@@ -1,4 +1,4 @@
-//! Leaving everything to the process that takes over, and taking over from the one before.
+//! Hands the containers over to another process, and takes over from the previous one.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -19,15 +19,16 @@ use crate::net::guard::Guard;
 use crate::net::process::Watched;
 use crate::shard::{NewListener, OpenError, SentAhead, SuspendedContainers};
 
-/// How long containers that are being drained are waited for before receiving stops. The other process drains those that take longer;
-/// what they have sent waits in the kernel. It is short because the runtime's plugin has stopped, and is not waited for longer.
+/// How long to wait for draining containers before receiving stops. The other process drains those that take longer;
+/// their datagrams wait in the kernel. It is short because the runtime's plugin is stopped, and the runtime disconnects
+/// it otherwise.
 const ENDING: Duration = Duration::from_millis(300);
-/// How long the table waits for the final counts of containers that shards have just drained, before it gives the hand-over up.
-/// Everything is paused meanwhile.
+/// How long the table waits for the final counts of containers that shards have just drained, before the hand-over
+/// fails. Everything is paused meanwhile.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
 impl ContainerTable {
-    /// Stops receiving, gives away what there is, and waits to hear what came of it.
+    /// Stops receiving, hands over the containers, and waits for the outcome.
     pub(super) async fn hand_over(
         &mut self,
         sent: SentAhead,
@@ -36,14 +37,14 @@ impl ContainerTable {
         self.hand_over_within(ENDING, sent, reply).await;
     }
 
-    /// The same with another bound on waiting for containers that are being drained.
+    /// The same with another time limit for draining containers.
     pub(super) async fn hand_over_within(
         &mut self,
         ending: Duration,
         sent: SentAhead,
         reply: oneshot::Sender<std::io::Result<Leaving>>,
     ) {
-        // Most are drained in a moment, and only how they stood at the end has to be handed over.
+        // Most are drained quickly, and then only their final state has to be handed over.
         if !ending.is_zero() {
             let _the_rest_goes_over = timeout(ending, self.drained_all_but(|_| false)).await;
         }
@@ -57,7 +58,8 @@ impl ContainerTable {
             }
         };
         let leaving = suspended.allocations();
-        // The final counts of containers that were drained just before are on their way; nothing else tells the other process.
+        // Wait for the final counts of containers that were drained just before: the other process gets them in no
+        // other way.
         let drained = self.drained_all_but(|allocation| leaving.contains(&allocation));
         if timeout(ON_ITS_WAY, drained).await.is_err() {
             suspended.resume_containers().await;
@@ -84,7 +86,7 @@ impl ContainerTable {
         }
     }
 
-    /// Waits until every container that is being drained is empty, but for some.
+    /// Waits until every draining container is drained, except those for which `some` is true.
     async fn drained_all_but(&mut self, some: impl Fn(Allocation) -> bool) {
         let is_waited_for = |table: &Self, (allocation, entry): (&Allocation, &ContainerEntry)| {
             entry.info.state == LifecycleState::Draining
@@ -101,8 +103,8 @@ impl ContainerTable {
         }
     }
 
-    /// Whether a container has been on a shard. Without that it has no counts; and while all containers are suspended, the answer
-    /// that there are none has to wait.
+    /// Whether a container has been on a shard. If not, it has no final counts to wait for; shards reply about it only
+    /// after all containers have resumed.
     fn had_listener(&self, info: &ContainerInfo) -> bool {
         let has_address = info.address.is_some() && info.place != SocketNamespace::Unborn;
         !self.lost.contains_key(&info.allocation) && (has_address || info.unix.is_some())
@@ -149,7 +151,7 @@ impl ContainerTable {
         Ok((manifest, descriptors))
     }
 
-    /// Goes on with everything that the process before had. Answers since when all is received, since the machine was booted.
+    /// Takes over the containers of the previous process. Returns when receiving resumed for all, as time since boot.
     ///
     /// # Errors
     /// When a shard does not take a socket.
@@ -157,7 +159,7 @@ impl ContainerTable {
         self.next = arriving.next;
         self.directory.merge_forgotten_accounting(&arriving.forgotten);
         let (mut rest, mut opened) = (Vec::with_capacity(arriving.containers.len()), Vec::new());
-        // First of all datagrams are read again.
+        // Resume reading datagrams first.
         for ReadyContainer { image, before, udp, unix, process } in arriving.containers {
             if let Some(before) = before {
                 let (allocation, origin) = (image.allocation, Arc::clone(&image.origin));

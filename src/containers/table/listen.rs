@@ -24,11 +24,11 @@ use crate::net::process_identity::ProcessIdentity;
 use crate::net::unixgram::Unixgram;
 use crate::shard::NewListener;
 
-/// Descriptors that containers leave to the agent, of few a quarter: for connections, and for the files it writes.
+/// Descriptors reserved for connections and files of the agent; at most a quarter of the limit.
 const KEPT: u64 = 128;
 
 impl ContainerTable {
-    /// Gives a new container its address, and its socket where that can be opened now.
+    /// Assigns a new container its address, and opens its socket if that is possible now.
     pub(super) async fn assign_address(
         &mut self,
         info: &mut ContainerInfo,
@@ -54,7 +54,7 @@ impl ContainerTable {
             Site::Own(namespace) => {
                 let (host, port) = wanted_within(reservation)?;
                 let ports = match port {
-                    // Who has been told its address once can have no other.
+                    // A container that has been told its address cannot get another one.
                     Some(port) => vec![port],
                     None => self.ports.candidate_ports(namespace.id(), reservation.name(), now),
                 };
@@ -79,7 +79,7 @@ impl ContainerTable {
         }
     }
 
-    /// Opens a socket in a namespace of the container's own.
+    /// Opens a socket in the container's own namespace.
     pub(super) async fn listen_within(
         &mut self,
         info: &mut ContainerInfo,
@@ -99,7 +99,7 @@ impl ContainerTable {
         Ok(())
     }
 
-    /// Gives a container's sockets to a shard: the one for UDP, if it has one, and the Unix socket that it was promised.
+    /// Passes a container's sockets to a shard: its UDP socket, if any, and its Unix socket, if it was promised one.
     pub(super) async fn start_listening(
         &mut self,
         info: &mut ContainerInfo,
@@ -131,7 +131,7 @@ impl ContainerTable {
         Ok(())
     }
 
-    /// Bytes of the next socket's buffer: what is usual, or what is left of the node's.
+    /// The buffer size of the next socket, in bytes: the configured size, or what is left of the node's total.
     pub(super) fn next_buffer(&self) -> usize {
         self.settings.receive_buffer.min(self.pool.receive_buffers().available_bytes()).max(SMALLEST_BUFFER)
     }
@@ -151,14 +151,14 @@ fn wanted_within(reservation: &Reservation) -> Result<(Option<IpAddr>, Option<u1
 }
 
 impl ContainerTable {
-    /// Makes the directory of a container that gets a Unix socket, so that it can be mounted.
+    /// Creates the directory of a container that gets a Unix socket, so that it can be mounted.
     pub(super) fn promise_unix(
         &mut self,
         info: &mut ContainerInfo,
         reservation: &Reservation,
     ) -> Result<(), ReserveError> {
         let wish = match (&reservation.mounted, reservation.unix_wish()) {
-            // It has the mount already, and knows of it whatever the settings say now.
+            // It has the mount already, so it gets a socket regardless of the current settings.
             (Some(_), Some(UnixWish::Only)) => UnixWish::Only,
             (Some(_), _) => UnixWish::Beside,
             (None, wish) => self.settings.unix.resolve_wish(wish),
@@ -206,7 +206,7 @@ impl ContainerTable {
         }
     }
 
-    /// Tells a container's shard which processes are the container's, now that its first one is known.
+    /// Tells a container's shard which processes belong to it, now that its first one is known.
     pub(super) async fn set_container_processes(
         &mut self,
         allocation: Allocation,
@@ -218,7 +218,7 @@ impl ContainerTable {
         {
             Ok(process_identity) => process_identity,
             Err(error) => {
-                tracing::debug!(container = %info.origin.container_id, %error, "its processes cannot be told from others");
+                tracing::debug!(container = %info.origin.container_id, %error, "cannot identify its processes");
                 return None;
             }
         };
@@ -230,19 +230,19 @@ impl ContainerTable {
             }
             if !checked {
                 info.warnings.push(
-                    "it has neither a cgroup nor a mount namespace of its own, so nobody who sends by its Unix socket can \
-                     be told from others"
+                    "it has neither a cgroup nor a mount namespace of its own, so senders on its Unix socket cannot be \
+                     identified"
                         .to_owned(),
                 );
             }
         })
     }
 
-    /// Removes a Unix socket whose container has ended, unless its id has come again.
+    /// Removes the Unix socket of an ended container, unless a new container has the same id.
     pub(super) fn give_back_unix(&self, unix: &ContainerUnixSocket) {
         match () {
             () if self.has_unix(&unix.source) => {}
-            // The container goes on with the directory mounted, and the agent's next life opens a socket there.
+            // The container keeps the directory mounted, and the next agent opens a socket there.
             () if self.ending => Sockets::close(unix),
             () => Sockets::remove(unix),
         }

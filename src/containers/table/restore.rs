@@ -1,5 +1,4 @@
-//! Containers of an earlier life of the agent, or of the process before: looked at before they are believed, and put back at
-//! their addresses.
+//! Restores containers of a previous run or of the previous process: validates them, and opens their addresses again.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -20,26 +19,26 @@ use crate::net::listener;
 use crate::net::netns::{Choice, Namespace};
 use crate::net::process::Watched;
 
-/// How often it is tried to open the addresses of those that are lost.
+/// Interval at which the addresses of lost containers are retried.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What became of the containers that were written down.
+/// How many containers of the journal were restored.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct RestoredCounts {
-    /// Back at their addresses, or waiting for their processes.
+    /// Restored at their addresses, or waiting for their processes.
     pub kept: usize,
     /// Running, at an address that could not be opened.
     pub lost: usize,
-    /// Ended meanwhile, or before.
+    /// Ended meanwhile or before.
     pub gone: usize,
 }
 
-/// Why a container is not back.
+/// Why a container was not restored.
 #[derive(Debug)]
 enum Missing {
     /// It has ended.
     Ended,
-    /// It lives, and is not served.
+    /// It is live but cannot be served.
     Lost(String),
 }
 
@@ -65,8 +64,8 @@ impl From<io::Error> for Missing {
 }
 
 impl ContainerTable {
-    /// Takes back the containers that an earlier life of the agent wrote down. Only what is still the same process, in the
-    /// same cgroup and network namespace, gets its address again.
+    /// Restores the containers of the journal. A container gets its address again only if it is still the same process,
+    /// in the same cgroup and network namespace.
     pub async fn restore_containers(&mut self, images: Vec<ContainerSnapshot>) -> RestoredCounts {
         self.unix.clear();
         let mut restored = RestoredCounts::default();
@@ -99,7 +98,7 @@ impl ContainerTable {
                 state
             }
             Err(Missing::Ended) => {
-                tracing::info!(%container, %task, "a container ended while the agent was away");
+                tracing::info!(%container, %task, "a container ended while no agent was running");
                 self.restore_finished(&image.into_gone(now, now.saturating_add(self.settings.tombstone)))
             }
             Err(Missing::Lost(why)) => {
@@ -119,7 +118,7 @@ impl ContainerTable {
         }
     }
 
-    /// Tries again to open the addresses of those that are lost.
+    /// Retries the addresses of lost containers.
     pub(super) async fn retry_lost(&mut self) {
         if self.lost.is_empty() || self.retried.elapsed() < RETRY {
             return;
@@ -127,7 +126,7 @@ impl ContainerTable {
         self.try_lost().await;
     }
 
-    /// The same at once; answers who is back.
+    /// The same at once; returns the restored containers.
     pub(super) async fn try_lost(&mut self) -> Vec<Allocation> {
         let mut back = Vec::new();
         self.retried = Instant::now();
@@ -138,7 +137,7 @@ impl ContainerTable {
                 Ok((info, process)) => {
                     self.lost.remove(&allocation);
                     let (container, task) = (&info.origin.container_id, &info.origin.task_id);
-                    tracing::info!(%container, %task, "a container that was lost is back at its address");
+                    tracing::info!(%container, %task, "a lost container has its address again");
                     self.replace_info(info);
                     back.push(allocation);
                     if let Some(watched) = process {
@@ -160,23 +159,23 @@ impl ContainerTable {
         back
     }
 
-    /// The process that was the container, if it still is.
+    /// The container's process, if it is still the same.
     fn same_process(image: &ContainerSnapshot, pid: i32) -> Result<Candidate, Missing> {
         let Some(identity) = image.identity else {
             return Err(Missing::Lost(
-                "nothing is known by which its process could be told from others".to_owned(),
+                "its process cannot be identified: the journal has no start time for it".to_owned(),
             ));
         };
         let candidate = Candidate::find(pid)?.started_at(Some(identity.start_ticks))?;
         match (identity.cgroup, candidate.cgroup_id()) {
             (Some(was), Some(is)) if was != is => {
-                Err(Missing::Lost("its process is in another cgroup than it was".to_owned()))
+                Err(Missing::Lost("its process is in another cgroup than before".to_owned()))
             }
             _ => Ok(candidate),
         }
     }
 
-    /// Looks whether a container is what it was, and opens its sockets.
+    /// Validates a container, and opens its sockets.
     async fn reopen_sockets(
         &mut self,
         image: &ContainerSnapshot,
@@ -185,9 +184,11 @@ impl ContainerTable {
         let candidate = match (image.attached, image.pid) {
             (false, _) => None,
             (true, Some(pid)) => Some(Self::same_process(image, pid)?),
-            (true, None) => return Err(Missing::Lost("its process has no number here".to_owned())),
+            (true, None) => {
+                return Err(Missing::Lost("its process has no id in this PID namespace".to_owned()));
+            }
         };
-        // Neither has an address that could be opened.
+        // These have no address that could be opened.
         if matches!(
             (image.state, image.address, &image.unix),
             (LifecycleState::Mute, ..) | (LifecycleState::Lost, None, None)
@@ -233,14 +234,12 @@ impl ContainerTable {
                         let namespace = Namespace::open(path).map_err(ReserveError::from)?;
                         (namespace, None)
                     }
-                    (None, _) => return Err(Missing::Lost("its network namespace has no name".to_owned())),
+                    (None, _) => return Err(Missing::Lost("its network namespace has no path".to_owned())),
                 };
                 if namespace.id() != expected {
-                    return Err(Missing::Lost(
-                        "another network namespace is in the place of its own".to_owned(),
-                    ));
+                    return Err(Missing::Lost("its path leads to another network namespace".to_owned()));
                 }
-                // A sibling may have it, of whom nothing was written down.
+                // Another container of the pod may have it, one that is not in the journal.
                 if self.ports.is_port_taken(expected, address.port()) {
                     return Err(ReserveError::AddressTaken { address }.into());
                 }
@@ -270,7 +269,7 @@ impl ContainerTable {
         self.directory.upsert_container(&info);
     }
 
-    /// Goes on draining a container that had ended when the process before handed it over.
+    /// Continues to drain a container that had ended before the hand-over.
     pub(super) fn end_here(&mut self, image: &ContainerSnapshot) {
         // Its counts are not known until it is drained.
         let info = Arc::new(ContainerInfo { last: None, ..image.to_info() });
@@ -293,7 +292,7 @@ impl ContainerTable {
         self.drain_sockets(info.allocation);
     }
 
-    /// Shows a container that has ended, until its tombstone goes. Its address rests meanwhile.
+    /// Shows an ended container until its tombstone time is over. Its address rests meanwhile.
     pub(super) fn restore_finished(&mut self, image: &ContainerSnapshot) -> LifecycleState {
         let info = Arc::new(image.to_info());
         let rested = image.finished_at.map_or(Duration::ZERO, |at| clock::wall_time().duration_since(at));

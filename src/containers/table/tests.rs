@@ -23,7 +23,7 @@ struct Node {
 fn settings() -> TableSettings {
     TableSettings {
         containers: 100,
-        // Not the usual port: an agent may be running here.
+        // Not the default port: an agent may be running here.
         port: 18_625,
         receive_buffer: 65_536,
         receive_buffers: 1 << 30,
@@ -98,7 +98,7 @@ impl Node {
             if self.state(container) == Some(state) {
                 return self.containers.directory().find_container(&id(container)).unwrap();
             }
-            // Real time, also where the runtime's is paused: the shard is a thread of its own.
+            // Real time, even if the runtime's clock is paused: the shard is a separate thread.
             std::thread::sleep(Duration::from_millis(1));
             tokio::task::yield_now().await;
         }
@@ -403,7 +403,8 @@ async fn an_id_whose_process_has_just_ended_is_free_at_once() {
     let pid = process.pid();
     node.reserve_with("c1", |r| r.pid = Some(pid)).await.unwrap();
     process.end();
-    // However soon the next reservation comes: the table checks whether the process has ended and does not wait for it.
+    // However soon the next reservation comes: the table checks whether the process has ended instead of waiting for
+    // the event.
     let next = node.reserve("c1").await.unwrap();
     assert!(next.new);
     assert_eq!(next.info.origin.generation, Generation(2));
@@ -537,7 +538,7 @@ async fn the_final_counts_of_a_container_are_not_lost_where_they_are_late_for_a_
     let reserved = table.reserve_container(Reservation::new(id("c1"))).await.unwrap();
     let allocation = reserved.info.allocation;
     (0..100).for_each(|_| send(reserved.info.address, "a:1|c"));
-    // Its shard has drained it, and the task that says so has not come to it yet.
+    // Its shard has drained it, but the table has not handled that event yet.
     table.update_info(allocation, |info| info.state = LifecycleState::Draining);
     table.live.remove(&id("c1"));
     let drained = table.pool.drain_container(allocation).await.unwrap();
@@ -566,7 +567,7 @@ async fn a_container_that_was_on_no_shard_keeps_no_hand_over_waiting() {
         .register_unserved(&Reservation::new(id("c1")), Unserved::Mute, "no agent".to_owned())
         .await
         .unwrap();
-    // The answer that it has no counts waits until the containers are back on their shards.
+    // The reply that it has no counts waits until the containers are back on their shards.
     table.update_info(noted.info.allocation, |info| info.state = LifecycleState::Draining);
     table.tasks.spawn(std::future::pending());
     let (reply, leaving) = oneshot::channel::<std::io::Result<Leaving>>();

@@ -14,7 +14,7 @@ use crate::model::ContainerId;
 use crate::net::clock;
 
 impl ContainerTable {
-    /// Takes a running container in, without a socket, and the reason for that.
+    /// Registers a running container without a socket, with the reason.
     pub(super) async fn register_unserved(
         &mut self,
         reservation: &Reservation,
@@ -31,7 +31,7 @@ impl ContainerTable {
         if self.live.len() >= self.settings.containers {
             return Err(ReserveError::Full { limit: self.settings.containers });
         }
-        // A network that cannot be found is no reason to be silent about who runs there.
+        // Show the container even if its network namespace cannot be found.
         let site = Site::from_reservation(reservation).unwrap_or(Site::Unborn);
         let mut info = self.new_info(reservation, &site);
         info.state = why.to_state();
@@ -68,21 +68,21 @@ enum AdoptError {
     NoPod,
     #[error("its network is the node's")]
     Shared,
-    #[error("nobody says which process holds its pod's network, and so when that ends")]
+    #[error("the process that holds its pod's network is unknown, so its end cannot be detected")]
     NoHolder,
     #[error(transparent)]
     Refused(#[from] ReserveError),
 }
 
 impl ContainerTable {
-    /// Has the pod of a mute container served, where that is wanted. Answers what there is to say of it.
+    /// Adopts the pod of a mute container, if that is enabled. Returns a warning that describes the outcome.
     pub(super) async fn adopt_pod(&mut self, mute: &Reservation, site: Site) -> Option<String> {
         if !self.settings.adopt_mute {
             return None;
         }
         Some(match self.try_adopt_pod(mute, site).await {
             Ok(pod) => {
-                format!("what it sends to 127.0.0.1:8125 is its pod's, which is here as container {pod}")
+                format!("what it sends to 127.0.0.1:8125 is counted for its pod, as container {pod}")
             }
             Err(why) => format!("its pod cannot be adopted: {why}"),
         })
@@ -94,7 +94,7 @@ impl ContainerTable {
         if !matches!(site, Site::Own(_)) {
             return Err(AdoptError::Shared);
         }
-        // A socket keeps its network alive, so one without an end in sight is not opened.
+        // A socket keeps its network namespace alive, so do not open one without a process whose end closes it.
         let holder = mute.holder.or_else(|| network_holder_pid(&mute.network)).ok_or(AdoptError::NoHolder)?;
         let reserved = self.reserve_container(of_pod(mute, pod.clone(), holder)).await?;
         if reserved.new {
@@ -105,7 +105,7 @@ impl ContainerTable {
     }
 }
 
-/// What is reserved for a container's pod: nothing of it says which container.
+/// The reservation for a container's pod, without anything that identifies the container.
 fn of_pod(mute: &Reservation, pod: ContainerId, holder: i32) -> Reservation {
     let mut labels = mute.labels.clone();
     labels.remove(NAME_LABEL);
@@ -125,7 +125,7 @@ fn of_pod(mute: &Reservation, pod: ContainerId, holder: i32) -> Reservation {
     }
 }
 
-/// The process that a network is named by: runtimes write `/proc/PID/ns/net`.
+/// The process in the path of a network namespace: runtimes use `/proc/PID/ns/net`.
 fn network_holder_pid(network: &ContainerNetwork) -> Option<i32> {
     let ContainerNetwork::Path(path) = network else { return None };
     path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()

@@ -1,4 +1,4 @@
-//! Between a connection and the service that answers its requests: requests of a connection that has lost its place are not run.
+//! Sits between a connection and its service, and rejects requests of a connection that has lost its place.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,13 +12,13 @@ use super::Peer;
 use super::answer::TrackedBody;
 use super::clients::ConnectionPlace;
 
-/// A request that came after its connection was told to close, because another connection needed its place. The connection ends
-/// without an answer, which tells the client that nothing was done.
+/// A request that arrived after its connection was told to close, because another connection needed its place. The
+/// connection is closed without a response, so the client knows that nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was closed in favour of another before the request came")]
 pub(super) struct NoPlace;
 
-/// A service that answers the requests of one connection, while that has its place.
+/// A service that handles the requests of one connection while the connection has its place.
 #[derive(Debug)]
 pub(super) struct Admission<S> {
     service: S,
@@ -32,7 +32,7 @@ impl<S> Admission<S> {
         Self { service, peer, place, asked: Arc::default() }
     }
 
-    /// Whether the connection has sent a request, now or later.
+    /// A flag that is set once the connection has sent a request.
     pub(super) fn asked_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.asked)
     }

@@ -1,4 +1,4 @@
-//! The body of an answer, with a note that its request is under way.
+//! A response body that marks its request as in progress.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,7 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::clients::UnderWay;
 
-/// The body of an answer. While there is one, its connection is not idle.
+/// A response body. While it exists, its connection is not idle.
 pub(super) struct TrackedBody<B> {
     body: B,
     _under_way: UnderWay,

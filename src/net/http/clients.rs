@@ -1,4 +1,4 @@
-//! Who has connections open: so many in all, so many of one client, and which of them are idle.
+//! Tracks open connections: in total, per client, and which of them are idle.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,16 +10,16 @@ use tokio::sync::Notify;
 
 use super::{ConnectionLimits, Peer};
 
-/// How long a connection has to be idle before it can be closed in favour of another: the request of a client that has just
-/// connected is on its way.
+/// How long a connection must be idle before it can be closed in favour of another: the request of a client that has
+/// just connected may be on its way.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Why a connection was closed before a request on it was served.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum RefusalReason {
-    /// Its client has as many as it may.
+    /// Its client has reached its limit of connections.
     Client,
-    /// It did not come to speak TLS.
+    /// The TLS handshake did not complete.
     Handshake,
 }
 
@@ -40,7 +40,7 @@ impl RefusalReason {
 /// Why a connection was closed after it had been served.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum CloseReason {
-    /// Its client took nothing of an answer for as long as it may.
+    /// Its client did not read a response within the time limit.
     Slow,
     /// It was idle, and another one needed its place.
     Idle,
@@ -60,7 +60,7 @@ impl CloseReason {
     }
 }
 
-/// Open connections of a listener, and those that it closed at once, for whoever wants to know.
+/// The open connections of a listener, and counts of those that it refused or closed.
 #[derive(Clone, Default, Debug)]
 pub struct Connections(Arc<ConnectionCounts>);
 
@@ -83,13 +83,14 @@ struct Registry {
 #[derive(Debug)]
 struct ConnectionEntry {
     client: ClientKey,
-    /// Since when it has had no request under way; `None` while it has one.
+    /// When its last request ended; `None` while a request is in progress.
     idle: Option<Instant>,
     close: Arc<Notify>,
 }
 
 impl Registry {
-    /// Tells the connection that has been idle for the longest time to close, of those that `may`.
+    /// Closes the connection that has been idle longest, among those for which `may` holds. Returns whether there was
+    /// one.
     fn close_idle(&mut self, now: Instant, may: impl Fn(&ConnectionEntry) -> bool) -> bool {
         let idle = |entry: &ConnectionEntry| {
             entry.idle.filter(|since| now.saturating_duration_since(*since) >= GRACE && may(entry))
@@ -100,7 +101,7 @@ impl Registry {
         true
     }
 
-    /// Its place is free from here on, even if its task takes a moment to end.
+    /// Removes a connection and tells it to close. Its place is free at once, even if its task takes a moment to end.
     fn remove(&mut self, number: u64) {
         let Some(ConnectionEntry { client, close, .. }) = self.entries.remove(&number) else { return };
         close.notify_one();
@@ -113,7 +114,7 @@ impl Registry {
         }
     }
 
-    /// Whether a client may have one more, after an idle one of its own was closed where it has as many as it may.
+    /// Checks whether a client may have another connection. At its limit, one of its idle connections is closed first.
     fn check_client_limit(
         &mut self,
         client: ClientKey,
@@ -124,7 +125,7 @@ impl Registry {
         match client {
             ClientKey::Network(_) if has >= limits.per_client => Err(RefusalReason::Client),
             ClientKey::Network(_) => Ok(false),
-            // One process leaves half of the places to others, and all users together a quarter to root.
+            // One process may have half of the places, and all users other than root together three quarters.
             ClientKey::Process { pid, .. } => {
                 let (of_one, of_users) = (limits.connections.div_ceil(2), limits.connections * 3 / 4);
                 if pid.is_some() && has >= of_one {
@@ -146,7 +147,7 @@ impl Connections {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are open.
+    /// The number of open connections.
     #[must_use]
     pub fn open(&self) -> usize {
         self.lock_registry().entries.len()
@@ -162,10 +163,11 @@ impl Connections {
         CloseReason::ALL.into_iter().zip(self.0.closed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Counts one more as open, until the result is dropped.
+    /// Registers a connection as open until the result is dropped.
     ///
     /// # Errors
-    /// When its client has as many as it may. That is not counted: the connection may wait and be admitted later.
+    /// When its client has reached its limit. This is not counted as refused: the connection may wait and be admitted
+    /// later.
     pub(super) fn admit_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Result<Open, RefusalReason> {
         let (client, now) = (peer.client_key(), Instant::now());
         let mut registry = self.lock_registry();
@@ -183,8 +185,8 @@ impl Connections {
         Ok(Open { place: Arc::new(ConnectionPlace { connections: self.clone(), number }), close })
     }
 
-    /// Closes the oldest idle connection of the client that has most of them, for one that waits; answers whether there
-    /// was one.
+    /// Closes the oldest idle connection of the client with the most connections, in favour of a waiting one; returns
+    /// whether there was one.
     pub(super) fn make_room(&self) -> bool {
         let now = Instant::now();
         let mut registry = self.lock_registry();
@@ -218,7 +220,7 @@ impl Connections {
 #[derive(Debug)]
 pub(super) struct Open {
     place: Arc<ConnectionPlace>,
-    /// Tells it to close while it is idle.
+    /// Notified when the connection must close.
     pub(super) close: Arc<Notify>,
 }
 
@@ -228,7 +230,7 @@ impl Open {
         &self.place.connections
     }
 
-    /// Counts it as one by which nothing could be asked.
+    /// Counts it as refused before any request.
     pub(super) fn count_refused(&self, why: RefusalReason) {
         self.connections().count_refused(why);
     }
@@ -246,7 +248,7 @@ pub(super) struct ConnectionPlace {
 }
 
 impl ConnectionPlace {
-    /// Notes that a request is under way, until what this answers is dropped. `None` where the connection was told to close.
+    /// Marks a request as in progress until the result is dropped. `None` if the connection was told to close.
     pub(super) fn begin_request(self: &Arc<Self>) -> Option<UnderWay> {
         self.set_idle(None).then(|| UnderWay(Arc::clone(self)))
     }
@@ -264,7 +266,7 @@ impl Drop for ConnectionPlace {
     }
 }
 
-/// A request that is under way, its answer included.
+/// A request in progress, until its response is complete.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<ConnectionPlace>);
 
@@ -274,10 +276,10 @@ impl Drop for UnderWay {
     }
 }
 
-/// What connections and requests are counted by.
+/// The key by which connections and requests are counted.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ClientKey {
-    /// An address; of IPv6 the half that a network gives out, since a client that has one address of it has all of them.
+    /// An address; for IPv6 its /64 prefix, since a client with one address of a network can use all of them.
     Network(IpAddr),
     /// A process on this machine.
     Process {
@@ -294,11 +296,11 @@ impl ClientKey {
 }
 
 impl Peer {
-    /// The client that this is a connection of.
+    /// The client of this connection.
     #[must_use]
     pub fn client_key(self) -> ClientKey {
         let address = match self {
-            // Processes of another pid namespace have no number here.
+            // Processes of another pid namespace have no pid here.
             Self::Unix { uid, pid } => return ClientKey::Process { uid, pid: pid.filter(|pid| *pid != 0) },
             Self::Tcp(address) => address,
         };
@@ -328,7 +330,7 @@ mod tests {
         Peer::Unix { uid, pid: Some(pid) }
     }
 
-    /// As if all connections had been open for long.
+    /// Makes all connections look as if they had been idle for a long time.
     fn age(connections: &Connections) {
         for entry in connections.lock_registry().entries.values_mut() {
             entry.idle = entry.idle.and_then(|since| since.checked_sub(GRACE));

@@ -1,4 +1,4 @@
-//! From a connection to bytes that can be read: TLS first, where the listener speaks it.
+//! Opens an accepted connection for reading and writing, with a TLS handshake if the listener uses TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ServerConfig;
 use super::Connections;
 use super::writing::WriteTimeoutStream;
 
-/// Bytes both ways, whatever they go through.
+/// A bidirectional byte stream, with or without TLS.
 pub(super) type BoxedStream = Box<dyn ReadWrite>;
 
 pub(super) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -24,19 +24,19 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
-/// What the first byte of a client that speaks TLS is (RFC 8446 §5.1, a handshake).
+/// The first byte from a TLS client (RFC 8446 §5.1, a handshake).
 const HANDSHAKE: u8 = 22;
 
-/// What somebody gets who speaks plain HTTP where TLS is spoken.
+/// The response to plain HTTP on a TLS listener.
 const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
                      x-content-type-options: nosniff\r\nconnection: close\r\n\r\n\
                      this port speaks HTTPS only: ask by https://\n";
 
 impl Socket {
-    /// The bytes that are meant. Their writes fail after `write_timeout` without progress.
+    /// Opens the stream. Its writes fail after `write_timeout` without progress.
     ///
     /// # Errors
-    /// When the other end does not come to speak TLS.
+    /// When the TLS handshake fails.
     pub(super) async fn open_stream(
         self,
         write_timeout: Duration,
@@ -57,20 +57,20 @@ impl Socket {
     }
 }
 
-/// The same connection, if its client begins to speak TLS.
+/// Returns the connection if its client starts a TLS handshake.
 async fn expect_tls_handshake(mut stream: TcpStream) -> io::Result<TcpStream> {
     let mut first = [0];
     stream.peek(&mut first).await?;
     if first.first().is_some_and(u8::is_ascii_alphabetic) {
         stream.write_all(PLAIN.as_bytes()).await?;
-        // What was sent and not read would have the kernel take the answer back.
+        // Closing with unread data would reset the connection, and the response could be lost.
         let mut rest = [0; 4096];
         stream.try_read(&mut rest)?;
         stream.shutdown().await?;
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks plain HTTP"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the client sent plain HTTP"));
     }
     if first != [HANDSHAKE] {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks something else"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the client did not start a TLS handshake"));
     }
     Ok(stream)
 }

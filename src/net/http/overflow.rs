@@ -1,5 +1,5 @@
-//! Connections beyond their client's share. On the admin socket they wait a moment for room, then they are answered 503, so that
-//! a launcher reads why its call failed; on the HTTP listener they are closed at once.
+//! Connections beyond their client's limit. On the admin socket they wait briefly for room and then get a 503, so that
+//! a launcher can report why its call failed; on the HTTP listener they are closed at once.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
@@ -14,28 +14,29 @@ use super::opening::Socket;
 use super::{ConnectionLimits, Connections, Peer};
 use crate::shutdown::Drain;
 
-/// How long a connection waits for room. Half of what the OCI wrapper waits for an answer, so that it reads this one.
+/// How long a connection waits for room: half of the OCI wrapper's time limit, so that the wrapper receives the
+/// response.
 const ROOM_WITHIN: Duration = Duration::from_millis(500);
 /// How often a waiting connection looks for room.
 const AGAIN: Duration = Duration::from_millis(50);
-/// One connection in so many may wait: each holds a descriptor.
+/// The maximum number of waiting connections is the connection limit divided by this: each holds a descriptor.
 const WAITING: usize = 8;
 /// Shortest time between two warnings, so that a busy client cannot fill the disk with them.
 const QUIET: Duration = Duration::from_mins(1);
-/// Reads before the answer, at most: a client that goes on sending must not keep this thread.
+/// Maximum number of reads before the response: a client that keeps sending must not block this thread.
 const READS: usize = 64;
 
 /// The body of the answer, in the form of the API's other errors.
 const BODY: &str = r#"{"code":"too_many_connections","message":"this client has as many connections to the admin socket as it may; reuse connections, or make fewer calls at a time"}"#;
 
-/// What happens to connections beyond their client's share.
+/// Handles connections beyond their client's limit.
 #[derive(Clone, Debug)]
 pub(super) struct Overflow {
     connections: Connections,
     limits: ConnectionLimits,
     /// One permit for each connection that is served.
     places: Arc<Semaphore>,
-    /// Told when a connection waits for a place and all are taken.
+    /// Notified when a connection waits for a place and all are taken.
     needs: Arc<Notify>,
     /// One permit for each connection that may wait.
     room: Arc<Semaphore>,
@@ -56,13 +57,14 @@ impl Overflow {
         Self { connections, limits, places, needs: Arc::default(), room, warning: Arc::default() }
     }
 
-    /// Waits until a connection that was accepted needs a place. The accept loop holds one while no client comes, and gives it up.
+    /// Waits until an accepted connection needs a place. The accept loop holds one while no client connects, and then
+    /// gives it up.
     pub(super) async fn needs_place(&self) {
         self.needs.notified().await;
     }
 
-    /// Takes a connection whose client has as many as it may. `None` where it was refused at once: it is one of the HTTP
-    /// listener, or too many wait.
+    /// Takes a connection whose client has reached its limit. `None` if it was refused at once, because it is from the
+    /// HTTP listener or too many are waiting.
     pub(super) fn queue_connection(&self, socket: Socket, peer: Peer) -> Option<WaitingConnection> {
         match (socket, Arc::clone(&self.room).try_acquire_owned()) {
             (Socket::Unix(stream), Ok(room)) => {
@@ -80,7 +82,7 @@ impl Overflow {
         }
     }
 
-    /// Counts a refused connection, and warns about those since the last warning where one is due.
+    /// Counts a refused connection, and logs a warning about those since the last one if it is due.
     fn record_refusal(&self, peer: Peer) {
         self.connections.count_refused(RefusalReason::Client);
         tracing::debug!(%peer, "refused a connection beyond its client's share");
@@ -102,8 +104,8 @@ impl Overflow {
 }
 
 impl WaitingConnection {
-    /// Waits until the client has room for one more connection and there is a place for it. `None` where that took too long or
-    /// the agent ends: the connection was answered 503 and closed.
+    /// Waits until the client may have another connection and there is a place for it. `None` if that takes too long or
+    /// the agent ends: the connection got a 503 and was closed.
     pub(super) async fn for_room(self, drain: &mut Drain) -> Option<(Socket, Open, OwnedSemaphorePermit)> {
         let admitted = tokio::select! {
             admitted = tokio::time::timeout(ROOM_WITHIN, self.wait_for_admission()) => admitted.ok(),
@@ -125,7 +127,7 @@ impl WaitingConnection {
             if places.available_permits() == 0 {
                 needs.notify_one();
             }
-            // The place first: a connection that is registered and idle can be closed in favour of another.
+            // The place comes first: once registered, an idle connection can be closed in favour of another.
             if let Ok(place) = Arc::clone(places).acquire_owned().await
                 && let Ok(open) = connections.admit_peer(self.peer, limits)
             {
@@ -136,7 +138,8 @@ impl WaitingConnection {
     }
 }
 
-/// Answers 503 to whatever was asked, and closes the connection. Waits for nothing: the answer fits into an empty buffer.
+/// Sends a 503 without parsing the request, and closes the connection. Does not block: the response fits an empty
+/// buffer.
 fn reply_unavailable(stream: UnixStream, peer: Peer) {
     if let Err(error) = stream.into_std().and_then(write_answer) {
         tracing::debug!(%error, %peer, "cannot tell a client that its connection was refused: the client has closed it");
@@ -144,7 +147,7 @@ fn reply_unavailable(stream: UnixStream, peer: Peer) {
 }
 
 fn write_answer(mut stream: StdStream) -> std::io::Result<()> {
-    // Closing with unread bytes is a reset, and a client can take that for the answer.
+    // Closing with unread bytes resets the connection, and the client could get that instead of the response.
     let mut request = [0; 4096];
     for _ in 0..READS {
         if !stream.read(&mut request).is_ok_and(|length| length > 0) {
@@ -159,7 +162,7 @@ fn write_answer(mut stream: StdStream) -> std::io::Result<()> {
     stream.write_all(text.as_bytes())
 }
 
-/// Warns once in a while.
+/// Rate-limits warnings.
 #[derive(Debug, Default)]
 struct Warning(Mutex<PendingWarning>);
 
@@ -170,7 +173,7 @@ struct PendingWarning {
 }
 
 impl Warning {
-    /// Notes a refused connection; the number since the last warning, where the next one is due.
+    /// Counts a refused connection; returns the number since the last warning if the next one is due.
     fn count_refusal(&self, now: Instant) -> Option<u64> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pending.refused += 1;
@@ -207,7 +210,7 @@ mod tests {
     };
     const PEER: Peer = Peer::Unix { uid: 1000, pid: Some(7) };
 
-    /// A process that has as many connections as it may, and one more of it that has sent a request.
+    /// A process that has reached its limit of connections, and another connection of it that has sent a request.
     fn full() -> (Vec<Open>, Overflow, StdStream, Socket) {
         let (connections, places) = (Connections::default(), Arc::new(Semaphore::new(LIMITS.connections)));
         let open = (0..2).map(|_| connections.admit_peer(PEER, &LIMITS).unwrap()).collect();
@@ -240,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_waits_for_a_place_is_not_open_yet() {
         let (mut open, overflow, _client, socket) = full();
-        // Its client has room again, and others have all places.
+        // The client has room again, but other clients hold all places.
         open.clear();
         let taken = Arc::clone(&overflow.places).acquire_many_owned(4).await.unwrap();
         let (_trigger, mut drain) = crate::shutdown::drain_channel();

@@ -88,7 +88,7 @@ async fn a_client_that_sends_its_head_byte_by_byte_has_no_longer() {
         }
     });
     let mut answer = Vec::new();
-    // Closing while bytes still come is a reset.
+    // Closing while bytes are still arriving resets the connection.
     let _either_way =
         tokio::time::timeout(Duration::from_secs(5), reading.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(connections.open(), 0);
@@ -196,7 +196,7 @@ async fn a_client_that_does_not_read_is_disconnected_and_one_that_reads_slowly_i
             break;
         }
         answer += read;
-        // Longer in all than the timeout.
+        // Longer in total than the timeout.
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     assert!(answer > 16 << 20, "{answer} bytes arrived");
@@ -249,14 +249,14 @@ async fn who_connected_before_the_drain_and_asks_after_it_is_answered() {
     for _ in 0..5 {
         connected.push(TcpStream::connect(address).await.unwrap());
     }
-    // So that they are accepted.
+    // Give the listener time to accept them.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let draining = tokio::spawn(trigger.start(Duration::from_secs(5)));
     tokio::time::sleep(FIRST_REQUEST / 5).await;
     for stream in &mut connected {
         assert!(get(stream, "/").await.starts_with("HTTP/1.1 200"));
     }
-    assert!(draining.await.unwrap(), "nobody holds up the end");
+    assert!(draining.await.unwrap(), "no connection holds up the end");
 }
 
 #[tokio::test]

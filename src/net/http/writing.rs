@@ -1,4 +1,4 @@
-//! Writes that have to get on: a client that does not read is disconnected.
+//! Writes with a timeout: a client that does not read is disconnected.
 
 use std::future::Future as _;
 use std::io;
@@ -13,12 +13,13 @@ use tokio::time::{Sleep, sleep};
 use super::Connections;
 use super::clients::CloseReason;
 
-/// Bytes that may wait in the kernel for a client that does not read. Without it, each such connection has up to
-/// `tcp_wmem` (4 MiB), which no limit of this process counts. It does not limit what is on its way to a client that reads.
+/// Maximum number of unsent bytes in the kernel for a client that does not read. Without it, each such connection can
+/// use up to `tcp_wmem` (4 MiB), which no limit of this process counts. It does not limit bytes in flight to a client
+/// that reads.
 const UNSENT: u32 = 128 << 10;
 
-/// A stream whose writes fail when the other end takes nothing for too long. Reads are not affected: a stream of events
-/// may be silent for as long as there is nothing to send.
+/// A stream whose writes fail if the peer reads nothing for too long. Reads are not affected, and a stream of events
+/// may be silent as long as there is nothing to send.
 pub(super) struct WriteTimeoutStream<S> {
     inner: S,
     timeout: Duration,
@@ -39,7 +40,7 @@ impl<S: AsFd + Unpin> WriteTimeoutStream<S> {
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(waiting.as_mut().poll(context));
         self.connections.count_closed(CloseReason::Slow);
-        // Closing resets the connection: the kernel would keep offering what was not taken.
+        // Closing must reset the connection; otherwise the kernel would keep trying to send the rest.
         let _either_way = socket2::SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }

@@ -21,11 +21,11 @@ use crate::nri::plugin::Plugin;
 use crate::nri::ttrpc::{self, FrameAssembler, MessageKind, TtrpcFrame};
 use crate::stats::Link;
 
-/// Our name among the runtime's plugins.
+/// The plugin's name.
 const NAME: &str = "tallyport";
-/// How often containers that were created and never started are looked for.
+/// Interval at which containers that were created but never started are looked for.
 const LOOK: Duration = Duration::from_secs(30);
-/// Room for what is read at once.
+/// Size of the read buffer, in bytes.
 const ROOM: usize = 64 << 10;
 
 /// One connection.
@@ -33,25 +33,25 @@ const ROOM: usize = 64 << 10;
 pub(super) struct Session {
     pub(super) stream: UnixStream,
     pub(super) demux: Demux,
-    /// Calls of the runtime.
+    /// Calls from the runtime.
     pub(super) calls: FrameAssembler,
-    /// Its answers to our call.
+    /// Responses to our call.
     pub(super) answers: FrameAssembler,
     /// Whether the runtime has listed its containers.
     pub(super) registered: bool,
 }
 
 impl Session {
-    /// A connection that nothing has been read from.
+    /// A new connection, from which nothing has been read.
     pub(super) fn new(stream: UnixStream) -> Self {
         let (calls, answers) = (FrameAssembler::default(), FrameAssembler::default());
         Self { stream, demux: Demux::default(), calls, answers, registered: false }
     }
 
-    /// Connects, and asks to be registered.
+    /// Connects, and requests registration.
     ///
-    /// The runtime may take as long as it wants to do so: it finishes what it is doing with a container first, and
-    /// stopping one takes up to the pod's grace period. A plugin that gives up and asks again has to wait as long.
+    /// There is no timeout for the registration: the runtime first finishes its current operation, and stopping a
+    /// container takes up to the pod's grace period. Reconnecting would not make it faster.
     pub(super) async fn connect(endpoint: &Endpoint, plugin: &Plugin) -> Result<Self, NriError> {
         let mut stream = connect(&endpoint.socket)
             .await
@@ -68,7 +68,7 @@ impl Session {
         self.registered
     }
 
-    /// Answers the runtime's calls until the connection ends.
+    /// Serves the runtime's calls until the connection ends.
     pub(super) async fn serve_calls(
         &mut self,
         endpoint: &Endpoint,
@@ -102,7 +102,7 @@ impl Session {
         }
     }
 
-    /// Takes what came, and makes the answers to all calls that are whole.
+    /// Processes received bytes, and returns the responses to all complete calls.
     async fn handle_received(&mut self, bytes: &[u8], plugin: &mut Plugin) -> Result<BytesMut, NriError> {
         let (calls, answers) = (&mut self.calls, &mut self.answers);
         self.demux.push(bytes, |connection, piece| match connection {
@@ -133,7 +133,8 @@ impl Session {
             let (method, error) = (&request.method, &status.message);
             tracing::debug!(?method, ?error, "a call of the container runtime was not answered");
         }
-        // The list of containers can come in parts; the runtime asks about new ones after the last.
+        // The list of containers can come in parts; the runtime calls the plugin about new containers after the last
+        // part.
         let lists = request.service == PLUGIN_SERVICE && request.method == "Synchronize";
         if lists && answer.is_ok() && plugin.listing.is_complete() {
             self.registered = true;
@@ -143,7 +144,7 @@ impl Session {
     }
 }
 
-/// Connects to the socket, or to the other name of its path.
+/// Connects to the socket, or to the alternative form of its path.
 async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let refused = match UnixStream::connect(socket).await {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => error,
@@ -155,7 +156,7 @@ async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     }
 }
 
-/// The answer to our only call. It may come after the runtime's first calls.
+/// Checks the response to our only call. It may arrive after the runtime's first calls.
 fn check_registration(frame: &TtrpcFrame) -> Result<(), NriError> {
     let refused = |code, message| Err(NriError::Refused { code, message });
     match TtrpcResponse::decode(frame.data.clone()) {

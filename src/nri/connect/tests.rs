@@ -15,7 +15,7 @@ use crate::nri::plugin::tests::{Node, about, container, pod};
 use crate::nri::ttrpc::{self, FrameAssembler, MessageKind, TtrpcFrame};
 use crate::shutdown::{DrainTrigger, drain_channel};
 
-/// A plugin that connects to a socket of ours, at which we are the runtime.
+/// A plugin connected to a socket of the test, which acts as the runtime.
 struct Setting {
     listener: UnixListener,
     node: (crate::containers::ContainerTableHandle, Arc<crate::stats::Stats>),
@@ -30,7 +30,7 @@ impl Setting {
         Self::at(Arc::new(tempfile::tempdir().unwrap()), None)
     }
 
-    /// The plugin of a process that goes on with what another carried over.
+    /// The plugin of a process that takes over from another.
     fn after(old: &Self, carried: Carried) -> Self {
         std::fs::remove_file(old.socket()).unwrap();
         Self::at(Arc::clone(&old.directory), Some(carried))
@@ -77,7 +77,7 @@ impl Setting {
 struct Runtime {
     stream: UnixStream,
     demux: Demux,
-    /// Answers of the plugin, and its calls.
+    /// Responses of the plugin, and its calls.
     plugin: FrameAssembler,
     runtime: FrameAssembler,
     next: u32,
@@ -93,7 +93,7 @@ impl Runtime {
             if let Some(frame) = assembler.next_frame().unwrap() {
                 return frame;
             }
-            // Few at a time, so that everything is cut.
+            // A few bytes at a time, so that everything is split.
             let mut bytes = [0; 100];
             let n = self.stream.read(&mut bytes).await.unwrap();
             assert!(n > 0, "the plugin closed the connection");
@@ -131,7 +131,7 @@ impl Runtime {
 
     async fn takes_the_plugin(&mut self) {
         let (stream, _) = self.registered().await;
-        // Before the answer to its registration: runtimes do that.
+        // Before the response to its registration, as runtimes do.
         let _events: ConfigureAnswer = self.call("Configure", &Configure::default()).await;
         self.answer(stream, Ok(Vec::new())).await;
         let all = Synchronize { pods: vec![pod()], ..Synchronize::default() };
@@ -198,7 +198,7 @@ async fn a_runtime_that_is_busy_is_waited_for_as_long_as_the_connection_lives() 
     let setting = Setting::new();
     let mut busy = setting.accept().await;
     busy.registered().await;
-    // As long as containerd waits for a container that stops.
+    // As long as containerd waits for a container to stop.
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(setting.link(), Link::Registering);
     let _events: ConfigureAnswer = busy.call("Configure", &Configure::default()).await;

@@ -10,7 +10,7 @@ use crate::nri::selection::SelectionMode;
 use crate::shard::{ShardPlan, ShardPool};
 use crate::store::Store;
 
-/// A plugin with a container table behind it, and the runtime's side of its calls.
+/// A plugin with a container table, and the runtime's side of its calls.
 pub(in crate::nri) struct Node {
     pub(in crate::nri) plugin: Plugin,
     pub(in crate::nri) containers: ContainerTableHandle,
@@ -25,7 +25,7 @@ impl Node {
         node
     }
 
-    /// A node whose container table answers nothing until it is run.
+    /// A node whose container table does not reply until it is run.
     fn with_table(containers: usize) -> (Self, ContainerTable) {
         let store = Arc::new(Store::new(1, 30));
         let plan = ShardPlan {
@@ -43,7 +43,7 @@ impl Node {
         );
         let table = containers::TableSettings {
             containers,
-            // Not the usual port: an agent may be running here.
+            // Not the default port: an agent may be running here.
             port: 18_626,
             receive_buffer: 65_536,
             receive_buffers: 1 << 30,
@@ -131,7 +131,7 @@ pub(in crate::nri) fn pod() -> PodSandbox {
 }
 
 pub(in crate::nri) fn container(id: &str) -> NriContainer {
-    // Runtimes give a path for the node's own network, too.
+    // Runtimes also give a path for the node's own network.
     let network = LinuxNamespace { kind: "network".to_owned(), path: "/proc/self/ns/net".to_owned() };
     NriContainer {
         id: id.to_owned(),
@@ -394,7 +394,7 @@ async fn a_container_that_never_heard_of_its_address_is_mute() {
     let address = node.create(&container("c1")).await.unwrap();
     node.synchronize(&[with_address(running("c1"), &address.to_string())]).await;
     assert_eq!(node.state("c1"), Some(LifecycleState::Listening));
-    // The runtime had lost its patience before it had the answer, and started it without.
+    // The runtime timed out before it got the response, and started it without a socket.
     node.synchronize(&[running("c1")]).await;
     assert_eq!((node.state("c1"), node.counted(NriOutcome::Mute)), (Some(LifecycleState::Mute), 1));
     let reason = node.info("c1").unwrap().reason.clone().unwrap();
@@ -483,7 +483,7 @@ async fn the_address_of_a_running_container_is_opened_however_late_the_table_get
     assert_eq!(node.state("c1"), None, "the table has not answered in time");
     tokio::spawn(table.run());
     node.until("c1", LifecycleState::Listening).await;
-    // The next request is looked at after the table would have released it.
+    // The next request is handled after the table would have released it.
     node.synchronize(std::slice::from_ref(&running)).await;
     let info = node.info("c1").unwrap();
     assert_eq!(
@@ -525,7 +525,7 @@ async fn an_address_that_a_stranger_has_taken_is_lost() {
     let mut node = Node::new(10);
     node.synchronize(&[with_address(running("c1"), "127.77.1.2:18626")]).await;
     assert_eq!((node.state("c1"), node.counted(NriOutcome::Lost)), (Some(LifecycleState::Lost), 1));
-    // Two that claim one address: the first has it.
+    // Two containers that claim the same address: the first gets it.
     node.synchronize(&[
         with_address(running("c2"), "127.77.1.3:18626"),
         with_address(running("c3"), "127.77.1.3:18626"),

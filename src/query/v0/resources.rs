@@ -1,7 +1,7 @@
-//! The DC/OS metrics API for what containers and the node use.
+//! Resource usage of containers and the node in the DC/OS metrics API.
 //!
-//! Names and units are those of its first generation, which both of its command lines know. Where a container has no limit
-//! there is no datapoint of it; `io.*` is ours, since Mesos knew of disks what no control group does.
+//! Names and units are those of its first generation, which both of its command-line tools support. A limit that is not
+//! set has no datapoint. `io.*` is an addition: the disk metrics of Mesos are not available from control groups.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ const COUNT: &str = "count";
 const BYTES: &str = "bytes";
 const PERCENT: &str = "percent";
 
-/// Datapoints of one moment, in the making.
+/// Collects datapoints with the same timestamp.
 struct Points {
     at: Timestamp,
     points: Vec<WholeDatapoint>,
@@ -60,22 +60,22 @@ impl Points {
     }
 }
 
-/// What a container uses; none where that cannot be read.
+/// The resource usage of a container; `None` if it cannot be read.
 #[must_use]
 pub fn read_resources(data: &Data, info: &ContainerInfo, at: Timestamp) -> Option<WholeMessage> {
     let mut datapoints = of_container(&resource_datapoints(data, info)?, at);
-    // As both generations of DC/OS had it, beside the dimension.
+    // Both generations of DC/OS have it as a tag in addition to the dimension.
     let tags = json!({"container_id": info.origin.container_id.as_str()});
     datapoints.iter_mut().for_each(|datapoint| datapoint.tags = Some(tags.clone()));
     metrics_message(data, info, datapoints)
 }
 
-/// What a container uses, if its process is known and lives.
+/// The resource usage of a container, if its process is known and alive.
 fn resource_datapoints(data: &Data, info: &ContainerInfo) -> Option<ContainerResources> {
     let (pid, id) = (info.pid?, &info.origin.container_id);
     let own_network = matches!(info.place, SocketNamespace::Own(_));
     let resources = host::read_container_resources(pid, id.as_str(), own_network).ok()?;
-    // While it had not ended its number meant it; its end is known at once.
+    // If the container is still live now, the process id was valid while it was read.
     let now = data.directory.find_container(id)?;
     (now.allocation == info.allocation && now.state.is_live()).then_some(resources)
 }
@@ -122,7 +122,7 @@ fn of_container(resources: &ContainerResources, at: Timestamp) -> Vec<WholeDatap
     points.points
 }
 
-/// What the node uses. `cpu` are the shares of its processors' time.
+/// The resource usage of the node. `cpu` are the shares of CPU time.
 #[must_use]
 pub fn of_node(
     data: &Data,
@@ -141,7 +141,7 @@ fn node_datapoints(
     at: Timestamp,
 ) -> Vec<WholeDatapoint> {
     let mut points = Points::new(at);
-    // Seconds, which DC/OS called a count; readers go by its units.
+    // In seconds, but with the unit of DC/OS, which readers expect.
     points.add_value("system.uptime", node.uptime.as_secs_f64().floor(), COUNT);
     points.add_value("process.count", node.processes as f64, COUNT);
     points.add_value("cpu.cores", node.cores as f64, COUNT);
@@ -153,7 +153,7 @@ fn node_datapoints(
         points.add_value("cpu.wait", cpu.wait, PERCENT);
     }
     for (name, load) in ["load.1min", "load.5min", "load.15min"].into_iter().zip(node.load) {
-        // The kernel says two places; more would be made up by the conversion.
+        // The kernel gives two decimal places; the conversion would add spurious ones.
         points.add_value(name, (load * 100.0).round() / 100.0, COUNT);
     }
     for (name, bytes) in

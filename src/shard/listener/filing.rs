@@ -1,4 +1,4 @@
-//! Closed windows on their way to the store, and what a container holds meanwhile.
+//! Publishing closed windows to the store, and accounting for the memory they hold until then.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use crate::aggregate::{ClosedWindow, Dropped};
 use crate::model::Timestamp;
 use crate::store::{Filed, PendingWindow, Store};
 
-/// What a container's open window may hold beyond what the node counts, in bytes.
+/// How much a container's open window may grow, in bytes, before its memory is counted again.
 const GROWTH: usize = 64 << 10;
 
 impl ContainerListener {
-    /// Opens the container in the store, where its memory counts from now on.
+    /// Opens the container in the store, which counts its memory from now on.
     pub(in crate::shard) fn open(&mut self, store: &Store, now: Timestamp) {
         let bytes = self.aggregator.own_memory();
         store.open_live(self.allocation, Arc::clone(&self.origin), now, &mut self.live, bytes);
@@ -19,13 +19,13 @@ impl ContainerListener {
         self.aggregator.set_kept_bytes(self.kept);
     }
 
-    /// Notes in the store that the container has ended, where its memory does not count any more.
+    /// Records in the store that the container has ended; its aggregator's memory no longer counts.
     pub(in crate::shard) fn record_end(&mut self, store: &Store) {
         store.ended_live(self.allocation, &mut self.live);
     }
 
-    /// Publishes a window that was closed, at once if it has no late samples. Answers whether they are left to be merged before, with
-    /// [`ContainerListener::merge_one`].
+    /// Publishes a closed window at once if it has no late samples. Otherwise returns true: they must be merged first
+    /// with [`ContainerListener::merge_one`], which then publishes the window.
     pub(in crate::shard) fn publish_window(&mut self, store: &Store, closed: ClosedWindow) -> bool {
         if closed.revisions.is_empty() {
             let (allocation, values) = (self.allocation, closed.values);
@@ -37,25 +37,25 @@ impl ContainerListener {
         true
     }
 
-    /// Merges one part of the late samples that the last closed window came with, and publishes it after the last part. Answers
-    /// whether more is left.
+    /// Merges one part of the last closed window's late samples, and publishes the window after the last part. Returns
+    /// whether more parts are left.
     pub(in crate::shard) fn merge_one(&mut self, store: &Store) -> bool {
         let Some(pending) = &mut self.pending else { return false };
         if pending.merge_one(store) {
             self.count_memory();
             return true;
         }
-        // Should publishing fail, it is not tried again.
+        // A window whose publication panics is not retried.
         if let Some(pending) = self.pending.take() {
             self.publish_with(pending.value_count(), || pending.publish_to(store));
         }
         false
     }
 
-    /// Publishes a window and notes what it takes. Values that are lost on the way are counted as such, now or, if publishing panics,
-    /// by [`ContainerListener::recover_from_panic`].
+    /// Publishes a window and counts its memory. Lost values are counted here or, if publishing panics, by
+    /// [`ContainerListener::recover_from_panic`].
     pub(in crate::shard) fn publish_with(&mut self, values: u64, publish: impl FnOnce() -> Filed) {
-        // What a panic has left here, if counting it failed, too.
+        // Values left by an earlier panic whose recovery panicked as well.
         let unfiled = std::mem::replace(&mut self.unfiled, values);
         self.aggregator.lose_closed(unfiled);
         let Filed { held, lost } = publish();
@@ -73,8 +73,8 @@ impl ContainerListener {
         self.count_memory();
     }
 
-    /// Begins again after a panic with what the store has. A window that waits is published without the late samples that are not
-    /// merged yet: one of them may be why the shard failed. Answers how many values are lost.
+    /// Restarts the aggregator from the store after a panic. A pending window is published without the late samples
+    /// that are not merged yet, one of which may have caused the panic. Returns the number of lost values.
     pub(in crate::shard) fn recover_from_panic(&mut self, store: &Store, now: Timestamp) -> u64 {
         let open = self.aggregator.begin_again(now);
         let before = self.aggregator.accounting().dropped.count_for(Dropped::ShardFailed);
@@ -84,7 +84,7 @@ impl ContainerListener {
             pending.give_up_rest();
             self.publish_with(pending.value_count(), || pending.publish_to(store));
         }
-        // What it goes on with is read from there.
+        // The aggregator continues from its history.
         if let Some(history) = store.find_history(self.allocation) {
             self.restore_from_history(&history);
         }
@@ -98,13 +98,14 @@ impl ContainerListener {
         self.pending.as_mut()
     }
 
-    /// Whether the open window holds so much more than was counted last that it has to be counted before it is closed: containers with
-    /// many new series or members of sets could otherwise go far beyond the node's limit within one window.
+    /// Whether the open window has grown so much since its memory was last counted that it must be counted before it is
+    /// closed. Containers with many new series or set members could otherwise far exceed the node's limit in one
+    /// window.
     pub(in crate::shard) fn has_grown(&self) -> bool {
         self.aggregator.memory_bytes() >= self.counted_memory + GROWTH
     }
 
-    /// Counts the container's memory anew, for its own limit and the node's.
+    /// Recounts the container's memory, for its own limit and the node's.
     pub(in crate::shard) fn count_memory(&mut self) {
         let waiting = self.pending.as_ref().map_or(0, PendingWindow::bytes);
         self.aggregator.set_kept_bytes(self.kept + waiting);

@@ -9,18 +9,18 @@ use crate::net::listener::{self, Inbox, ReadOutcome};
 use crate::shard::inlet::Inlet;
 use crate::shard::turn::Drained;
 
-/// Datagrams that one container may have read before the next has its turn.
+/// Maximum number of datagrams read from one container before the next one's turn.
 const TURN: usize = 256;
-/// A turn ends after this time, whatever is in the datagrams: at most with those that were taken together.
+/// A turn ends after this time, whatever the datagrams contain, once the batch at hand is processed.
 pub(super) const LONGEST_TURN: Duration = Duration::from_millis(2);
-/// Less than a datagram takes of a socket's buffer, however small it is.
+/// A lower bound on what any datagram occupies in a socket's buffer, in bytes.
 const SMALLEST_CHARGE: usize = 512;
 
 impl ContainerListener {
-    /// Reads what is there in the UDP socket, up to one turn.
+    /// Reads the UDP socket, for at most one turn.
     ///
-    /// Where one datagram was all the last time, the next is taken without asking for another, which costs as much as
-    /// taking one. If there is another, the socket stays ready, and the time after that it is asked again.
+    /// If the last read found a single datagram, this one takes one without checking for more, because the check costs
+    /// as much as taking one. If there are more, the socket stays ready and the next read checks again.
     pub(in crate::shard) fn receive_udp(
         &mut self,
         inbox: &mut Inbox,
@@ -36,7 +36,7 @@ impl ContainerListener {
         (Drained { datagrams, fullest, more: emptied == ReadOutcome::Partly && turn > 1 }, emptied)
     }
 
-    /// Reads what is there in the Unix socket, up to one turn.
+    /// Reads the Unix socket, for at most one turn.
     pub(in crate::shard) fn receive_unix(
         &mut self,
         inbox: &mut Inbox,
@@ -49,13 +49,14 @@ impl ContainerListener {
         (Drained { datagrams: taken as u64, fullest, more: emptied == ReadOutcome::Partly }, emptied)
     }
 
-    /// Datagrams that may wait in its sockets now, or a few more.
+    /// An upper bound on the datagrams that wait in its sockets.
     pub(in crate::shard) fn may_wait(&self) -> usize {
         let udp = self.socket.as_ref().map_or(0, |_| 2 * self.receive_buffer / SMALLEST_CHARGE + 1);
         udp + self.unix.as_ref().map_or(0, Inlet::queue_capacity)
     }
 
-    /// Reads a turn of what is there in each socket, and takes it from `left`. Answers whether more may be there, and is wanted.
+    /// Reads one turn from each socket and subtracts the datagrams from `left`. Returns whether `left` allows more and
+    /// more may be waiting.
     pub(in crate::shard) fn empty_some(&mut self, inbox: &mut Inbox, left: &mut usize, now: Moment) -> bool {
         let standing_still = || Duration::ZERO;
         let before = self.aggregator.accounting().received;
@@ -67,7 +68,7 @@ impl ContainerListener {
         *left > 0 && taken > 0 && [udp, unix].contains(&ReadOutcome::Partly)
     }
 
-    /// Reads the UDP socket. Answers how much of its buffer that freed, and how it ended.
+    /// Reads the UDP socket. Returns the freed bytes of its buffer, and whether it was emptied.
     fn read(
         &mut self,
         inbox: &mut Inbox,
@@ -85,7 +86,7 @@ impl ContainerListener {
         (charge, emptied)
     }
 
-    /// Reads the Unix socket. Answers how many datagrams it took, and how it ended.
+    /// Reads the Unix socket. Returns the number of datagrams taken, and whether it was emptied.
     fn read_unix(
         &mut self,
         inbox: &mut Inbox,
@@ -105,8 +106,9 @@ impl ContainerListener {
         })
     }
 
-    /// Reads a socket until it is empty, or the budget of datagrams or the time of a turn is used up. `take` takes some into the inbox
-    /// and answers how many that were and how it ended; nothing where there is no such socket. Answers how many there were in all.
+    /// Reads a socket until it is empty or the datagram budget or the turn's time is used up. `take` fills the inbox
+    /// and returns the number of datagrams and the outcome; `None` without such a socket. Returns the total and the
+    /// outcome.
     #[inline]
     fn read_by(
         &mut self,
@@ -134,7 +136,7 @@ impl ContainerListener {
         (taken, ReadOutcome::Partly)
     }
 
-    /// Hands on what was taken.
+    /// Passes the received datagrams to the aggregator.
     #[inline]
     fn process_inbox(&mut self, inbox: &Inbox, now: Moment) {
         self.aggregator.count_truncated(inbox.truncated_count(), now.wall);

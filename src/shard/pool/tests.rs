@@ -79,7 +79,7 @@ async fn every_shard_begins_its_snapshots_before_any_is_waited_for() {
         senders.push(open(&node, allocation).await);
     }
     let [first, second] = [0, 1].map(|shard| node.pool.snapshot_ahead(shard, 0));
-    // The second is answered although the first was never polled, and so was the first.
+    // Both are answered although the first was never polled.
     let seconds = second.await.unwrap().snapshots;
     let firsts = first.await.unwrap().snapshots;
     assert_eq!((firsts.len(), seconds.len()), (1, 1));
@@ -131,7 +131,7 @@ async fn windows_close_without_traffic() {
     let mut newest = node.store.subscribe();
     tokio::time::timeout(Duration::from_secs(5), newest.wait_for(|seq| *seq > 0)).await.unwrap().unwrap();
     assert_eq!(sums(&node, 1), 1.0);
-    // It is noted a moment after the window can be read.
+    // It is recorded shortly after the window becomes readable.
     while node.pool.read_gauges().close.is_empty() {
         tokio::task::yield_now().await;
     }
@@ -184,9 +184,9 @@ async fn a_container_that_moves_to_and_fro_loses_nothing_and_keeps_its_order() {
     let told = Arc::clone(&arrived);
     let sending = std::thread::spawn(move || {
         for n in 0..20_000 {
-            // A level is what was sent last, so one that overtakes another would show.
+            // A gauge shows the last level sent, so a reordered datagram would be visible.
             sender.send(format!("sent:1|c\nlevel:{n}|g").as_bytes()).unwrap();
-            // However busy the machine is, the socket's buffer holds what has not been read.
+            // Even on a busy machine, unread datagrams must fit the socket's buffer.
             while n % 50 == 0 && n > told.load(Ordering::Relaxed) + 100 {
                 std::thread::sleep(Duration::from_micros(500));
             }
@@ -228,7 +228,7 @@ async fn stopping_drains_everything_and_then_nothing_answers() {
 
 #[tokio::test]
 async fn a_drain_that_is_repeated_waits_until_a_hand_over_is_decided() {
-    // A shard whose part this test plays.
+    // This test acts as a shard.
     let (commands, told) = std::sync::mpsc::channel();
     let (questions, _asked) = std::sync::mpsc::channel();
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
@@ -253,7 +253,7 @@ async fn a_drain_that_is_repeated_waits_until_a_hand_over_is_decided() {
         }
     };
     let handing_over = Arc::clone(&pool.places).write_owned().await;
-    // The shard fails at it.
+    // The shard panics while working on it.
     drop(failing);
     for _ in 0..100 {
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Closing windows that are over, and publishing them, in bounded slices.
+//! Closes windows that have ended, and publishes them, in bounded slices.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub(super) struct Closing {
 }
 
 impl Worker {
-    /// Closes windows that are over, for at most [`STALL`]; what is left has its turn after the next datagrams. A container
-    /// that sends meanwhile has its window closed before its datagrams are read.
+    /// Closes windows that have ended, for at most [`STALL`]; the rest follow after the next datagrams. If a container
+    /// sends before that, its window is closed before its datagrams are read.
     pub(super) fn close_windows(&mut self) {
         self.close_windows_for(STALL);
     }
 
-    /// The same with another bound.
+    /// Like [`Worker::close_windows`], with another time limit.
     pub(super) fn close_windows_for(&mut self, time: Duration) {
         let now = self.observe_clock();
         if self.closing.is_none() && now.wall < self.next_end {
@@ -51,7 +51,7 @@ impl Worker {
         }
     }
 
-    /// Every window that was over is closed.
+    /// Ends a round in which every window that had ended was closed.
     fn closed_windows(&mut self) {
         let listeners = || self.listeners.iter().flatten();
         let ends = listeners().map(|listener| listener.aggregator.window_end());
@@ -62,14 +62,14 @@ impl Worker {
         }
     }
 
-    /// Closes the window of the container at a place if it is over. It is published at once, or after its late samples are
-    /// merged, which [`Worker::merge_late`] does.
+    /// Closes the window of the container at a place if it has ended. It is published at once, or by
+    /// [`Worker::merge_late`] once its late samples are merged.
     pub(super) fn close_window_if_over(&mut self, place: usize, now: Timestamp) {
         let over = self.listeners.get(place).and_then(Option::as_ref);
         if over.is_none_or(|listener| listener.aggregator.window_end() > now) {
             return;
         }
-        // A window is published after those before it.
+        // Earlier windows must be published first.
         self.publish_all(place);
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
@@ -79,7 +79,7 @@ impl Worker {
         }
     }
 
-    /// Merges late samples of windows that were closed, for at most [`MERGING`]; each container in its turn.
+    /// Merges late samples of closed windows, for at most [`MERGING`]; containers take turns.
     pub(super) fn merge_late(&mut self) {
         if self.merging.is_empty() {
             return;
@@ -96,12 +96,13 @@ impl Worker {
         }
     }
 
-    /// Publishes what waits of the container at a place, whatever that takes: it leaves this shard, or its next window is over.
+    /// Publishes the pending window of the container at a place, however long that takes: the container is leaving this
+    /// shard, or its next window has ended.
     pub(super) fn publish_all(&mut self, place: usize) {
         while self.merge_one(place) {}
     }
 
-    /// Merges one part of a revision; answers whether there is more to merge before the window is published.
+    /// Merges one part of a revision; returns whether more must be merged before the window is published.
     pub(super) fn merge_one(&mut self, place: usize) -> bool {
         self.at_hand = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return false };

@@ -1,7 +1,7 @@
-//! A panic on a shard is caught, logged and counted, and the shard goes on.
+//! Recovery from panics on a shard: a panic is caught, logged and counted, and the shard continues.
 //!
-//! Its sockets stay open, and every container but the one at hand is as it was. That one begins again, because the panic may have
-//! left it in any state.
+//! Its sockets stay open, and all containers but the one being worked on keep their state. That one restarts from the
+//! store, because the panic may have left it in any state.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use crate::model::Timestamp;
 
-/// A shard that fails so often within [`LATELY`] does nothing else any more, and ends.
+/// A shard that panics this many times within [`LATELY`] would do nothing but recover, so it ends.
 const OFTEN: usize = 10;
 const LATELY: Duration = Duration::from_mins(1);
 
-/// How often a shard has failed lately.
+/// The times of a shard's recent panics.
 #[derive(Debug, Default)]
 pub(super) struct Failures(VecDeque<Instant>);
 
 impl Failures {
-    /// Notes one; answers whether there are too many.
+    /// Records a panic; returns whether there were too many.
     fn are_too_many(&mut self, now: Instant) -> bool {
         self.0.push_back(now);
         self.0.retain(|at| now.saturating_duration_since(*at) < LATELY);
@@ -29,12 +29,12 @@ impl Failures {
 }
 
 impl Worker {
-    /// Runs until it is told to stop, its command channel is closed, or it fails again and again.
+    /// Runs until the shard is stopped, its command channel is closed, or it panics too often.
     pub(in crate::shard) fn run(&mut self) {
         let mut failed: Option<Box<dyn Any + Send>> = None;
         loop {
-            // What a panic breaks is the listener at hand, which begins again; everything else is whole between any two
-            // statements. Saying so may fail, too.
+            // A panic can only break the listener being worked on, which restarts; all other state is consistent
+            // between any two statements. The recovery may panic, too, so it runs inside.
             let served = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(panic) = failed.take() {
                     self.resume_after_panic(panic.as_ref());
@@ -54,9 +54,9 @@ impl Worker {
         self.closing = None;
         self.ready.clear();
         self.pass = None;
-        // Windows may be over that the panic kept from being closed.
+        // The panic may have kept windows that have ended from being closed.
         self.next_end = Timestamp::MIN;
-        // And commands may wait for which the shard was woken already.
+        // Commands may be waiting whose wake-up was already consumed.
         (self.orders_left, self.questions_left) = (true, true);
         let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
@@ -65,14 +65,14 @@ impl Worker {
         };
         self.shared.count_failure();
         let why = text_of(panic);
-        tracing::error!(shard = self.index, why, container, lost, "a shard has failed, and goes on");
+        tracing::error!(shard = self.index, why, container, lost, "a shard has panicked and continues");
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it did not say why")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no panic message")
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl Worker {
         let goes_on = new.before.is_some();
         let mut listener =
             ContainerListener::new(new, Arc::clone(&self.settings), now, self.store.live_bytes());
-        // After the agent was killed, what was restored is in the store only.
+        // After the agent was killed, the restored state is only in the store.
         if !goes_on && let Some(history) = self.store.find_history(allocation) {
             listener.restore_from_history(&history);
         }
@@ -35,7 +35,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells the store how many totals it may remember: of a workload as many as one of its containers may have series.
+    /// Sets how many totals the store may remember: for a workload, as many as one container may have series.
     pub(super) fn remember_totals(&self) {
         let limits = self.settings.limits;
         let of_one = match limits.mode {
@@ -45,7 +45,7 @@ impl Worker {
         self.store.remember_at_most(of_one, self.shared.remembered.load(Ordering::Relaxed));
     }
 
-    /// The place that events of a container's sockets will name.
+    /// Registers a container's sockets with epoll. Returns the place that their events will name.
     pub(super) fn watch_sockets(&self, listener: &ContainerListener) -> nix::Result<usize> {
         let taken = self.listeners.iter().skip(self.vacant_from).take_while(|place| place.is_some());
         let place = self.vacant_from + taken.count();
@@ -66,13 +66,13 @@ impl Worker {
         let udp = listener.socket.as_ref().map(|socket| self.epoll.delete(socket));
         let unix = listener.unix.as_ref().map(|unix| self.epoll.delete(unix.socket()));
         for error in [udp, unix].into_iter().flatten().filter_map(Result::err) {
-            tracing::debug!(%error, "a socket was not watched");
+            tracing::debug!(%error, "cannot watch a socket");
         }
     }
 
     pub(super) fn insert_listener(&mut self, place: usize, mut listener: ContainerListener) {
-        // The other containers are told when windows are closed. Without this, one that comes to a full node, with late samples for
-        // all windows that are kept of it, could double what is held before its first window is closed.
+        // Other containers learn this when windows are closed. Without it here, a container that joins a full node with
+        // late samples for all of its kept windows could double its memory before its first window is closed.
         listener.aggregator.set_node_full(self.shared.is_full());
         self.next_end = self.next_end.min(listener.aggregator.window_end());
         self.places.insert(listener.allocation, place);
@@ -85,8 +85,8 @@ impl Worker {
         }
     }
 
-    /// Lets a container go as it is, with every window published that is closed. Its datagrams wait in the kernel until it is
-    /// adopted.
+    /// Releases a container with its state, after publishing all its closed windows. Its datagrams wait in the kernel
+    /// until it is adopted.
     pub(super) fn release_listener(&mut self, allocation: Allocation) -> Option<Box<ContainerListener>> {
         let place = self.places.get(&allocation).copied()?;
         self.publish_all(place);
@@ -111,7 +111,7 @@ impl Worker {
     }
 }
 
-/// Draining keeps a shard from everything else for this long in one turn at most, and for one turn of a socket more.
+/// Draining blocks a shard for at most this long in one turn, plus one turn of a socket.
 const DRAINING: Duration = Duration::from_millis(5);
 
 impl Worker {
@@ -129,7 +129,7 @@ impl Worker {
         self.draining.push_back(allocation);
     }
 
-    /// Goes on with containers that end, as far as this turn's share goes; each in its turn.
+    /// Continues draining, within this turn's share; containers take turns.
     pub(super) fn drain_some(&mut self) {
         if self.draining.is_empty() {
             return;
@@ -140,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// Drains what is being drained, however long that takes; for a shard that ends.
+    /// Completes all pending drains, however long that takes; for a shard that ends.
     pub(super) fn drain_rest(&mut self) {
         while !self.draining.is_empty() {
             self.drain_step();
@@ -162,7 +162,7 @@ impl Worker {
 
     pub(super) fn drain_step(&mut self) {
         let Some(allocation) = self.draining.pop_front() else { return };
-        // Out of its place: if reading panics, the request for its end fails and is repeated.
+        // Taken out of the listener, so that a panic while reading drops the reply, and the caller repeats the request.
         let Some(mut ending) = self.find(allocation).and_then(|listener| listener.ending.take()) else {
             return;
         };
@@ -177,7 +177,7 @@ impl Worker {
         let _not_waited_for = ending.reply.send(stats);
     }
 
-    /// Reads a part of what is in a container's sockets; answers whether more may be there.
+    /// Reads a part of the datagrams in a container's sockets; returns whether more may be waiting.
     fn empty_some(&mut self, allocation: Allocation, left: &mut usize) -> bool {
         let now = self.observe_clock();
         let Some(place) = self.places.get(&allocation).copied() else { return false };
@@ -187,8 +187,8 @@ impl Worker {
         listener.empty_some(&mut self.inbox, left, now)
     }
 
-    /// Closes a container's window and lets its sockets go. Only at the very end: should any of it fail, the container is still
-    /// here, and is drained when that is asked again.
+    /// Closes a container's window and then releases its sockets, as the last step: if anything before it panics, the
+    /// container is still here and is drained when the request is repeated.
     fn finish_container(&mut self, allocation: Allocation) -> Option<ContainerStats> {
         let now = self.observe_clock().wall;
         let place = self.places.get(&allocation).copied()?;

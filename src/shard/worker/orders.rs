@@ -11,15 +11,15 @@ use crate::shard::listener::ContainerListener;
 use crate::shard::looks::{ContainerStats, StatsDetail};
 use crate::shard::turn::Share;
 
-/// Commands that are obeyed in one turn at most.
+/// Maximum number of commands executed in one turn.
 const ORDERS: usize = 256;
 /// No further command is begun in a turn after this time.
 const OBEYING: Duration = Duration::from_millis(5);
-/// A checkpoint, or snapshots for the process that takes over, hold up receiving for so long at one go, and for one container more.
+/// A checkpoint, or snapshots for a hand-over, delay receiving for at most this long at once, plus one container.
 const CHECKPOINT: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// Obeys commands in their order, as far as this turn's share goes; the rest are obeyed in the next.
+    /// Executes commands in order, within this turn's share; the rest follow in the next turn.
     pub(super) fn execute_commands(&mut self) -> LoopControl {
         use std::sync::mpsc::TryRecvError;
         let mut share = Share::new(self.clock.monotonic_time(), ORDERS, OBEYING);
@@ -58,7 +58,7 @@ impl Worker {
                 let _not_waited_for = reply.send(work.collect());
             }
             ShardCommand::Leave(allocation, reply) => {
-                // A tail that was asked for before is the container's, and goes with it.
+                // Accept queued requests for tails first, so that they move with the container.
                 self.take_in(usize::MAX);
                 if let Err(Some(listener)) = reply.send(self.release_listener(allocation)) {
                     // It is not taken, so it stays.
@@ -99,9 +99,10 @@ impl Worker {
             }
             ShardCommand::Suspend(reply) => {
                 self.take_in(usize::MAX);
-                // Before any of them leaves: merging may fail, and those that have left would be lost with it.
+                // Before any container leaves: merging may panic, and those that had left would be lost.
                 (0..self.listeners.len()).for_each(|place| self.publish_all(place));
-                // What is being drained goes as it is, however much waits in its sockets: the other process waits.
+                // Containers being drained leave as they are, without emptying their sockets: the other process is
+                // waiting.
                 self.draining.clear();
                 let all: Vec<_> = self.places.keys().copied().collect();
                 let all =
@@ -116,8 +117,8 @@ impl Worker {
         }
     }
 
-    /// Notes how long nothing was read when containers come back from a hand-over that has failed: as after any other pause, windows have
-    /// to say that what waited is counted in one of them.
+    /// Records how long nothing was read when containers come back from a failed hand-over: as after any other pause,
+    /// the window that counts the waiting datagrams must be marked.
     pub(super) fn note_suspension(&mut self, now: Moment) {
         let Some(since) = self.suspended.take() else { return };
         if now.mono.saturating_sub(since.mono) >= PAUSE {
@@ -125,13 +126,13 @@ impl Worker {
         }
     }
 
-    /// What has changed in open windows. One that is over is left to be closed.
+    /// The changes in open windows. Windows that have ended are skipped: they are about to be closed.
     fn checkpoint_from(&mut self, from: usize, file: u64) -> Checkpoint {
         let now = self.observe_clock().wall;
         let started = self.clock.monotonic_time();
         let (mut windows, mut next) = (Vec::new(), from);
         while next < self.listeners.len() {
-            // The window before must not be overtaken: this checkpoint would replace the one that has it.
+            // Publish the previous window first: this checkpoint would replace the one that contains it.
             self.publish_all(next);
             let Some(place) = self.listeners.get_mut(next) else { break };
             next += 1;
@@ -145,7 +146,8 @@ impl Worker {
         Checkpoint { windows, next: (next < self.listeners.len()).then_some(next) }
     }
 
-    /// Snapshots of containers whose windows are not over, and that have not begun to end: those go over as they are then.
+    /// Snapshots of containers, except those whose window has ended or that are being drained: these are sent whole
+    /// later.
     fn snapshot_ahead(&mut self, from: usize) -> SnapshotSlice {
         let now = self.observe_clock().wall;
         let started = self.clock.monotonic_time();
@@ -182,7 +184,7 @@ const READERS_PAUSE: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 
 impl Worker {
-    /// Answers readers, as far as this turn's share goes.
+    /// Answers readers within this turn's share.
     pub(super) fn answer_readers(&mut self) {
         let began = self.clock.monotonic_time();
         if !self.looks.has_waiting() || !self.pause_of_readers(began).is_zero() {
@@ -195,20 +197,21 @@ impl Worker {
         self.readers_wait_until = ended + ended.saturating_sub(began) * READERS_PAUSE;
     }
 
-    /// Answers whatever was asked so far; for a shard that ends.
+    /// Answers all pending questions; for a shard that ends.
     pub(super) fn answer_all(&mut self) {
         self.take_in(usize::MAX);
         let wall = self.observe_clock().wall;
         while self.look_at_next(wall) {}
     }
 
-    /// How long readers have to wait at `now`; zero where they need not.
+    /// How long readers must still wait at `now`; zero if they need not.
     pub(super) fn pause_of_readers(&self, now: Duration) -> Duration {
         let pause = self.readers_wait_until.saturating_sub(now);
         if pause < SHORTEST_PAUSE { Duration::ZERO } else { pause }
     }
 
-    /// Takes in what readers ask. Before this turn's datagrams: a tail shows what is sent after it was asked for.
+    /// Accepts readers' questions. Call it before reading this turn's datagrams: a tail must show everything that is
+    /// sent after it was requested.
     pub(super) fn take_in_questions(&mut self) {
         self.take_in(QUESTIONS);
     }
@@ -231,7 +234,7 @@ impl Worker {
         }
     }
 
-    /// Looks at one container; answers whether there was one to look at.
+    /// Looks at one container; returns false if there was none left.
     fn look_at_next(&mut self, now: Timestamp) -> bool {
         let places = &self.places;
         let Some((allocation, detail)) = self.looks.next(|| places.keys().copied().collect()) else {

@@ -1,4 +1,4 @@
-//! Reading sockets that are ready, in bounded slices.
+//! Reads ready sockets, in bounded slices.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::shard::turn::Drained;
 /// No further socket is read in a turn after this time.
 const RECEIVING: Duration = Duration::from_millis(10);
 
-/// Reading every socket that was ready, which may take several turns.
+/// One pass over all sockets that were ready, which may take several turns.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Pass {
     /// When the first turn began.
@@ -20,14 +20,14 @@ pub(super) struct Pass {
 }
 
 impl Worker {
-    /// Reads sockets that are ready, for at most [`RECEIVING`] and one more. The rest have their turn before any that become
-    /// ready later, so one that is always ready cannot keep another from being read.
+    /// Reads ready sockets for at most [`RECEIVING`], plus one socket. The rest are read before any that become ready
+    /// later, so a socket that is always ready cannot starve another.
     pub(super) fn drain_ready(&mut self) {
         self.drain_ready_for(RECEIVING);
     }
 
-    /// The same with another bound. How fast sockets fill up is learned once all that were ready have been read: those that are read in
-    /// the next turn have been filling up since the turn before, and would seem to fill up in no time.
+    /// Like [`Worker::drain_ready`], with another time limit. The fill rate is measured once per pass, over all of its
+    /// sockets: those read in a later turn have been filling since the pass began, and would seem to fill in no time.
     pub(super) fn drain_ready_for(&mut self, time: Duration) {
         if self.ready.is_empty() {
             return;
@@ -53,7 +53,7 @@ impl Worker {
         }
     }
 
-    /// Reads a turn of the socket that an event names. Answers what it had, and when reading it began.
+    /// Reads a turn of the socket that an event names. Returns what was read, and when reading began.
     pub(super) fn read_socket(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
         let (place, unix) = (place_of(event & !UNIX), event & UNIX != 0);
         self.listeners.get(place).iter().copied().flatten().for_each(ContainerListener::prefetch);

@@ -16,7 +16,7 @@ struct Bench {
     questions: std::sync::mpsc::Sender<Question>,
 }
 
-/// A shard without a thread, whose turns the test takes itself.
+/// A shard without a thread; the test runs its turns.
 fn bench() -> Bench {
     let (commands, received) = std::sync::mpsc::channel();
     let (questions, asked) = std::sync::mpsc::channel();
@@ -31,7 +31,7 @@ fn bench() -> Bench {
 }
 
 impl Bench {
-    /// Opens a container's socket; answers one that sends to it.
+    /// Opens a container's socket; returns a socket that sends to it.
     fn open(&mut self, n: u64) -> UdpSocket {
         let container_id = ContainerId::new(&format!("c{n}")).unwrap();
         let task_id = TaskId::from(&container_id);
@@ -52,13 +52,13 @@ impl Bench {
         sender
     }
 
-    /// What a container's window has that is open.
+    /// Adds a datagram to a container's open window.
     fn take_in(&mut self, n: u64, datagram: &[u8]) {
         let now = self.worker.observe_clock();
         self.worker.find(Allocation(n)).unwrap().aggregator.ingest_datagram(datagram, now, None);
     }
 
-    /// The moment at which a container's open window is over.
+    /// The end of a container's open window.
     fn end(&mut self, n: u64) -> Timestamp {
         self.worker.find(Allocation(n)).unwrap().aggregator.window_end()
     }
@@ -67,12 +67,12 @@ impl Bench {
         self.worker.find(Allocation(n)).unwrap().aggregator.accounting().received
     }
 
-    /// How many windows and revisions of a container are published.
+    /// The number of published windows and revisions of a container.
     fn published(&self, n: u64) -> usize {
         self.worker.store.find_history(Allocation(n)).unwrap().published_windows().count()
     }
 
-    /// Bytes that the node counts as held, and the same counted anew.
+    /// The node's count of held bytes, and a recount.
     fn memory(&mut self) -> (usize, usize) {
         let mut recounted = self.worker.store.recount_held_bytes();
         for listener in self.worker.listeners.iter_mut().flatten() {
@@ -86,7 +86,7 @@ impl Bench {
         self.worker.find(Allocation(n)).unwrap().aggregator.accounting().clone()
     }
 
-    /// A container with late samples of so many series, whose window is over.
+    /// Closes a container's window with late samples of this many series, and returns the container's place.
     fn late(&mut self, n: u64, series: usize) -> usize {
         let end = self.end(n);
         let at = end.saturating_sub(Duration::from_secs(15)).as_secs();
@@ -100,7 +100,7 @@ impl Bench {
     }
 }
 
-/// How many have been answered, in the order they were asked.
+/// The number of requests that have been answered so far, in the order of the requests.
 fn answered<T>(answers: &mut [oneshot::Receiver<T>]) -> usize {
     answers.iter_mut().map(|answer| answer.try_recv().is_ok()).take_while(|answered| *answered).count()
 }
@@ -206,7 +206,7 @@ fn a_round_of_closing_goes_on_where_it_stopped() {
         let _sender = bench.open(n);
         bench.take_in(n, b"a:1|c");
     }
-    // As if all windows were over.
+    // As if all windows had ended.
     bench.worker.next_end = Timestamp::MIN;
     for turns in 1..=3 {
         bench.worker.close_windows_for(Duration::ZERO);
@@ -372,7 +372,7 @@ fn a_shard_that_lets_its_containers_go_does_not_drain_those_that_end_before() {
     let (listeners, _) = suspended.try_recv().unwrap();
     assert_eq!((listeners.len(), answered(std::slice::from_mut(&mut ended))), (1, 0));
     assert_eq!(listeners[0].aggregator.accounting().received, 256);
-    // It comes back, and goes on ending.
+    // It comes back, and its drain continues.
     for listener in listeners {
         bench.worker.adopt_listener(listener).unwrap();
     }

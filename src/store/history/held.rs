@@ -1,4 +1,4 @@
-//! How many bytes are held for a container's windows and what goes with them, kept up with each change.
+//! Incremental accounting of the bytes held for a container's windows and their metadata.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ pub(in crate::store) struct HeldBytes {
     pub(in crate::store) windows: usize,
     /// Their bytes.
     pub(in crate::store) bytes: usize,
-    /// Bytes beside those: where windows stand in the sequence, layouts, and how the container stands. Of a container that has
-    /// ended also what it shared with its aggregator.
+    /// Other bytes: places in the sequence, layouts, and the container's summary; for a container that has ended, also
+    /// what it shared with its aggregator.
     pub(in crate::store) beside: usize,
 }
 
-/// The layouts of windows, each with how many hold it. Most windows of a container share one.
+/// The layouts of windows, each with its number of holders. Most windows of a container share one.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Layouts(Vec<(Layout, usize)>);
 
@@ -42,7 +42,7 @@ impl HeldBytes {
 }
 
 impl Layouts {
-    /// Notes one more that holds a layout; answers the bytes by which this grew.
+    /// Adds a holder of a layout; returns the bytes by which this grew.
     fn add_holder(&mut self, layout: &Layout) -> usize {
         match self.0.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, layout)) {
             Some((_, holders)) => {
@@ -56,7 +56,7 @@ impl Layouts {
         }
     }
 
-    /// Notes one fewer; answers the bytes by which this shrank.
+    /// Removes a holder; returns the bytes by which this shrank.
     fn give_back(&mut self, layout: &Layout) -> usize {
         let Some(at) = self.0.iter().position(|(known, _)| Arc::ptr_eq(known, layout)) else { return 0 };
         match self.0.get_mut(at) {
@@ -73,7 +73,7 @@ impl Layouts {
 }
 
 impl Published {
-    /// What it takes, its layout not counted.
+    /// The memory it takes, without its layout.
     fn held_bytes(&self) -> HeldBytes {
         let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.revs);
         HeldBytes { windows: 1, bytes: self.window.bytes(), beside }
@@ -98,7 +98,7 @@ impl History {
         self.held.beside -= self.layouts.give_back(published.window.layout());
     }
 
-    /// Replaces how the container stands; answers how it did before.
+    /// Replaces the container's summary; returns the previous one.
     pub(in crate::store) fn set_summary(&mut self, summary: ContainerSummary) -> Option<ContainerSummary> {
         self.held.beside += summary.bytes() + self.layouts.add_holder(summary.ledger.layout());
         let before = self.summary.replace(summary);
@@ -109,8 +109,8 @@ impl History {
         before
     }
 
-    /// Notes whether the container has an aggregator, with which it shares series, events and outcomes of checks; where it has
-    /// none, `shared` are the bytes of these.
+    /// Sets whether the container has an aggregator, with which it shares series, events and outcomes of checks: `None`
+    /// if it has, otherwise the bytes of these.
     pub(in crate::store) fn set_alone(&mut self, shared: Option<usize>) {
         let shared = shared.unwrap_or(0);
         self.held.beside = (self.held.beside + shared).saturating_sub(self.alone);
@@ -122,7 +122,7 @@ impl History {
         self.layouts.0.iter().any(|(known, _)| Arc::ptr_eq(known, layout))
     }
 
-    /// Bytes of what is shared with the aggregator while there is one: a walk over every series.
+    /// Bytes that are shared with the aggregator while there is one. Walks over every series.
     pub(in crate::store) fn shared_bytes(&self) -> usize {
         let mut seen = HashSet::new();
         let layouts = self.layouts.0.iter().flat_map(|(layout, _)| layout.iter().flatten());
@@ -134,7 +134,7 @@ impl History {
         series.map(|series| series.bytes()).sum::<usize>() + summary.map_or(0, ContainerSummary::shared_bytes)
     }
 
-    /// How much is held, counted anew: a walk over every window.
+    /// Recounts how much is held. Walks over every window.
     pub(in crate::store) fn recount_held_bytes(&self) -> HeldBytes {
         let mut held = HeldBytes::default();
         let mut seen = HashSet::new();

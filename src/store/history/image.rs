@@ -1,4 +1,5 @@
-//! A container's history as bytes, for the next process: the whole, or in parts, each of them what the one before had not.
+//! A container's history as bytes for the next process: as a whole, or in parts that each contain what the previous
+//! ones did not.
 //!
 //! An image is a [`DocumentFormat`] document with the mark `TPHI`. Layouts are written as changes, each from the one before; windows name them by fingerprint.
 
@@ -17,14 +18,14 @@ use crate::wal::{DocumentFormat, FormatError};
 pub const HISTORY_VERSION: u16 = 7;
 const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPHI", version: HISTORY_VERSION };
 
-/// Why bytes are no history that can be used.
+/// Why bytes cannot be used as a history.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// They do not start as one.
+    /// They do not start with the magic number.
     #[error("not a container's history")]
     NotAHistory,
-    /// They were written by a version that this one does not know.
-    #[error("version {found} of a history is not known here, only {HISTORY_VERSION}")]
+    /// They have an unsupported version.
+    #[error("version {found} of a history is not supported, only {HISTORY_VERSION}")]
     Version {
         /// The version found.
         found: u16,
@@ -51,9 +52,9 @@ impl From<FormatError> for HistoryError {
 struct HistoryV3 {
     origin: Arc<Origin>,
     opened: Timestamp,
-    /// The last place of the part before, and how many layouts are known by it.
+    /// The last place of the previous part, and how many layouts are known after it.
     after: (u64, u32),
-    /// Each a change of the one before; the first, of none.
+    /// New layouts, each as a change from the previous one.
     layouts: Vec<Bytes>,
     /// By the order of places.
     windows: Vec<PublishedV1>,
@@ -61,7 +62,7 @@ struct HistoryV3 {
     ahead: Vec<Timestamp>,
     /// The last place whose record was dropped.
     gone: u64,
-    /// Nothing where it has not changed.
+    /// `None` if it has not changed.
     summary: Option<(u32, Bytes)>,
 }
 
@@ -74,7 +75,7 @@ struct PublishedV1 {
     window: Bytes,
 }
 
-/// What every part says of a history, whatever else has changed.
+/// The header of each part of a history.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct HistoryHead {
     opened: Timestamp,
@@ -93,7 +94,7 @@ pub(in crate::store) struct SentHistory {
     ledger: Option<Arc<Ledger>>,
 }
 
-/// A history that comes in parts.
+/// A history that is received in parts.
 #[derive(Debug)]
 pub(in crate::store) struct ReceivedHistory {
     pub(in crate::store) history: History,
@@ -106,7 +107,7 @@ pub(in crate::store) struct ReceivedHistory {
 struct LayoutTable {
     known: Vec<KnownLayout>,
     changes: Vec<Bytes>,
-    /// By address, which is that of no other: each is held above.
+    /// By address, which is unique because `known` keeps each layout alive.
     places: HashMap<usize, u32>,
 }
 
@@ -139,7 +140,7 @@ impl LayoutTable {
 }
 
 impl History {
-    /// Writes everything that is needed to go on elsewhere.
+    /// Encodes the whole history for another process.
     #[must_use]
     pub fn to_image(&self) -> Vec<u8> {
         let mut published: Vec<_> = self.published_windows().cloned().collect();
@@ -150,7 +151,7 @@ impl History {
         image
     }
 
-    /// What every part says of a history.
+    /// The header for a part of this history.
     pub(in crate::store) fn to_head(&self) -> HistoryHead {
         let ahead = self.ahead.iter().filter_map(|kept| Some(kept.span()?.start)).collect();
         HistoryHead { opened: self.opened, ahead, gone: self.gone }
@@ -159,21 +160,21 @@ impl History {
     /// The history that [`History::to_image`] wrote, with the places it had.
     ///
     /// # Errors
-    /// When the bytes are no history, come from an unknown version, or are damaged.
+    /// When the bytes are not a history, have an unknown version, or are damaged.
     pub fn from_image(bytes: &[u8]) -> Result<Self, HistoryError> {
         Ok(ReceivedHistory::add(None, Allocation(0), bytes)?.history)
     }
 }
 
 impl SentHistory {
-    /// Whether a part would say nothing.
+    /// Whether a part would contain nothing new.
     pub(in crate::store) fn is_current(
         &self,
         published: &[Arc<Published>],
         summary: Option<&ContainerSummary>,
     ) -> bool {
         let same = match (&self.ledger, summary) {
-            // Each window that is closed brings a ledger of its own.
+            // Each closed window comes with a new ledger.
             (Some(sent), Some(now)) => Arc::ptr_eq(sent, &now.ledger),
             (None, None) => true,
             _ => false,
@@ -181,8 +182,8 @@ impl SentHistory {
         same && published.iter().all(|published| published.last_seq() <= self.last)
     }
 
-    /// Writes windows that come after those that were written, and how things stand; of windows only so many that they fill
-    /// `most` bytes. Answers whether that was everything.
+    /// Encodes the windows after those already sent, up to about `most` bytes, and the summary. Returns the bytes, and
+    /// whether nothing is left.
     pub(in crate::store) fn write_part(
         &mut self,
         origin: &Arc<Origin>,
@@ -204,7 +205,7 @@ impl SentHistory {
             windows.push(PublishedV1 { first, revs, layout, window: window.into() });
         }
         let whole = unwritten.peek().is_none();
-        // How things stand belongs to the last window.
+        // The summary belongs to the last window.
         let summary = summary.filter(|_| whole);
         let changed = summary.filter(|_| !self.is_current(&[], summary));
         if whole {
@@ -226,10 +227,10 @@ impl SentHistory {
 }
 
 impl ReceivedHistory {
-    /// What there was with one part more.
+    /// Adds a part to those received before.
     ///
     /// # Errors
-    /// When the bytes are no part, come from an unknown version, are damaged, or follow another part.
+    /// When the bytes are not a part, have an unknown version, are damaged, or do not follow the previous part.
     pub(in crate::store) fn add(
         before: Option<Self>,
         allocation: Allocation,

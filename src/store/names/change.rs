@@ -17,25 +17,25 @@ use crate::store::{History, Inner, Store};
 /// One change of the table, for another process or for the disk.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NameChange {
-    /// Whose name it is: the identity of a workload.
+    /// The workload that the name belongs to.
     pub workload: SeriesIdentity,
     pub name: Name,
-    /// What became of it.
+    /// Its new state.
     pub now: NameState,
 }
 
-/// What became of a name.
+/// The state of a name.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum NameState {
-    /// It came, and is spelled so; where it has a mark, because of another.
+    /// It is known, with its spelling, and with the other name if it carries a mark because of one.
     Known(Spelled, Option<Name>),
     Forgotten,
 }
 
-/// Changes after a place, or everything where some of them are gone.
+/// Changes after a place, or the whole table if some of them are no longer kept.
 #[derive(Debug, Default)]
 pub struct NameChanges {
-    /// Whether what was known before is void.
+    /// Whether this is the whole table, which replaces everything known before.
     pub whole: bool,
     /// In order.
     pub changes: Vec<NameChange>,
@@ -43,14 +43,14 @@ pub struct NameChanges {
     pub next: u64,
 }
 
-/// Two names that would have been one.
+/// A collision: two names that would otherwise be spelled the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Meeting {
     /// The labels of the workload.
     pub workload: SeriesIdentity,
-    /// The name with a mark, and what it is called.
+    /// The name that carries a mark.
     pub marked: Name,
-    /// What it is called on a page that is not in UTF-8; in one that is, where only there they meet.
+    /// Its spelling on a page that is not in UTF-8, or on a UTF-8 page if the names collide only there.
     pub shown: String,
     /// The name that was there first.
     pub first: Option<Name>,
@@ -98,7 +98,7 @@ fn known_changes((workload, claims): &(SeriesIdentity, Claims)) -> impl Iterator
 }
 
 impl Store {
-    /// What has become of names after a place; [`u64::MAX`] comes after nothing, so that everything is answered.
+    /// The changes of names after a place. [`u64::MAX`] follows no known place and returns the whole table.
     #[must_use]
     pub fn names_after(&self, place: u64) -> NameChanges {
         // The lock is released before names are copied.
@@ -106,7 +106,7 @@ impl Store {
         taken.into_changes()
     }
 
-    /// Takes in names that an earlier life of the agent knew. They are remembered from `now` on.
+    /// Restores names of an earlier run of the agent. They are remembered from `now` on.
     pub fn restore_names(&self, names: Vec<NameChange>, now: Timestamp) {
         self.write().names.restore_changes(names, now);
     }
@@ -117,8 +117,8 @@ impl Store {
         self.read().names.marked_count()
     }
 
-    /// The first `most` names that carry a mark, in the order of workloads and names, and the names because of which they do.
-    /// They are found and sorted without a lock; only the names that are answered are looked up under it.
+    /// The first `most` names that carry a mark, in the order of workloads and names, each with the older name that
+    /// caused it. They are collected and sorted without a lock; only the returned names are looked up under it.
     #[must_use]
     pub fn name_meetings(&self, most: usize) -> Vec<Meeting> {
         let marks = self.read().names.all_marks();
@@ -129,7 +129,7 @@ impl Store {
 }
 
 impl Meeting {
-    /// The first `most` of these marks, in the order of workloads and names; not yet why they are there.
+    /// The first `most` of these marks, in the order of workloads and names, without the older names yet.
     pub(super) fn list_from_marks(marks: &MarksOfAll, most: usize) -> Vec<Self> {
         let marks = marks.iter();
         let marked = marks.flat_map(|(workload, marks)| marks.iter().map(move |marked| (workload, marked)));
@@ -149,7 +149,7 @@ impl Meeting {
 }
 
 impl Inner {
-    /// Notes the names of a container whose series came from elsewhere.
+    /// Adds the names of an adopted container.
     pub(in crate::store) fn name_all(&mut self, history: &History) {
         let series = history.summary().into_iter().flat_map(|summary| summary.ledger.iter());
         let came = series.map(|(series, _)| series);

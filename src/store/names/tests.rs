@@ -47,7 +47,7 @@ impl Task<'_> {
     }
 }
 
-/// What a task's counter is called in underscores, and in UTF-8.
+/// The spellings of a task's counter with underscores and in UTF-8.
 fn shown(names: &Names, task: &str, name: &str) -> [String; 2] {
     let workload = SeriesIdentity::from_origin(&origin(task), Level::Low);
     let name = Name { kind: NameKind::Metric(MetricType::Counter), text: name.into() };

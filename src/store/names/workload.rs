@@ -16,9 +16,9 @@ pub(super) type Claims = Arc<HashMap<Name, NameClaim>>;
 #[derive(Default, Debug)]
 pub(super) struct Workload {
     pub(super) claims: Claims,
-    /// By escaping: who has claimed what a page would call it.
+    /// By escaping scheme: which name has claimed which spelling.
     pub(super) taken: [HashMap<u64, Name>; Escaping::ALL.len()],
-    /// Names without a series, in the order they went; some have come again since.
+    /// Names without a series, in the order of their last use; some have got a series again since.
     pub(super) at_rest: VecDeque<(Timestamp, Name)>,
     pub(super) resting: usize,
     /// Bytes of the claims.
@@ -49,7 +49,8 @@ pub(super) struct NameClaim {
 }
 
 impl Workload {
-    /// Takes the first spelling of a name that is free; answers it, and the name that has the plain one where that is not.
+    /// Claims the first free spelling of a name; returns its mark, and the name that has the plain spelling if another
+    /// does.
     pub(super) fn claim_spelling(&mut self, name: &Name, escaping: Escaping) -> (Option<u8>, Option<Name>) {
         let Some(taken) = self.taken.get_mut(escaping as usize) else { return (None, None) };
         let mut met = None;
@@ -62,7 +63,7 @@ impl Workload {
             taken.extend(claims.into_iter().map(|claim| (claim, name.clone())));
             return (mark, met);
         }
-        // A page leaves out what still has the name of another, and counts it.
+        // A page omits series whose name still collides, and counts them.
         (ATTEMPTS.checked_sub(1), met)
     }
 
@@ -93,15 +94,15 @@ impl Workload {
         self.claims.get(name).is_some_and(|claim| claim.series == 0 && claim.rests_since == since)
     }
 
-    /// How many names rest since before a moment.
+    /// The number of names that have had no series since before a moment.
     pub(super) fn count_expired(&self, limit: Timestamp) -> usize {
         let old = self.at_rest.iter().take_while(|(since, _)| *since < limit);
         old.filter(|(since, name)| self.is_resting(name, *since)).count()
     }
 }
 
-/// The names of series in the order they are met first, each with how many of them have it: the series of an application
-/// share few names, and looking these up is all that a reader of the store ever waits for.
+/// The distinct names of series, in the order of their first occurrence, each with its number of series. The series of
+/// an application share few names, and readers of the store only ever wait for the lookup of these.
 pub(super) fn distinct_names<'s>(series: impl Iterator<Item = &'s Arc<Series>>) -> Vec<(Name, u32)> {
     let mut places: HashMap<(NameKind, &str), usize> = HashMap::new();
     let mut all: Vec<(Name, u32)> = Vec::new();

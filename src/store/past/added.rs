@@ -1,4 +1,4 @@
-//! Adding to totals without the store's lock: they are copied, added to, and put back unless they have changed in between.
+//! Adds to totals without the store's lock: copies them, adds to the copy, and stores it unless they changed meanwhile.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::aggregate::LedgerEntry;
 use crate::model::Timestamp;
 use crate::render::prometheus::SeriesIdentity;
 
-/// So few series are added under the lock: that takes less time than a copy.
+/// Up to this many series are added under the lock, which takes less time than copying.
 const FEW: usize = 64;
 
 /// Totals of a task and of a workload at one moment.
@@ -16,20 +16,20 @@ const FEW: usize = 64;
 pub(in crate::store) struct Current {
     task: Option<Arc<Gone>>,
     workload: Option<Arc<Gone>>,
-    /// Whether only one container of the task is here, with which the task's totals go.
+    /// Whether only one container of the task is here, with which the task's totals are removed.
     alone: bool,
     /// Whether no reader holds these totals, so that they can be changed in place.
     free: bool,
     share: usize,
 }
 
-/// Totals to which was added.
+/// A copy of the totals with additions.
 #[derive(Debug)]
 pub(in crate::store) struct Added {
     before: Current,
     task: Option<Arc<Gone>>,
     workload: Arc<Gone>,
-    /// How many totals went because there were too many of the identity.
+    /// How many totals were evicted because the identity had too many.
     went: usize,
     newest: Timestamp,
 }
@@ -38,7 +38,7 @@ pub(in crate::store) struct Added {
 pub(in crate::store) type Freed = Current;
 
 impl Current {
-    /// These totals with those of series that are gone. Nothing where [`Past::add`] does it as fast under the lock.
+    /// Adds the totals of removed series to a copy. `None` if [`Past::add`] is as fast under the lock.
     pub(in crate::store) fn with_entries(self, entries: &[LedgerEntry<'_>]) -> Option<Added> {
         let counting = || entries.iter().filter(|(series, ..)| has_totals(series.metric_type));
         let newest = counting().map(|(_, row, _)| row.last_seen).max()?;
@@ -69,7 +69,7 @@ impl Past {
         Current { task, workload, alone, free, share: self.share }
     }
 
-    /// Puts totals back; gives them back where they have changed since they were taken.
+    /// Stores the new totals; returns them as an error if the current ones have changed since they were copied.
     pub(in crate::store) fn try_replace(
         &mut self,
         identities: &(SeriesIdentity, SeriesIdentity),

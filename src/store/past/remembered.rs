@@ -1,6 +1,6 @@
-//! Totals that are remembered, by identity, within bounds that no identity can use up for the others.
+//! Remembered totals by identity, within bounds that no identity can exhaust at the expense of others.
 //!
-//! How many entries of a kind are remembered, where that number can change while the agent runs.
+//! A bound on remembered entries that can change at run time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::aggregate::{LedgerEntry, Weight};
 use crate::model::{ByIdentity, SharedMap, Timestamp};
 use crate::render::prometheus::{SeriesIdentity, Total};
 
-/// What is gone of one level. Cheap to clone; what readers hold is copied before it changes, and nothing else.
+/// Remembered totals of one level. Cheap to clone; only entries that readers hold are copied before they change.
 pub type GoneByIdentity = SharedMap<SeriesIdentity, Arc<Gone>>;
 
-/// Every series that is gone of one identity.
+/// The totals of all removed series of one identity.
 #[derive(Clone, Default, Debug)]
 pub struct Gone {
     series: HashMap<ByIdentity, SeriesTotals>,
@@ -55,15 +55,15 @@ impl Gone {
         self.bytes = (self.bytes + counted.bytes()).saturating_sub(before);
     }
 
-    /// Adds what series had counted. No more than `share` are remembered, those updated least recently being forgotten first. Answers
-    /// how many went.
+    /// Adds the totals of series. If there are more than `share`, evicts the least recently updated. Returns the number
+    /// of evicted totals.
     pub(super) fn add_all<'e, 'l: 'e>(
         &mut self,
         entries: impl Iterator<Item = &'e LedgerEntry<'l>>,
         share: usize,
     ) -> usize {
         entries.for_each(|entry| self.add(*entry));
-        // A tenth at once, so that this is rare.
+        // Evict a tenth at once, so that this is rare.
         if self.series.len() > share { self.trim_to(share - share / 10) } else { 0 }
     }
 
@@ -73,7 +73,7 @@ impl Gone {
         }
     }
 
-    /// Forgets those that were updated least recently, until no more than `most` are left. Answers how many went.
+    /// Evicts the least recently updated totals until at most `most` are left. Returns the number of evicted totals.
     fn trim_to(&mut self, most: usize) -> usize {
         let over = self.series.len().saturating_sub(most);
         if over > 0 {
@@ -133,13 +133,14 @@ impl RememberedTotals {
         self.of.get(identity).map_or(0, |gone| gone.bytes)
     }
 
-    /// How many there are and their bytes, counted anew.
+    /// Recounts the totals and their bytes.
     pub(super) fn recount_totals(&self) -> (usize, usize) {
         let len = self.of.values().map(|gone| gone.series.len()).sum();
         (len, self.of.values().map(|gone| gone.recount_bytes()).sum())
     }
 
-    /// Adds what series of an identity had counted, of which no more than `share` are remembered. Answers how many went.
+    /// Adds the totals of an identity's series, of which at most `share` are kept. Returns the number of evicted
+    /// totals.
     pub(super) fn add(
         &mut self,
         identity: &SeriesIdentity,
@@ -188,7 +189,7 @@ impl RememberedTotals {
         }
     }
 
-    /// Forgets what was not updated since `limit`.
+    /// Removes totals that were not updated since `limit`.
     pub(super) fn forget_before(&mut self, limit: Timestamp) {
         let old = |gone: &Gone| gone.iter().any(|counted| counted.last_seen < limit);
         for identity in self.find_identities(old) {
@@ -200,8 +201,8 @@ impl RememberedTotals {
         }
     }
 
-    /// Keeps `target` of all identities together. Those that have most give way first: each identity is left as many as any other
-    /// may have, so what one of them has cannot cost another, smaller one anything. Answers how many went.
+    /// Evicts totals until `target` are left for all identities together. Each identity may keep the same number, so a
+    /// large identity cannot evict the totals of a smaller one. Returns the number of evicted totals.
     pub(super) fn keep_to(&mut self, target: usize) -> usize {
         if self.len <= target {
             return 0;
@@ -212,7 +213,7 @@ impl RememberedTotals {
             went += self.update_totals(&identity, |gone| gone.trim_to(share));
         }
         if self.len > target {
-            // More identities than there may be series: those that were updated least recently go whole.
+            // There are more identities than the target: the least recently updated ones are removed entirely.
             let newest = |gone: &Gone| gone.iter().map(|counted| counted.last_seen).max();
             let mut by_age: Vec<_> =
                 self.of.iter().map(|(identity, gone)| (newest(gone), identity.clone())).collect();
@@ -234,7 +235,7 @@ impl RememberedTotals {
         found.map(|(identity, _)| identity.clone()).collect()
     }
 
-    /// Changes what is remembered of an identity; one of which nothing is left is forgotten.
+    /// Changes the totals of an identity, and removes it if none are left.
     fn update_totals<T: Default>(
         &mut self,
         identity: &SeriesIdentity,
@@ -253,7 +254,7 @@ impl RememberedTotals {
     }
 }
 
-/// The most that each may keep, so that all together keep no more than `target` and those with less keep all; at least 1.
+/// The largest number that each may keep so that all together keep at most `target`; at least 1.
 pub(in crate::store) fn fair_share(mut lens: Vec<usize>, target: usize) -> usize {
     lens.sort_unstable();
     let mut left = target;
@@ -269,11 +270,10 @@ pub(in crate::store) fn fair_share(mut lens: Vec<usize>, target: usize) -> usize
     usize::MAX
 }
 
-/// How many entries are forgotten at once beyond those that are too many: forgetting happens under the store's lock, for which shards
-/// wait.
+/// How many entries beyond the excess are removed at once. Removal holds the store's lock, for which shards wait.
 const STEP: usize = 1000;
 
-/// A bound on remembered entries. One that is lowered comes into force in steps, each with the next entries that come.
+/// A bound on remembered entries. A lower bound takes effect in steps, as new entries arrive.
 #[derive(Debug)]
 pub(in crate::store) struct RememberedBound {
     in_force: usize,

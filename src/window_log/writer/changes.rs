@@ -15,14 +15,14 @@ use crate::window_log::renewed::WriterSources;
 #[derive(Debug)]
 pub(super) struct ContainerWriter {
     lives: Follower,
-    /// Containers that have come, changed or gone, which is not written yet.
+    /// Changed containers that are not written yet.
     changed: BTreeSet<Allocation>,
-    /// Containers that are written to have ended.
+    /// Containers whose end has been written.
     ended: HashSet<Allocation>,
-    /// The last event of each container that is written, in the file of this number.
+    /// The last written event of each container, in the file with number `said_in`.
     said: HashMap<Allocation, Arc<EventRecord>>,
     said_in: u64,
-    /// What outlasts windows of each container, as far as it is written in the file of this number.
+    /// The written state of each container that outlasts windows, in the file with number `lasting_in`.
     lasting: HashMap<Allocation, WrittenSummary>,
     lasting_in: u64,
 }
@@ -138,29 +138,29 @@ impl ContainerWriter {
     }
 }
 
-/// What is written of one container.
+/// The written state of one container.
 #[derive(Debug)]
 pub(super) struct WrittenSummary {
     lasting: Arc<[Lasting]>,
-    /// The outcomes that came before the newest window.
+    /// The outcomes before the newest window.
     checks: Vec<LastCheck>,
     pub(super) habits: Habits,
 }
 
 impl WrittenSummary {
-    /// What there is to write. Outcomes in the newest window, which starts at `newest`, are written with it.
+    /// The state to write. Outcomes in the newest window, which starts at `newest`, are written with that window.
     pub(super) fn from_summary(summary: &ContainerSummary, newest: Option<Timestamp>) -> Self {
         let before = |check: &&LastCheck| newest.is_none_or(|start| check.at < start);
         let checks = summary.checks.iter().filter(before).cloned().collect();
         Self { lasting: Arc::clone(&summary.lasting), checks, habits: summary.habits }
     }
 
-    /// Whether there is nothing to say of the container.
+    /// Whether there is nothing to write.
     pub(super) fn is_nothing(&self) -> bool {
         self.lasting.is_empty() && self.checks.is_empty() && self.habits.is_equivalent_to(&Habits::default())
     }
 
-    /// Whether both say the same.
+    /// Whether both are equal.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.lasting, &other.lasting)
             && self.habits.is_equivalent_to(&other.habits)
@@ -168,7 +168,7 @@ impl WrittenSummary {
             && self.checks.iter().map(check_key).eq(other.checks.iter().map(check_key))
     }
 
-    /// What is in this and not in what was written before.
+    /// The entries that are not in `before`.
     pub(super) fn changes_since(&self, before: Option<&Self>) -> (Vec<Lasting>, Vec<LastCheck>) {
         let lasting = before.into_iter().flat_map(|before| before.lasting.iter()).map(lasting_key);
         let lasting: HashSet<_> = lasting.collect();
@@ -181,7 +181,7 @@ impl WrittenSummary {
     }
 }
 
-/// Series are held by both sides that are compared, so an address is that of one series alone.
+/// Both sides of a comparison hold their series, so equal addresses mean the same series.
 fn lasting_key(last: &Lasting) -> (usize, u64, Timestamp) {
     (Arc::as_ptr(&last.series).addr(), last.value.to_bits(), last.at)
 }

@@ -16,19 +16,20 @@ use crate::window_log::log::ClosedWindowLog;
 use crate::window_log::renewed::{CheckpointError, Checkpoints, NameLog, WriterSources};
 use crate::window_log::status::LogStatus;
 
-/// How long windows gather before they are written: those of all containers close together.
+/// How long windows are collected before they are written: those of all containers close almost at once.
 const GATHER: Duration = Duration::from_millis(10);
-/// Windows that are written at one go.
+/// Number of windows written at once.
 const BATCH: usize = 256;
-/// How often the agent says that it lives, where there are no checkpoints, and tries again what failed.
+/// Interval at which the log records that the agent is alive, if checkpoints are disabled, and failed writes are
+/// retried.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What is the last thing to write.
+/// How the writer ends.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Last {
-    /// That the agent ended in order: every window is closed.
+    /// With an entry that the agent shut down cleanly: every window is closed.
     InOrder,
-    /// What is closed. What is open is kept elsewhere, and should that be lost, the last checkpoint is what comes back.
+    /// After the closed windows. Open ones are saved elsewhere; the last checkpoint is kept in case that copy is lost.
     Kept,
 }
 
@@ -41,13 +42,13 @@ pub(super) struct WriterWork {
     log: ClosedWindowLog,
     checkpoints: Checkpoints,
     names: NameLog,
-    /// Windows that were open when an earlier life ended.
+    /// Windows that were open when the previous run ended.
     pub(super) unwritten: Vec<(Birth, Arc<Published>)>,
-    /// Whether everything that is kept is to be written again, in a process that has taken over.
+    /// Whether all kept windows must be written again, in a process that has taken over.
     pub(super) anew: bool,
-    /// What is void, once that is done.
+    /// Keys to void once that is done.
     pub(super) void: Vec<ContainerKey>,
-    /// The last place that is written.
+    /// The last written sequence number.
     pub(super) cursor: u64,
     containers: ContainerWriter,
     last_checkpoint: Option<Instant>,
@@ -111,7 +112,7 @@ impl WriterWork {
         self.report_result(done);
     }
 
-    /// Does something when it is due, unless the last attempt to write failed: then it waits for the next tick.
+    /// Runs a write at once, unless the last write failed: then it waits for the next tick.
     fn at_once(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) {
         if self.status.snapshot().failing.is_none() {
             let done = write(self);
@@ -121,7 +122,7 @@ impl WriterWork {
         }
     }
 
-    /// Writes everything there is to write, and says when to do that next.
+    /// Writes everything, and returns when to do that next.
     async fn run_tick(&mut self) -> Instant {
         let started = Instant::now();
         let written = self.catch_up().and_then(|()| self.write_alive());
@@ -132,7 +133,7 @@ impl WriterWork {
             match self.write_checkpoint(started).await {
                 Ok(least) => interval = interval.max(least),
                 Err(CheckpointError::Io(error)) => done = done.and(Err(error)),
-                // The agent ends, and closes its windows.
+                // The agent is ending, and closes its windows.
                 Err(CheckpointError::Ending(_)) => {}
             }
         }
@@ -155,7 +156,7 @@ impl WriterWork {
         self.write_lasting()
     }
 
-    /// Writes windows that were closed.
+    /// Writes closed windows.
     fn write_closed_windows(&mut self) -> io::Result<()> {
         let (bytes, refusals) = self.names.write_changes(&self.parts.store)?;
         self.status.record_refusals(&refusals);
@@ -175,7 +176,7 @@ impl WriterWork {
             for batch in windows.chunks(BATCH) {
                 let written = self.log.append_windows(batch, &self.parts);
                 if written.is_err() {
-                    // Perhaps it is we who fill the disk.
+                    // The log itself may have filled the disk.
                     self.log.make_room()?;
                 }
                 let bytes = written?;
@@ -183,14 +184,14 @@ impl WriterWork {
                 self.cursor = batch.last().map_or(self.cursor, |published| published.last_seq());
             }
         }
-        // A level may be in no other window than those that go now.
+        // Before pruning: a level may only be in windows that are removed now.
         self.write_lasting()?;
         let bytes = self.log.prune_files(&self.parts)?;
         self.count_written(0, bytes);
         Ok(())
     }
 
-    /// Writes everything that is kept, where another process has written it before, and that what was there is void.
+    /// Writes all kept windows again after a hand-over, and voids the old entries.
     fn write_anew(&mut self) -> io::Result<()> {
         if self.anew {
             let kept = self.parts.store.kept_after(0);
@@ -203,7 +204,7 @@ impl WriterWork {
         if !self.void.is_empty() {
             self.write_events()?;
             self.write_lasting()?;
-            // Now, and not before: until then what was there is what comes back.
+            // Only now: until here, a restart would restore the old entries.
             self.log.append_void(&self.void)?;
             self.void.clear();
         }
@@ -211,13 +212,14 @@ impl WriterWork {
         Ok(())
     }
 
-    /// The windows that come after what is written, and the place after which there may be more.
+    /// The windows after the last written one, and the sequence number up to which they were read.
     fn read_closed_windows(&self) -> (u64, Vec<Arc<Published>>) {
         let store = &self.parts.store;
         if let Ok(since) = store.read_since(Cursor { epoch: store.epoch(), seq: self.cursor }) {
             return (since.next.seq, since.published);
         }
-        // Something after the cursor is gone: a container that was forgotten, or we are late. What is there is written.
+        // Some windows after the cursor are gone: a container was forgotten, or the writer is late. Write the remaining
+        // ones.
         let end = store.end_cursor().seq;
         let kept = store.kept_after(self.cursor);
         let there: u64 = kept.iter().filter(|p| p.last_seq() <= end).map(|p| p.window().len() as u64).sum();
@@ -233,14 +235,14 @@ impl WriterWork {
         Ok(())
     }
 
-    /// Writes events that came.
+    /// Writes new events.
     fn write_events(&mut self) -> io::Result<()> {
         let bytes = self.containers.write_events(&mut self.log, &self.parts)?;
         self.count_written(0, bytes);
         Ok(())
     }
 
-    /// Writes what has changed of levels, checks and clients' habits that no kept window may have.
+    /// Writes changes of levels, checks and clients' habits, which may be in no kept window.
     fn write_lasting(&mut self) -> io::Result<()> {
         let bytes = self.containers.write_lasting(&mut self.log, &self.parts)?;
         self.count_written(0, bytes);
@@ -253,7 +255,7 @@ impl WriterWork {
         Ok(())
     }
 
-    /// Makes a checkpoint; answers how long to wait at least until the next, to keep to the budget.
+    /// Makes a checkpoint; returns the minimum time until the next one, according to the rate limit.
     async fn write_checkpoint(&mut self, started: Instant) -> Result<Duration, CheckpointError> {
         let (bytes, refusals) = self.checkpoints.write_checkpoint(&self.parts, &self.log).await?;
         self.status.record_refusals(&refusals);

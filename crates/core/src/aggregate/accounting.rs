@@ -19,7 +19,7 @@ pub enum Dropped {
     DatagramRate,
     /// Datagrams: more bytes a second than the container may send.
     ByteRate,
-    /// Datagrams: longer than there is room for; none of UDP can be.
+    /// Datagrams: longer than the buffer, which is impossible with UDP.
     Truncated,
     /// Datagrams: by a Unix socket, from a process that does not belong to the container.
     ForeignSender,
@@ -39,7 +39,8 @@ pub enum Dropped {
     Late,
     /// Values: the timestamp is more than ten minutes ahead.
     Future,
-    /// Values: they were in the open window, or in a closed one that was not published yet, when the shard failed at this container.
+    /// Values: they were in the open window, or in a closed one that was not published yet, when the shard panicked
+    /// while working on this container.
     ShardFailed,
     /// Values: their timestamps would revise more records of closed windows than the container may.
     LateQuota,
@@ -85,7 +86,7 @@ impl Dropped {
         }
     }
 
-    /// Whether this counts whole datagrams, whose lines were not read, and not values.
+    /// Whether this counts whole datagrams, whose lines were not read, instead of values.
     #[must_use]
     pub const fn counts_datagrams(self) -> bool {
         matches!(
@@ -124,7 +125,7 @@ impl Dropped {
     }
 }
 
-/// How often each of a closed set of things happened.
+/// Counters for a fixed set of reasons or codes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(bound = "[u64; N]: Serialize + for<'a> Deserialize<'a>")]
 pub struct Tally<const N: usize>([u64; N]);
@@ -169,7 +170,7 @@ pub type RejectedTally = Tally<{ Rejected::ALL.len() }>;
 pub type DroppedTally = Tally<{ Dropped::ALL.len() }>;
 
 impl RejectedTally {
-    /// How many lines were rejected for this.
+    /// The number of lines rejected with this code.
     #[must_use]
     pub fn count_for(&self, code: Rejected) -> u64 {
         self.get(code as usize)
@@ -180,14 +181,14 @@ impl RejectedTally {
         self.add(code as usize, 1);
     }
 
-    /// The codes that happened, and how often.
+    /// The codes that have occurred, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Rejected, u64)> {
         Rejected::ALL.into_iter().map(|code| (code, self.get(code as usize))).filter(|(_, n)| *n > 0)
     }
 }
 
 impl DroppedTally {
-    /// How much was dropped for this.
+    /// The number of values or datagrams dropped for this reason.
     #[must_use]
     pub fn count_for(&self, reason: Dropped) -> u64 {
         self.get(reason as usize)
@@ -198,7 +199,7 @@ impl DroppedTally {
         self.add(reason as usize, n);
     }
 
-    /// The reasons that happened, and how often.
+    /// The reasons that have occurred, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Dropped, u64)> {
         Dropped::ALL.into_iter().map(|reason| (reason, self.get(reason as usize))).filter(|(_, n)| *n > 0)
     }
@@ -216,7 +217,7 @@ impl DroppedTally {
     }
 }
 
-/// What one container sent, and what became of it.
+/// Counts of what one container sent, and what happened to it.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Accounting {
     /// Datagrams taken from the socket.
@@ -225,36 +226,36 @@ pub struct Accounting {
     pub bytes: u64,
     /// Datagrams the kernel dropped because the socket's buffer was full.
     pub kernel_drops: u64,
-    /// Lines that are not empty, of datagrams that were read.
+    /// Non-empty lines of datagrams that were read.
     pub lines: u64,
-    /// Lines that could be read.
+    /// Valid lines.
     pub accepted: u64,
-    /// Lines that could not.
+    /// Invalid lines, by code.
     pub rejected: RejectedTally,
     /// Values of accepted lines. An event is a line without values.
     pub values: u64,
     /// Values in closed records.
     pub in_records: u64,
-    /// What was not kept.
+    /// Dropped values and datagrams, by reason.
     pub dropped: DroppedTally,
-    /// What would have been dropped, where limits only observe.
+    /// Values and datagrams that would have been dropped if limits were enforced.
     pub over_limit: DroppedTally,
-    /// Events kept; an accepted line each.
+    /// Events kept, one for each accepted line.
     pub events: u64,
-    /// Values that went into the overflow series; they are in records, too.
+    /// Values added to the overflow series; they are also counted in records.
     pub folded: u64,
-    /// Idle series that were forgotten to make room for new ones.
+    /// Idle series that were evicted to make room for new ones.
     pub evicted: u64,
-    /// Lines in which bytes that are not UTF-8 became U+FFFD.
+    /// Lines in which bytes that are not UTF-8 were replaced with U+FFFD.
     pub invalid_utf8: u64,
-    /// Tags of series that were renamed because they would forge the origin.
+    /// Tags of series that were renamed because they could forge the origin.
     pub renamed_tags: u64,
-    /// When the last datagram came.
+    /// When the last datagram arrived.
     pub last_datagram: Option<Timestamp>,
 }
 
 impl Accounting {
-    /// Datagrams that reached the socket, whether or not they found room in it.
+    /// Datagrams that reached the socket, including those that the kernel dropped.
     #[must_use]
     pub fn arrived_datagrams(&self) -> u64 {
         self.received + self.kernel_drops
@@ -267,8 +268,8 @@ impl Accounting {
             && self.values == self.in_records + open + self.dropped.value_count()
     }
 
-    /// Counts what a panic has interrupted as lost: a line that was counted and neither accepted nor rejected is not counted as a line any
-    /// more, and values that are in no record are dropped. Answers how many values these are.
+    /// Corrects the counts after a panic: a line that was neither accepted nor rejected no longer counts as a line, and
+    /// values that are in no record count as dropped. Returns the number of these values.
     pub(super) fn give_up_open(&mut self) -> u64 {
         self.lines = self.accepted + self.rejected.total_count();
         let lost = self.values.saturating_sub(self.in_records + self.dropped.value_count());
@@ -276,14 +277,14 @@ impl Accounting {
         lost
     }
 
-    /// Counts values as dropped that were counted as being in closed records and could not be published.
+    /// Counts values of closed records that could not be published as dropped.
     pub(super) fn give_up_closed(&mut self, values: u64) {
         let lost = values.min(self.in_records);
         self.in_records -= lost;
         self.dropped.count(Dropped::ShardFailed, lost);
     }
 
-    /// Whether no count is `many` or more; adding such would overflow one day.
+    /// Whether all counts are below `many`, so that adding to them cannot overflow.
     pub(super) fn is_plausible(&self, many: u64) -> bool {
         let counts = [
             self.received,

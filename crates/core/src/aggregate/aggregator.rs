@@ -1,7 +1,7 @@
 //! One container's aggregator: datagrams go in, closed windows come out.
 //!
-//! It owns everything the container has sent, knows no clock and no socket, and can be sent to another thread or,
-//! as a snapshot, to another process.
+//! It owns everything that the container has sent, uses no clock or socket, and can be moved to another thread or, as a
+//! snapshot, to another process.
 
 mod batch;
 mod changes;
@@ -48,12 +48,12 @@ use super::window::Layout;
 use crate::model::{MetricType, Moment, Series, Timestamp};
 use crate::statsd::{self, Check, Event, ParsedLine, Plain, Rejected, Sample, Values};
 
-/// What a signed gauge value means.
+/// The meaning of signed gauge values.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GaugeSign {
-    /// A level in a container whose metrics have marks of DogStatsD and whose gauges never have a plus sign, a change of the
-    /// level in others.
+    /// A level if the container's metrics have DogStatsD features and its gauges never have a plus sign, otherwise a
+    /// change of the level.
     #[default]
     Auto,
     /// A change of the level (StatsD).
@@ -77,26 +77,26 @@ impl GaugeSign {
 /// Receives each line and, if it was rejected, the reason.
 pub type LineTap<'t> = &'t mut dyn FnMut(&[u8], Option<Rejected>);
 
-/// The name of the series that takes the counts of counters beyond the series limit.
+/// The name of the series that collects the counts of counters beyond the series limit.
 pub const OVERFLOW: &str = "tallyport.overflow";
 
 /// One container's aggregator.
 ///
-/// What every datagram needs comes first and in this order, so that it shares lines of the processor's cache: with many containers
-/// hardly any of it is there when a socket is read.
+/// Fields that every datagram needs come first and in this order, so that they share cache lines: with many containers
+/// almost none of them are in the cache when a socket is read.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Aggregator {
-    /// When the open window is over.
+    /// The end of the open window.
     end: Timestamp,
     settings: Arc<AggregatorSettings>,
-    /// Bytes of everything, kept up by growth and recounted at every close.
+    /// Total bytes; growth is added as it happens, and every close recounts.
     memory: usize,
-    /// While `memory` is below this, a sample of a known series is inserted without checking limits.
+    /// While `memory` is below this, samples of known series are inserted without checking limits.
     ample: usize,
-    /// Values in the open window and in late samples that wait, counted as they are inserted.
+    /// Values in the open window and in pending late samples, counted on insertion.
     open: u64,
-    /// Idle series that have made way since the open window began.
+    /// Idle series evicted since the open window began.
     evicted_in_window: usize,
     gauge_sign: GaugeSign,
     timer_unit: TimerUnit,
@@ -106,41 +106,41 @@ pub struct Aggregator {
     accounting: Accounting,
     datagrams: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
-    /// Series in buckets, where they are counted so.
+    /// Histograms of series, if enabled.
     histograms: Histograms,
-    /// Series, idle ones included, the overflow series not counted.
+    /// Number of series, including idle ones, without the overflow series.
     series: usize,
     overflow: Option<Place>,
-    /// Before this moment no series can have become idle.
+    /// No series can become idle before this moment.
     none_idle_before: Timestamp,
-    /// Whether the last panic has cost the ledger, since the last window was closed.
+    /// Whether a panic has reset the ledger since the last window was closed.
     begun_again: bool,
-    /// As of the last window that was closed.
+    /// As of the last closed window.
     lasting: Arc<[Lasting]>,
     decremented: Arc<[Arc<Series>]>,
     /// When the open window began.
     start: Timestamp,
-    /// Since when the open window is observed; its start, or when the container came.
+    /// The beginning of observation in the open window: its start, or when the container was added.
     opened: Timestamp,
     late: BTreeMap<Timestamp, LateStates>,
-    /// Records of closed windows that are to be revised: the states in `late`.
+    /// Number of records of closed windows to be revised: the states in `late`.
     late_records: usize,
-    /// Shared by all windows closed while no series came or went.
+    /// Shared by all windows that are closed while no series is added or removed.
     layout: Option<Layout>,
     events: RecentEvents,
     rejected: RejectedLines,
-    /// Bytes of the closed windows that are kept.
+    /// Bytes of the kept closed windows.
     history: VecDeque<usize>,
-    /// Bytes that are held for the container beyond those: revisions, how it stands, remembered totals.
+    /// Other bytes held for the container: revisions, summary, remembered totals.
     revisions: usize,
     /// Set from outside when the node has no memory left.
     node_full: bool,
-    /// What the last snapshot had that was sent ahead, as long as changes of it can be told.
+    /// The state of the last snapshot that was sent ahead, while changes relative to it can be determined.
     sent_ahead: Option<SentSnapshot>,
 }
 
 impl Aggregator {
-    /// An aggregator for a container that comes at `now`.
+    /// An aggregator for a container that is added at `now`.
     #[must_use]
     pub fn new(settings: Arc<AggregatorSettings>, gauge_sign: GaugeSign, now: Timestamp) -> Self {
         let start = now.floor_to_window(settings.window);
@@ -183,13 +183,13 @@ impl Aggregator {
         new
     }
 
-    /// The same for a container whose timers are in this unit.
+    /// Sets the unit of the container's timers.
     #[must_use]
     pub fn with_timer_unit(self, timer_unit: TimerUnit) -> Self {
         Self { timer_unit, ..self }
     }
 
-    /// Has the processor fetch what every datagram needs, all of it at once, before a socket is read.
+    /// Prefetches the fields that every datagram needs into the CPU cache, before a socket is read.
     #[inline]
     pub fn prefetch_hot_fields(&self) {
         let counts = &self.accounting;
@@ -203,7 +203,7 @@ impl Aggregator {
         self.ingest_datagrams([bytes], now, tap);
     }
 
-    /// Takes datagrams that arrived at `now`, in their order; the same as one after the other, and faster.
+    /// Takes datagrams that arrived at `now`, in order. Equivalent to single calls, but faster.
     pub fn ingest_datagrams<'d>(
         &mut self,
         datagrams: impl IntoIterator<Item = &'d [u8]>,
@@ -247,7 +247,7 @@ impl Aggregator {
         self.turn_away(Dropped::Truncated, datagrams, now);
     }
 
-    /// Counts datagrams that were not read because of who sent them, at `now`.
+    /// Counts datagrams that were discarded for this reason at `now`.
     pub fn turn_away(&mut self, reason: Dropped, datagrams: u64, now: Timestamp) {
         if datagrams > 0 {
             self.accounting.received += datagrams;
@@ -276,7 +276,7 @@ impl Aggregator {
         self.memory >= self.settings.limits.memory
     }
 
-    /// Counts `n` beyond a limit; answers whether to drop them.
+    /// Counts `n` values or datagrams beyond a limit; returns whether to drop them.
     fn is_over(&mut self, reason: Dropped, n: u64) -> bool {
         match self.settings.limits.mode {
             LimitMode::Enforce => self.accounting.dropped.count(reason, n),
@@ -398,19 +398,20 @@ impl Aggregator {
         self.events.push(record);
     }
 
-    /// Tells whether the node has memory for new series.
+    /// Sets whether the node has used up its memory, so that new series are refused.
     pub fn set_node_full(&mut self, full: bool) {
         self.node_full = full;
     }
 
-    /// Tells how many bytes are held for the container elsewhere, its closed windows included. All of them count as its memory.
+    /// Sets how many bytes are held for the container elsewhere, including its closed windows. All of them count as its
+    /// memory.
     pub fn set_kept_bytes(&mut self, bytes: usize) {
         let revisions = bytes.saturating_sub(self.history.iter().sum());
         self.memory = self.memory.saturating_sub(self.revisions) + revisions;
         self.revisions = revisions;
     }
 
-    /// Bytes of memory without those that are held elsewhere.
+    /// Bytes of memory, without those held elsewhere.
     #[must_use]
     pub fn own_memory(&self) -> usize {
         self.memory.saturating_sub(self.revisions + self.history.iter().sum::<usize>())
@@ -421,13 +422,13 @@ impl Aggregator {
         self.accounting.kernel_drops = drops;
     }
 
-    /// What arrived and what became of it.
+    /// Counts of what arrived and what happened to it.
     #[must_use]
     pub fn accounting(&self) -> &Accounting {
         &self.accounting
     }
 
-    /// The last lines that could not be read.
+    /// The most recently rejected lines.
     #[must_use]
     pub fn rejected_lines(&self) -> &RejectedLines {
         &self.rejected
@@ -445,13 +446,13 @@ impl Aggregator {
         self.memory
     }
 
-    /// Values that are accepted and in no closed record yet, as they were counted when they came.
+    /// Accepted values that are not in a closed record yet, as counted on arrival.
     #[must_use]
     pub fn open_values(&self) -> u64 {
         self.open
     }
 
-    /// The same, counted where they lie: a look at every series.
+    /// Recounts [`Aggregator::open_values`] by visiting every series.
     #[must_use]
     pub fn recount_open_values(&self) -> u64 {
         let open = self.columns.iter().map(|row| row.state.sample_count());
@@ -459,14 +460,14 @@ impl Aggregator {
         open.chain(late).sum()
     }
 
-    /// The end of the open window: when to roll next.
+    /// The end of the open window, when [`Aggregator::roll_window`] is next due.
     #[must_use]
     pub fn window_end(&self) -> Timestamp {
         self.end
     }
 }
 
-/// Whether more samples of a known series can take more memory.
+/// Whether additional samples of a known series can increase its memory.
 const fn has_growing_state(metric_type: MetricType) -> bool {
     matches!(
         metric_type,

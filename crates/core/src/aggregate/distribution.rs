@@ -1,4 +1,4 @@
-//! Timers, histograms and distributions: many values, summed up.
+//! Timers, histograms and distributions: aggregates of many values.
 
 use super::gauge::{clamp_to_finite, should_replace_earlier};
 use super::sketch::Sketch;
@@ -18,15 +18,15 @@ pub struct DistributionSummary {
     pub min: f64,
     /// The largest value.
     pub max: f64,
-    /// The value that came first.
+    /// The earliest value.
     pub first: f64,
-    /// When it came.
+    /// The time of the earliest value.
     pub first_at: Timestamp,
-    /// The value that came last.
+    /// The latest value.
     pub last: f64,
-    /// When it came.
+    /// The time of the latest value.
     pub last_at: Timestamp,
-    /// The weighted mean, kept up value by value. Not a number once it has overflowed.
+    /// The weighted mean, updated with each value. NaN once it has overflowed.
     running_mean: f64,
     /// Σ weight · (value − mean)². Not finite once it has overflowed.
     squares: f64,
@@ -48,7 +48,7 @@ impl DistributionSummary {
         squares: 0.0,
     };
 
-    /// From its stored parts. The mean is the one that `sum` and `count` give.
+    /// From its stored parts. The mean is computed from `sum` and `count`.
     pub(super) fn from_parts(parts: SummaryParts) -> Self {
         let SummaryParts { samples, count, sum, min, max, first, last, squares } = parts;
         let running_mean = if samples == 0 { 0.0 } else { sum / count.as_f64() };
@@ -109,7 +109,7 @@ impl DistributionSummary {
         }
     }
 
-    /// Adds values of the same span that arrived later than those that are here.
+    /// Adds values of the same span that arrived later than the present ones.
     pub fn merge_revision(&mut self, later: &Self) {
         let newest = should_replace_earlier(later.last_at, self.last_at);
         let (last, last_at) = (later.last, later.last_at.max(self.last_at));
@@ -119,8 +119,8 @@ impl DistributionSummary {
         }
     }
 
-    /// The weighted mean; `None` where there is nothing or it cannot be expressed. Never outside `min` and `max`:
-    /// three times 0.1 sum up to a little more than 0.3.
+    /// The weighted mean, clamped to `min` and `max` because of rounding: three times 0.1 is slightly more than 0.3.
+    /// `None` if there are no values or it overflows.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         if self.samples == 0 {
@@ -131,7 +131,7 @@ impl DistributionSummary {
         mean.is_finite().then(|| mean.clamp(self.min, self.max))
     }
 
-    /// The standard deviation of the population, weighted; `None` where there is nothing or it cannot be expressed.
+    /// The weighted population standard deviation; `None` if there are no values or it overflows.
     #[must_use]
     pub fn stddev(&self) -> Option<f64> {
         let variance = self.squares.max(0.0) / self.count.as_f64();
@@ -139,7 +139,7 @@ impl DistributionSummary {
     }
 }
 
-/// What a [`DistributionSummary`] is stored as.
+/// The stored form of a [`DistributionSummary`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SummaryParts {
     pub(super) samples: u64,
@@ -168,17 +168,17 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// Adds one value that stands for `weight` of them. Answers the bytes by which this grew.
+    /// Adds one value that stands for `weight` values. Returns the bytes by which this grew.
     #[inline]
     pub fn insert(&mut self, value: f64, weight: f64, exact: Weight, at: Timestamp) -> usize {
         self.summary.insert(value, weight, exact, at);
         self.sketch.insert(value, exact)
     }
 
-    /// Reads what the next value will need, for the processor to fetch it.
+    /// Touches the memory that the next value will need, to prefetch it.
     #[inline]
     pub(super) fn prefetch_value(&self, value: f64) -> u64 {
-        // One from each line of the cache.
+        // One field from each cache line.
         let sums = self.summary.samples.wrapping_add(self.summary.squares.to_bits());
         sums.wrapping_add(self.sketch.prefetch_bin(value))
     }

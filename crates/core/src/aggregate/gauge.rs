@@ -1,4 +1,4 @@
-//! A level that stays until it changes.
+//! Gauges: a level that stays until it changes.
 
 use super::weight::Weight;
 use crate::model::Timestamp;
@@ -38,8 +38,8 @@ impl Gauge {
         self.last_at > Timestamp::MIN
     }
 
-    /// Takes one number: a new level, or a change of it where it is signed and `deltas` is on. A change counts no matter
-    /// when it was measured; a level only if no later one is known.
+    /// Adds one number: a new level, or a change if it is signed and `deltas` is on. A change always applies; a level
+    /// only if no later one is known.
     pub fn insert(&mut self, number: Number, weight: Weight, at: Timestamp, deltas: bool) {
         if number.signed && deltas {
             self.set_level(clamp_to_finite(self.last + number.value), weight, at.max(self.last_at));
@@ -61,8 +61,8 @@ impl Gauge {
         self.count = self.count.saturating_add(weight);
     }
 
-    /// Adds another span of the same series: the later level wins, the other's where both are of one moment. A
-    /// carried window has no samples, so it adds nothing to the range.
+    /// Adds another span of the same series: the later level wins, and `other`'s if both have the same time. A carried
+    /// gauge has no samples, so it adds nothing to the range.
     pub fn merge(&mut self, other: &Self) {
         match (self.samples, other.samples) {
             (_, 0) => {}
@@ -79,7 +79,7 @@ impl Gauge {
         }
     }
 
-    /// Adds samples of the same span that arrived later than those that are here.
+    /// Adds samples of the same span that arrived later than the present ones.
     pub fn merge_revision(&mut self, later: &Self) {
         let newest = should_replace_earlier(later.last_at, self.last_at);
         let (last, last_at) = (later.last, later.last_at.max(self.last_at));
@@ -112,7 +112,7 @@ pub(super) fn should_replace_earlier(at: Timestamp, last_at: Timestamp) -> bool 
     at >= last_at || at.as_secs() == last_at.as_secs()
 }
 
-/// The nearest number that is finite.
+/// The nearest finite number.
 pub(super) fn clamp_to_finite(value: f64) -> f64 {
     value.clamp(f64::MIN, f64::MAX)
 }

@@ -20,26 +20,26 @@ use crate::statsd::Values;
 /// Whether values are counted in buckets, and in which.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub enum Counting {
-    /// In none: there are only percentiles.
+    /// No histograms, only percentiles.
     #[default]
     Off,
-    /// By bounds.
+    /// Buckets with configured bounds.
     Classic {
-        /// Those of timers.
+        /// The bounds for timers.
         timers: Bounds,
-        /// Those of histograms and distributions.
+        /// The bounds for histograms and distributions.
         values: Bounds,
     },
-    /// By powers of two: of seconds for timers, else of the unit in which values are sent.
+    /// Buckets by powers of two: of seconds for timers, otherwise of the unit in which values are sent.
     Native,
 }
 
-/// By what the values of a series are counted.
+/// The buckets of a series.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub enum Scale<'a> {
     /// By bounds.
     Bounds(&'a Bounds),
-    /// By powers of two, of a unit that is 10^places of those in which values are sent.
+    /// By powers of two, in a unit of 10^places times the unit in which values are sent.
     Powers {
         /// 3 for timers, which are sent in milliseconds.
         places: i8,
@@ -47,7 +47,7 @@ pub enum Scale<'a> {
 }
 
 impl Counting {
-    /// How values of a type are counted, where they are.
+    /// The scale for a type; `None` if its values are not counted.
     #[must_use]
     pub fn scale_for(&self, metric_type: MetricType) -> Option<Scale<'_>> {
         match (self, metric_type) {
@@ -64,7 +64,7 @@ impl Counting {
     }
 }
 
-/// How many values were in each bucket.
+/// The number of values in each bucket.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Buckets {
     /// By bounds.
@@ -89,7 +89,7 @@ impl Buckets {
         }
     }
 
-    /// Adds what others counted by the same scale. Answers whether it is the same.
+    /// Adds counts of the same scale. Returns false, without adding them, if the scales differ.
     pub fn merge(&mut self, other: &Self) -> bool {
         match (self, other) {
             (Self::Classic(mine), Self::Classic(other)) => mine.merge(other),
@@ -98,7 +98,7 @@ impl Buckets {
         }
     }
 
-    /// By what it is counted.
+    /// The scale of these buckets.
     #[must_use]
     pub fn scale(&self) -> Scale<'_> {
         match self {
@@ -118,7 +118,7 @@ impl Buckets {
         }
     }
 
-    /// How many are within each bound; the last has all of them. None where there are no bounds.
+    /// The number of values within each bound; the last one is the total. Empty if there are no bounds.
     pub fn cumulative_counts(&self) -> impl Iterator<Item = Weight> {
         let counts = match self {
             Self::Classic(classic) => classic.bucket_counts(),
@@ -130,7 +130,7 @@ impl Buckets {
         })
     }
 
-    /// Bytes of it, bounds aside, which series share.
+    /// Bytes, without the bounds, which series share.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let heap = match self {
@@ -148,26 +148,26 @@ impl Buckets {
     }
 }
 
-/// A series in buckets, since its first value after they were chosen.
+/// The histogram of a series, since its first value after the buckets were configured.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Histogram {
-    /// When that came.
+    /// When that value arrived.
     pub created: Timestamp,
     /// Σ weight · value, saturating.
     pub sum: f64,
-    /// Shared with every ledger that says the same.
+    /// Shared with ledgers that have the same counts.
     pub buckets: Arc<Buckets>,
 }
 
 impl Histogram {
-    /// Nothing, to be counted by this from now on.
+    /// An empty histogram with this scale.
     #[must_use]
     pub fn new(scale: Scale<'_>, created: Timestamp) -> Self {
         Self { created, sum: 0.0, buckets: Arc::new(Buckets::new(scale)) }
     }
 
-    /// Adds a sample's values, each standing for `weight`. Answers the bytes by which memory grew: buckets that a ledger
-    /// still says are left to it.
+    /// Adds a sample's values, each standing for `weight`. Returns the bytes by which memory grew: buckets that a
+    /// ledger shares are copied first.
     pub fn insert(&mut self, values: &Values<'_>, weight: f64) -> usize {
         let mine = Arc::get_mut(&mut self.buckets).map_or(0, |buckets| buckets.bytes());
         let (exact, buckets) = (Weight::from_f64(weight), Arc::make_mut(&mut self.buckets));
@@ -178,17 +178,17 @@ impl Histogram {
         buckets.bytes().saturating_sub(mine)
     }
 
-    /// Whether values can have made it.
+    /// Whether values can have produced it.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         self.sum.is_finite() && self.buckets.is_plausible()
     }
 }
 
-/// Most bounds that a histogram can have.
+/// Maximum number of bounds of a histogram.
 pub const MOST_BOUNDS: usize = 100;
 
-/// Upper bounds of buckets, rising, in the unit in which values are sent. A value that equals one is within it.
+/// Upper bounds of buckets, ascending and inclusive, in the unit in which values are sent.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Bounds(Arc<[f64]>);
 
@@ -204,10 +204,10 @@ pub enum BoundsError {
 }
 
 impl Bounds {
-    /// Bounds of values that are sent in a unit of which 10^`places` are the bounds' own.
+    /// Bounds given in a unit of 10^`places` times the unit in which values are sent.
     ///
     /// # Errors
-    /// When they are too many or too few, do not rise, or are not finite.
+    /// When they are too many or too few, not ascending, or not finite.
     pub fn new(bounds: &[f64], places: i8) -> Result<Self, BoundsError> {
         if bounds.is_empty() || bounds.len() > MOST_BOUNDS {
             return Err(BoundsError::Number);
@@ -217,7 +217,7 @@ impl Bounds {
         if sound.is_plausible() { Ok(sound) } else { Err(BoundsError::Order) }
     }
 
-    /// Each of them, in a unit of which one is 10^`places` of those in which values are sent.
+    /// Each bound, in a unit of 10^`places` times the unit in which values are sent.
     pub fn iter_scaled(&self, places: i8) -> impl Iterator<Item = f64> {
         self.0.iter().map(move |bound| shift_decimal_point(*bound, -places))
     }
@@ -234,7 +234,7 @@ impl Bounds {
     }
 }
 
-/// A number as it is written, with its point moved: 0.1 s are what `100` ms is read as, whatever 0.1 · 1000 gives.
+/// Shifts the decimal point of a number in its decimal notation: 0.1 s becomes exactly 100 ms, whatever 0.1 · 1000 is.
 fn shift_decimal_point(number: f64, places: i8) -> f64 {
     match places {
         0 => number,
@@ -242,11 +242,11 @@ fn shift_decimal_point(number: f64, places: i8) -> f64 {
     }
 }
 
-/// How many values were within each bound, and not within the one before.
+/// The number of values in each bucket, not cumulative.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Classic {
     bounds: Bounds,
-    /// One more than bounds: the last is of what is beyond all of them.
+    /// One more than the bounds: the last counts values beyond all of them.
     counts: Box<[Weight]>,
 }
 
@@ -263,7 +263,7 @@ impl Classic {
         }
     }
 
-    /// Adds what others counted by the same bounds. Answers whether they are the same.
+    /// Adds counts with the same bounds. Returns false, without adding them, if the bounds differ.
     fn merge(&mut self, other: &Self) -> bool {
         let same = self.bounds == other.bounds;
         if same {

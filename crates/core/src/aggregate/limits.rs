@@ -29,9 +29,9 @@ pub struct Limits {
     pub bytes_per_second: Option<u64>,
     /// Series at one time.
     pub series: usize,
-    /// Bytes of a name, as it came.
+    /// Bytes of a raw name.
     pub name_bytes: usize,
-    /// Bytes of a line's tags, as they came.
+    /// Bytes of a line's raw tags.
     pub tags_bytes: usize,
     /// Records of closed windows that late samples may revise while one window is open, counted once for each series and
     /// window.
@@ -55,7 +55,7 @@ impl Default for Limits {
     }
 }
 
-/// Lets `rate` units a second through, and after a pause as many at once.
+/// A token bucket: admits `rate` units a second, with bursts of up to one second's units.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct TokenBucket {
     tokens: f64,
@@ -69,8 +69,8 @@ impl TokenBucket {
         Self { tokens: rate as f64, filled_at: now }
     }
 
-    /// Takes `cost` tokens if that many are there. Something that costs more than the bucket holds passes when it is
-    /// full, or it never would.
+    /// Takes `cost` tokens if available. A cost above the bucket's capacity is admitted when the bucket is full;
+    /// otherwise it never would be.
     pub fn try_take_tokens(&mut self, cost: u64, rate: u64, now: Duration) -> bool {
         let most = rate as f64;
         let since = now.saturating_sub(self.filled_at).as_secs_f64();
@@ -85,7 +85,7 @@ impl TokenBucket {
     }
 }
 
-/// A tag key, or the name itself, and how many different values it has.
+/// A tag key, or the name itself, and its number of distinct values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WideTag {
     /// The tag's key; `None` for the names of the series.
@@ -96,7 +96,7 @@ pub struct WideTag {
     pub series: usize,
 }
 
-/// The `most` widest tags, the widest first. What has one value only makes no series, and is left out.
+/// The `most` widest tags, the widest first. Tags with a single value create no series and are omitted.
 #[must_use]
 pub fn widest_tags<'s>(series: impl IntoIterator<Item = &'s Series>, most: usize) -> Vec<WideTag> {
     let mut found: HashMap<Option<&str>, (HashSet<&str>, usize)> = HashMap::new();

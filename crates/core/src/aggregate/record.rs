@@ -1,4 +1,4 @@
-//! What a container keeps besides windows: events, and the last lines that could not be read.
+//! Data kept for a container besides windows: events, and the last rejected lines.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,28 +20,28 @@ pub const REJECTED_BYTES: usize = 256;
 pub struct EventRecord {
     /// When it arrived.
     pub received_at: Timestamp,
-    /// In a few words.
+    /// The title.
     pub title: String,
-    /// In many words.
+    /// The text.
     pub text: Option<String>,
     /// When the client says it happened.
     pub timestamp: Option<Timestamp>,
-    /// How grave it is.
+    /// Its severity.
     pub alert_type: AlertType,
-    /// How much attention it asks for.
+    /// Its priority.
     pub priority: Priority,
     /// The host the client says it happened on.
     pub hostname: Option<String>,
-    /// What to group it by.
+    /// The key that related events have in common.
     pub aggregation_key: Option<String>,
-    /// What kind of source it comes from.
+    /// The type of its source.
     pub source_type: Option<String>,
     /// Its tags.
     pub tags: TagSet,
 }
 
 impl EventRecord {
-    /// Makes an event one's own; tells whether bytes had to be replaced.
+    /// An owned copy of an event, and whether bytes had to be replaced.
     #[must_use]
     pub fn new(event: &Event<'_>, at: Timestamp) -> (Self, bool) {
         let mut replaced = false;
@@ -70,7 +70,7 @@ impl EventRecord {
         (record, replaced | tags_replaced)
     }
 
-    /// Bytes it costs, itself included.
+    /// Bytes of memory, including this struct.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.heap_bytes()
@@ -89,12 +89,12 @@ impl EventRecord {
 pub(super) struct RecentEvents(VecDeque<Arc<EventRecord>>);
 
 impl RecentEvents {
-    /// Keeps one more; the oldest goes.
+    /// Adds an event; drops the oldest if there are too many.
     pub(super) fn push(&mut self, event: EventRecord) {
         self.push_shared(Arc::new(event));
     }
 
-    /// The same for one that others have, too.
+    /// Adds a shared event; drops the oldest if there are too many.
     pub(super) fn push_shared(&mut self, event: Arc<EventRecord>) {
         if self.0.len() == EVENTS {
             self.0.pop_front();
@@ -125,8 +125,8 @@ pub struct RejectedLine {
     pub line: Vec<u8>,
 }
 
-/// The last [`REJECTED_LINES`] lines, in room that is reused: a container that sends nothing but rubbish makes no
-/// work for the allocator.
+/// The last [`REJECTED_LINES`] rejected lines. Buffers are reused, so that a container that only sends invalid lines
+/// causes no allocations.
 #[derive(Clone, Default, Debug)]
 pub struct RejectedLines {
     lines: Vec<RejectedLine>,
@@ -134,7 +134,7 @@ pub struct RejectedLines {
 }
 
 impl RejectedLines {
-    /// Keeps one more; the oldest goes.
+    /// Adds a line; drops the oldest if there are too many.
     pub fn push(&mut self, at: Timestamp, code: Rejected, line: &[u8]) {
         let line = line.get(..REJECTED_BYTES).unwrap_or(line);
         match self.lines.get_mut(self.next) {

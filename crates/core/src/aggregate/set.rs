@@ -102,7 +102,7 @@ const TAG_EXACT: u8 = 0;
 const TAG_ESTIMATED: u8 = 1;
 
 fn hash(member: &[u8]) -> u64 {
-    // Hash what is shown of a member, in which U+FFFD stands for bytes that are not UTF-8.
+    // Hash the displayed form of a member, with U+FFFD in place of bytes that are not UTF-8.
     match std::str::from_utf8(member) {
         Ok(_) => xxhash_rust::xxh3::xxh3_64(member),
         Err(_) => xxhash_rust::xxh3::xxh3_64(String::from_utf8_lossy(member).as_bytes()),

@@ -1,16 +1,15 @@
-//! Percentiles within 1 %, of any values, in few bytes, merged without loss.
+//! A sketch for percentiles within 1 % of any values, in few bytes, that merges without loss.
 //!
-//! Up to [`EXACT`] values of one weight are kept as they are. More go into bins: each octave of the f64 range is cut
-//! into 64 equal bins, so a bin is at most 1/64 of its value wide and its middle is within 0.78 % of everything in
-//! it, for every normal f64, negative ones and zero included. A bin's number is the top of the f64's own bits, so
-//! it costs a shift to find, is the same on every machine, and needs no range to be set.
+//! Up to [`EXACT`] values of one weight are stored exactly. More are counted in bins: each octave of the f64 range is
+//! divided into 64 equal bins, so a bin's width is at most 1/64 of its value and its middle is within 0.78 % of all
+//! values in it, for every normal f64, including negative ones and zero. A bin's number is the top bits of the f64, so
+//! finding it takes one shift, gives the same result on every machine, and needs no configured range.
 //!
-//! Values that lie in more than 64 octaves get wider bins: pairs of bins are joined, up to six times, until 64 groups of
-//! 64 bins hold them all. Percentiles of such values are only as good as `error_of` says.
+//! Values that span more than 64 octaves get wider bins: pairs of bins are joined, up to six times, until 64 groups of
+//! 64 bins hold them all. `error_of` gives the precision of percentiles for such values.
 //!
-//! All of this depends on nothing but the values and their weights, and bins are integers, so the sketch
-//! of two windows together is the merge of theirs, bit for bit. Why not hdrhistogram or a logarithmic sketch:
-//! `docs/adr/0003-sketch.md`.
+//! The result depends only on the values and their weights, and bins are integers, so the sketch of two windows
+//! together is the merge of both, bit for bit. Why not hdrhistogram or a logarithmic sketch: `docs/adr/0003-sketch.md`.
 
 mod bins;
 mod packed;
@@ -21,11 +20,11 @@ use packed::{PackedContents, pack_bins, pack_values};
 
 use super::weight::Weight;
 
-/// Values that are kept as they are.
+/// Maximum number of values that are stored exactly.
 pub const EXACT: usize = 16;
-/// Bins in an octave, as a power of two.
+/// The number of bins in an octave is two to this power.
 const OCTAVE_BITS: u32 = 6;
-/// The f64 bits below a bin's number.
+/// The number of f64 bits below a bin's number.
 const BELOW: u32 = f64::MANTISSA_DIGITS - 1 - OCTAVE_BITS;
 
 /// The percentiles that are served, and their names.
@@ -33,16 +32,16 @@ pub const PERCENTILES: [(u32, &str); 5] = [(50, "p50"), (75, "p75"), (90, "p90")
 /// One value for each of [`PERCENTILES`].
 pub type Percentiles = [f64; PERCENTILES.len()];
 
-/// The bin of a value: its sign and the exponent and first six bits of its mantissa. Bins are in the order of their
-/// values; 0 is the bin of zero and of what is too small to be a normal f64.
+/// The bin of a value: its sign, exponent, and the first six bits of its mantissa. Bins are ordered like their values;
+/// 0 is the bin of zero and of subnormal values.
 #[inline]
 fn bin_of(value: f64) -> i32 {
     let size = (value.abs().to_bits() >> BELOW) as i32;
     if value < 0.0 { -size } else { size }
 }
 
-/// The value that stands for a bin of a level, which holds `2^level` bins of level 0: the harmonic middle of its ends,
-/// equally far, in relation, from both.
+/// The value that represents a bin of a level, which contains `2^level` bins of level 0: the harmonic mean of its
+/// bounds, which has the same relative distance from both.
 fn middle_of(bin: i32, level: u8) -> f64 {
     if bin == 0 {
         return 0.0;
@@ -57,8 +56,7 @@ fn middle_of(bin: i32, level: u8) -> f64 {
     if bin < 0 { -middle } else { middle }
 }
 
-/// How far a percentile can be from the value it stands for, in relation to that value, where bins were joined `level`
-/// times: from 1/129 to a third.
+/// The maximum relative error of a percentile after bins were joined `level` times: from 1/129 to a third.
 fn error_of(level: u8) -> f64 {
     let width = f64::from(1 << level.min(COARSEST)) / f64::from(1 << OCTAVE_BITS);
     width / (2.0 + width)
@@ -67,9 +65,9 @@ fn error_of(level: u8) -> f64 {
 /// The sketch of an open window.
 #[derive(Clone, Debug, Default)]
 pub struct Sketch {
-    /// Values as they came, all of one weight; none once they are counted in bins.
+    /// The exact values, all of one weight; empty once they are counted in bins.
     raw: Vec<f64>,
-    /// Also knows the weight of the raw values.
+    /// Also holds the weight of the raw values.
     bins: Bins,
 }
 
@@ -80,13 +78,13 @@ impl Sketch {
         self.raw.is_empty() && !self.bins.in_use()
     }
 
-    /// Reads what the next value will need, for the processor to fetch it.
+    /// Touches the memory that the next value will need, to prefetch it.
     #[inline]
     pub(super) fn prefetch_bin(&self, value: f64) -> u64 {
         if self.bins.in_use() { self.bins.get(bin_of(value)) } else { self.raw.len() as u64 }
     }
 
-    /// Adds one value. Answers the bytes by which the sketch grew.
+    /// Adds one value. Returns the bytes by which the sketch grew.
     #[inline]
     pub fn insert(&mut self, value: f64, weight: Weight) -> usize {
         self.insert_binned(value, weight.for_bin())
@@ -112,7 +110,7 @@ impl Sketch {
         self.spill_to_bins() + self.bins.add(bin_of(value), weight)
     }
 
-    /// Counts the raw values in bins from now on.
+    /// Moves the raw values to bins, which are used from now on.
     #[cold]
     fn spill_to_bins(&mut self) -> usize {
         self.bins.mark_in_use();
@@ -120,7 +118,7 @@ impl Sketch {
         self.raw.drain(..).map(|value| self.bins.add(bin_of(value), each)).sum()
     }
 
-    /// Adds what the other sketch holds.
+    /// Adds the other sketch.
     pub fn merge(&mut self, other: &Self) {
         for value in &other.raw {
             self.insert_binned(*value, other.bins.unit_weight());
@@ -135,7 +133,7 @@ impl Sketch {
         }
     }
 
-    /// Adds what a packed sketch holds. `None` where its bytes are not a packed sketch.
+    /// Adds a packed sketch. `None` if the bytes are not a packed sketch.
     pub fn merge_packed(&mut self, packed: Packed<'_>) -> Option<()> {
         match packed.parse_contents()? {
             PackedContents::Exact { each, values } => {
@@ -156,7 +154,7 @@ impl Sketch {
         Some(())
     }
 
-    /// Forgets every value. Room that was used is kept for the next ones; room that was not goes.
+    /// Removes all values. Capacity that was used is kept for the next ones; unused capacity is freed.
     pub fn clear(&mut self) {
         if self.is_empty() {
             *self = Self::default();

@@ -1,4 +1,4 @@
-//! One series in one span of time, whatever its type: samples go in, spans merge.
+//! The aggregate of one series of any type in one span of time: it takes samples, and merges with other spans.
 
 use std::sync::Arc;
 
@@ -35,27 +35,27 @@ pub struct Counter {
     pub count: Weight,
     /// Σ weight · value, saturating.
     pub sum: f64,
-    /// Whether a value was below zero; in a record, whether one ever was since the series was created.
+    /// Whether a value was negative; in a record, whether one ever was since the series was created.
     pub decremented: bool,
 }
 
-/// A service check in one span: how it went last.
+/// A service check in one span, with its last outcome.
 #[derive(Clone, PartialEq, Debug)]
 pub struct CheckState {
     /// Raw samples.
     pub samples: u64,
-    /// When the last one came.
+    /// When the last one arrived.
     pub last_at: Timestamp,
-    /// What it said; `None` while none has come.
+    /// The last outcome; `None` if there was none.
     pub outcome: Option<Arc<CheckOutcome>>,
 }
 
-/// What a service check said.
+/// The outcome of a service check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CheckOutcome {
     /// The status.
     pub status: CheckStatus,
-    /// In words.
+    /// The message.
     pub message: Option<String>,
     /// The host the client says it ran on.
     pub hostname: Option<String>,
@@ -64,7 +64,7 @@ pub struct CheckOutcome {
 }
 
 impl CheckOutcome {
-    /// Bytes of it, its words included.
+    /// Bytes of memory, including its texts.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let words = [&self.message, &self.hostname];
@@ -92,7 +92,7 @@ impl Counter {
 }
 
 impl SeriesState {
-    /// An aggregate of nothing.
+    /// An empty aggregate.
     #[must_use]
     pub fn new(metric_type: MetricType) -> Self {
         match metric_type {
@@ -108,8 +108,8 @@ impl SeriesState {
         }
     }
 
-    /// Adds a sample's values, each standing for `weight`, all at one moment. Answers the bytes by which this grew. A sample of another kind of
-    /// series adds nothing; the series table never lets that happen.
+    /// Adds a sample's values, each standing for `weight`, all at one moment. Returns the bytes by which this grew. A
+    /// sample of another type adds nothing; the series table prevents that.
     #[inline]
     pub fn insert(&mut self, values: &Values<'_>, weight: f64, at: Timestamp, deltas: bool) -> usize {
         let exact = Weight::from_f64(weight);
@@ -136,7 +136,7 @@ impl SeriesState {
         0
     }
 
-    /// Reads what these values will change, for the processor to fetch it.
+    /// Touches the memory that these values will change, to prefetch it.
     #[inline]
     pub(super) fn prefetch_values(&self, values: &Values<'_>) -> u64 {
         match (self, values) {
@@ -145,7 +145,7 @@ impl SeriesState {
         }
     }
 
-    /// Takes a check's outcome; only a check does. Answers the bytes by which this grew.
+    /// Sets a check's outcome; other types ignore it. Returns the bytes by which this grew.
     pub fn insert_outcome(&mut self, outcome: Arc<CheckOutcome>, at: Timestamp) -> usize {
         let Self::Check(check) = self else { return 0 };
         check.samples += 1;
@@ -175,7 +175,7 @@ impl SeriesState {
         }
     }
 
-    /// Adds what arrived later than what is here, of the same series and the same span. Another type adds nothing.
+    /// Adds samples of the same series and span that arrived later than the present ones. Another type adds nothing.
     pub fn merge_revision(&mut self, later: &Self) {
         match (&mut *self, later) {
             (Self::Gauge(mine), Self::Gauge(later)) => mine.merge_revision(later),
@@ -211,7 +211,7 @@ impl SeriesState {
         }
     }
 
-    /// The start of the next window: a gauge keeps its level, everything else starts anew.
+    /// Starts the next window: a gauge keeps its level, everything else is reset.
     pub fn next_window(&mut self) {
         match self {
             Self::Counter(counter) => *counter = Counter::default(),

@@ -1,8 +1,8 @@
-//! Which series a sample belongs to, found by the raw bytes of its line.
+//! Finds the series of a sample by the raw bytes of its line.
 //!
-//! Name and tags are brought into canonical form once for each spelling; then a fingerprint of the bytes as they came
-//! finds the place (`docs/adr/0029-fingerprints.md`). A client that sends its tags in ever new orders costs itself the slow way: a series remembers at
-//! most [`SPELLINGS`].
+//! Name and tags are canonicalized once for each spelling; from then on a fingerprint of the raw bytes finds the place
+//! (`docs/adr/0029-fingerprints.md`). A client that keeps changing the order of its tags takes the slow path: a series
+//! remembers at most [`SPELLINGS`].
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
@@ -14,13 +14,13 @@ use hashbrown::HashTable;
 use crate::model::{MetricType, Series, TagSet};
 use crate::statsd::Plain;
 
-/// Spellings that a series remembers.
+/// Maximum number of spellings that a series remembers.
 pub(super) const SPELLINGS: u8 = 4;
 
-/// Where a series is in its aggregator.
+/// The place of a series in its aggregator.
 pub(super) type Place = u32;
 
-/// A name and tags as they came, and the type.
+/// The raw name and tags, and the type.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Spelling<'a> {
     /// The type of the series.
@@ -36,10 +36,10 @@ impl<'a> From<Plain<'a>> for Spelling<'a> {
     }
 }
 
-/// What tells a spelling from every other in one table, whose secret it is made with.
+/// Identifies a spelling within one table, with whose secret it is computed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Fingerprint {
-    /// Also says where in the table it is.
+    /// Also determines its slot in the table.
     first: u64,
     second: u64,
     metric_type: MetricType,
@@ -54,7 +54,7 @@ pub(super) struct KnownSpelling {
     pub(super) replaced: bool,
 }
 
-/// Without the text: to find a series costs the same, however long its name and tags are.
+/// Does not contain the text, so the cost of a lookup does not depend on the length of name and tags.
 #[derive(Debug)]
 struct SpellingEntry {
     first: u64,
@@ -74,8 +74,8 @@ impl SpellingEntry {
     }
 }
 
-/// Spellings and canonical names of a container's series. The hashers have random seeds, since the keys are chosen
-/// by strangers. What a known series needs comes first, and in this order.
+/// Spellings and canonical names of a container's series. The hashers have random seeds, since the keys are untrusted.
+/// Fields that known series need come first, in this order.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct SeriesTable {
@@ -85,7 +85,7 @@ pub(super) struct SeriesTable {
     canonical: HashTable<Place>,
 }
 
-/// What second hashes are seeded with, so that they have nothing in common with the first.
+/// The seed of second hashes, which makes them independent of the first.
 static SECOND: LazyLock<SharedSeed> =
     LazyLock::new(|| SharedSeed::from_u64(std::hash::RandomState::new().hash_one(SPELLINGS)));
 
@@ -105,7 +105,7 @@ impl SeriesTable {
         self.spellings.is_empty()
     }
 
-    /// What [`SeriesTable::find_spelling`] wants to know of a spelling.
+    /// The fingerprint of a spelling, for [`SeriesTable::find_spelling`].
     #[inline]
     #[must_use]
     pub(super) fn compute_fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
@@ -148,7 +148,7 @@ impl SeriesTable {
         self.canonical.insert_unique(hash_at(place), place, |place| hash_at(*place));
     }
 
-    /// Remembers how a series was spelled.
+    /// Remembers a spelling of a series.
     pub(super) fn add_spelling(
         &mut self,
         fingerprint: Fingerprint,
@@ -159,13 +159,13 @@ impl SeriesTable {
         self.spellings.insert_unique(first, entry, |entry| entry.first);
     }
 
-    /// Forgets the series for which `gone` holds, and their spellings.
+    /// Removes the series for which `gone` holds, and their spellings.
     pub(super) fn remove(&mut self, gone: impl Fn(Place) -> bool) {
         self.canonical.retain(|place| !gone(*place));
         self.spellings.retain(|entry| !gone(entry.place));
     }
 
-    /// Forgets every spelling; series are found again by their canonical names.
+    /// Removes all spellings; series can still be found by their canonical names.
     pub(super) fn forget_spellings(&mut self) {
         self.spellings.clear();
     }
@@ -184,7 +184,7 @@ fn hash_canonical(hasher: &RandomState, name: &str, tags: &TagSet, metric_type: 
 #[inline]
 fn hash_parts(hasher: &impl BuildHasher, name: &[u8], tags: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
-    // The hasher itself tells "a" and "bc" from "ab" and "c".
+    // The hasher itself distinguishes "a" and "bc" from "ab" and "c".
     hasher.write(name);
     if !tags.is_empty() {
         hasher.write(tags);

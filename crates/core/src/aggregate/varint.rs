@@ -1,4 +1,4 @@
-//! Small numbers in few bytes: seven bits a byte, lowest first (LEB128), signed ones zigzag.
+//! Variable-length integers: seven bits per byte, lowest first (LEB128); signed ones in zigzag encoding.
 
 pub(super) fn write(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -12,7 +12,7 @@ const fn low_bits(value: u64) -> u8 {
     (value & 0x7f) as u8
 }
 
-/// Takes one number off the front; `None` where the bytes end early or the number has more than 64 bits.
+/// Removes one number from the front; `None` if the bytes are truncated or the number has more than 64 bits.
 #[inline]
 pub(super) fn read(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;

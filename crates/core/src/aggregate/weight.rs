@@ -1,14 +1,14 @@
-//! How many values a sampled one stands for, added up without rounding.
+//! Exact sums of sample weights: the number of values that a sampled one stands for.
 
 use serde::{Deserialize, Serialize};
 
-/// A sum of weights, exact: a fixed point of 52 binary places, which is all that an f64 between 1 and
-/// [`crate::statsd::MAX_WEIGHT`] can have. Sums of f64 would depend on their order once a weight such as 1/0.3 is in
-/// them, and merging two windows would no longer equal aggregating their samples together.
+/// An exact sum of weights: fixed point with 52 binary places, the most that an f64 between 1 and
+/// [`crate::statsd::MAX_WEIGHT`] can have. Sums of f64 would depend on their order once they contain a weight such as
+/// 1/0.3, and merging two windows would no longer equal aggregating their samples together.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
 #[serde(from = "u128", into = "u128")]
 pub struct Weight {
-    // Two halves, high first so that they order as the whole: a u128 would ask for an address that is a multiple of 16.
+    // Two halves, high first so that the derived order is correct: a u128 would require 16-byte alignment.
     high: u64,
     low: u64,
 }
@@ -30,7 +30,7 @@ impl From<Weight> for u128 {
 
 /// Binary places of a [`Weight`].
 const PLACES: u32 = 52;
-/// Binary places of a histogram bin's weight: enough to rank by, and a bin still holds 1.7e13.
+/// Binary places of a bin's weight: precise enough for ranks, and a bin can still hold 1.7e13.
 const BIN_PLACES: u32 = 20;
 
 impl Weight {
@@ -58,12 +58,12 @@ impl Weight {
         (u128::from(n) << PLACES).into()
     }
 
-    /// Rounded once, to the nearest f64.
+    /// The nearest f64.
     #[must_use]
     #[inline]
     pub fn as_f64(self) -> f64 {
         const FRACTION: u64 = (1 << PLACES) - 1;
-        // What was never sampled is a whole number, and far quicker to turn into one.
+        // Sums of unsampled values are whole numbers, which are much faster to convert.
         if self.low & FRACTION == 0 && self.high >> PLACES == 0 {
             return (self.high << (u64::BITS - PLACES) | self.low >> PLACES) as f64;
         }
@@ -77,7 +77,7 @@ impl Weight {
         self.low & ((1 << PLACES) - 1) == 0
     }
 
-    /// Rounded to the nearest whole number. What is rounded after it was added up never goes back, nor comes out of order.
+    /// The nearest whole number. Rounding the sum, not its terms, preserves monotonicity and order.
     #[must_use]
     pub fn to_rounded_f64(self) -> f64 {
         (u128::from(self).saturating_add(1 << (PLACES - 1)) >> PLACES) as f64
@@ -96,7 +96,7 @@ impl Weight {
         u128::from(self).saturating_mul(u128::from(n)).into()
     }
 
-    /// As a bin's weight. Rounding happens here, for one sample, so that sums of bins do not depend on order either.
+    /// As a bin's weight. Each sample is rounded here, so that sums of bins do not depend on the order either.
     #[must_use]
     #[inline]
     pub fn for_bin(self) -> u64 {

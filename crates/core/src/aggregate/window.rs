@@ -1,11 +1,11 @@
-//! A closed window: what one container's series did in one interval, immutable and small.
+//! A closed window: the immutable, compact records of one container's series in one interval.
 //!
-//! Records are kept by type, in rows that refer to a [`Layout`] of series shared by all windows that were closed
-//! while no series came or went. Percentiles and set members are packed in one byte buffer. Weighted counts are
-//! stored only where a client sampled, ranges of gauges only where the level moved.
+//! Records are stored by type, in rows that refer to a [`Layout`] of series, which is shared by all windows that were
+//! closed while no series was added or removed. Sketches and set members are packed in one byte buffer. Weighted counts
+//! are stored only if a client sampled, ranges of gauges only if the level changed.
 //!
-//! [`Window::record_at`] gives a record as a [`View`], which renders; [`View::to_state`] gives it back as a
-//! [`SeriesState`](super::SeriesState), which merges.
+//! [`Window::record_at`] returns a record as a [`View`], for rendering; [`View::to_state`] converts it to a
+//! [`SeriesState`](super::SeriesState), for merging.
 
 mod builder;
 mod codec;
@@ -33,14 +33,14 @@ use crate::model::{Series, Timestamp};
 /// Series by their place. A place is vacant after its series was dropped for idleness.
 pub type Layout = Arc<[Option<Arc<Series>>]>;
 
-/// The interval of a window and how much of it was observed.
+/// The interval of a window, and how much of it was observed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct WindowSpan {
-    /// The first moment in it.
+    /// Its start (inclusive).
     pub start: Timestamp,
-    /// The first moment after it.
+    /// Its end (exclusive).
     pub end: Timestamp,
-    /// How long the container's socket was open in it; at most its length.
+    /// How long the container's socket was open within it; at most its length.
     pub covered: Duration,
 }
 
@@ -51,7 +51,7 @@ impl WindowSpan {
         self.end.duration_since(self.start)
     }
 
-    /// Whether less was observed than its length.
+    /// Whether less than its whole length was observed.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.covered < self.nominal_length()
@@ -79,7 +79,7 @@ pub struct Window {
     bytes: Box<[u8]>,
 }
 
-// Rows are written as they are: what is changed here changes bytes on disk, and `codec::VERSION` with them.
+// Rows are encoded directly: changing them changes bytes on disk and requires a new `codec::VERSION`.
 
 #[derive(Debug, Serialize, Deserialize)]
 struct CounterRow {
@@ -153,7 +153,7 @@ struct CheckRow {
     outcome: Arc<CheckOutcome>,
 }
 
-/// A moment as microseconds after the window's start; windows are at most an hour long, so this fits.
+/// A moment as microseconds after the window's start; this fits, because windows are at most an hour long.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 struct Offset(u32);
 
@@ -167,7 +167,7 @@ impl Offset {
     }
 }
 
-/// Where something is in the byte buffer.
+/// A range in the byte buffer.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 struct Slice {
     start: u32,
@@ -187,7 +187,7 @@ impl Window {
         self.len() == 0
     }
 
-    /// Where each kind of row starts in the order of records, the first at 0.
+    /// The index of the first record of each kind of row.
     fn row_starts(&self) -> (usize, usize, usize, usize, usize, usize) {
         let gauges = self.counters.len();
         let carried = gauges + self.gauges.len();
@@ -222,19 +222,19 @@ impl Window {
         (0..self.len()).filter_map(|index| self.record_at(index))
     }
 
-    /// Values in its records: a walk over all of them.
+    /// Number of values in its records. Walks over all of them.
     #[must_use]
     pub fn count_values(&self) -> u64 {
         self.records().map(|record| record.view.sample_count()).sum()
     }
 
-    /// The series its records refer to, shared with its neighbours.
+    /// The series that its records refer to, shared with adjacent windows.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Bytes this window costs, itself included, the shared layout not.
+    /// Bytes of memory, including this struct, without the shared layout.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>()

@@ -2,24 +2,24 @@
 
 use std::collections::HashMap;
 
-/// A pattern: `*` is any run of characters, `?` is one.
+/// A pattern: `*` matches any sequence of characters, `?` exactly one.
 ///
-/// The text between stars is searched for from left to right and never again from an earlier place, so matching takes time in
-/// proportion to the text, times the pattern's characters divided by 64: readers send patterns, and containers choose the
-/// texts.
+/// The parts between stars are searched from left to right without backtracking, so matching takes time proportional to
+/// the length of the text times the pattern's length divided by 64. Both are untrusted: readers send patterns, and
+/// containers choose the texts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Glob {
-    /// What a text begins with; all of it where there is no star.
+    /// The part before the first star; the whole pattern if there is none.
     first: GlobPart,
-    /// What follows the first star.
+    /// The parts after the first star.
     rest: Option<Rest>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Rest {
-    /// What is between stars, in this order.
+    /// The parts between stars, in order.
     middle: Vec<GlobPart>,
-    /// What a text ends with.
+    /// The part after the last star.
     last: GlobPart,
 }
 
@@ -44,13 +44,13 @@ impl Glob {
         Self { first, rest }
     }
 
-    /// Whether only one text fits.
+    /// Whether only one text matches.
     #[must_use]
     pub const fn is_literal(&self) -> bool {
         self.rest.is_none() && matches!(self.first, GlobPart::Literal(_))
     }
 
-    /// Whether the whole text fits.
+    /// Whether the whole text matches.
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
         let Some(text) = self.first.strip_from_start(text) else { return false };
@@ -95,7 +95,7 @@ impl GlobPart {
         }
     }
 
-    /// Where the first place in a text that fits ends.
+    /// The end of the first match in a text.
     fn find_end(&self, text: &str) -> Option<usize> {
         match self {
             // The standard library searches in linear time (two-way).
@@ -109,14 +109,14 @@ fn matches_char(wanted: char, c: char) -> bool {
     wanted == '?' || wanted == c
 }
 
-/// A part with `?`, searched for with one bit for each of its characters (Baeza-Yates and Gonnet, "A new approach to text
-/// searching", 1992): a bit is set where the part up to there fits the text up to here.
+/// A part with `?`, searched with one bit per character (Baeza-Yates and Gonnet, "A new approach to text searching",
+/// 1992): a bit is set if the part up to that character matches the end of the text read so far.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Wild {
     chars: Vec<char>,
-    /// Which places a character fits, for those that are in the part.
+    /// For each character of the part, the places that it matches.
     places: HashMap<char, Vec<u64>>,
-    /// Which places any other character fits.
+    /// The places that any other character matches.
     others: Vec<u64>,
 }
 
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// What a pattern means, without regard to time.
+    /// A reference implementation of matching, without regard to run time.
     fn means(pattern: &[char], text: &[char]) -> bool {
         match (pattern, text) {
             ([], text) => text.is_empty(),

@@ -1,4 +1,4 @@
-//! Who a sample comes from: container, generation, task, labels.
+//! The origin of samples: container, generation, task, labels.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Labels that came with the container, from the runtime or the launcher.
+/// The container's labels, from the runtime or the launcher.
 pub type Labels = BTreeMap<String, String>;
 
 /// Longest container id, in bytes. Runtimes use 64; Mesos nests a few of those.
@@ -14,10 +14,10 @@ pub const MAX_CONTAINER_ID: usize = 256;
 /// Longest task id, in bytes.
 pub const MAX_TASK_ID: usize = 512;
 
-/// Why an id was refused.
+/// Why an ID was rejected.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdError {
-    /// Nothing was given.
+    /// The ID is empty.
     #[error("is empty")]
     Empty,
     /// Longer than [`MAX_CONTAINER_ID`] or [`MAX_TASK_ID`].
@@ -28,8 +28,8 @@ pub enum IdError {
         /// Bytes allowed.
         most: usize,
     },
-    /// A container id names files; one with `/`, or `.` and `..` alone, would climb out of their directory.
-    #[error("would climb out of a directory")]
+    /// A container ID is used in file names; `/`, `.` or `..` would lead out of the directory.
+    #[error("would lead out of a directory")]
     Climbs,
     /// Control characters end up in logs and terminals.
     #[error("has a control character")]
@@ -54,7 +54,7 @@ fn validate_id(id: &str, most: usize) -> Result<(), IdError> {
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(Arc<str>);
 
-/// What a person asks about: one or more containers. Any characters but control characters, at most 512 bytes.
+/// The unit that users query: one or more containers. Any characters except control characters, at most 512 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TaskId(Arc<str>);
@@ -63,7 +63,7 @@ impl ContainerId {
     /// Checks and takes an id.
     ///
     /// # Errors
-    /// When it is empty, too long, has control characters, or could climb out of a directory.
+    /// When it is empty, too long, has control characters, or could lead out of a directory.
     pub fn new(id: &str) -> Result<Self, IdError> {
         validate_id(id, MAX_CONTAINER_ID)?;
         if id.contains('/') || id == "." || id == ".." {
@@ -84,7 +84,7 @@ impl TaskId {
     }
 }
 
-/// A container that was given no task id is its own task. The task limits are wider, so this cannot fail.
+/// A container without a task ID is its own task. This cannot fail, because the limits of task IDs are wider.
 impl From<&ContainerId> for TaskId {
     fn from(id: &ContainerId) -> Self {
         Self(Arc::clone(&id.0))
@@ -126,7 +126,7 @@ macro_rules! text_id {
 text_id!(ContainerId);
 text_id!(TaskId);
 
-/// One life of a container id, counted from 1. The same id may come again with other contents.
+/// Counts the containers that have used an ID, from 1: the same ID may be reused for another container.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Generation(pub u32);
 
@@ -136,7 +136,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// One reservation: a container in one generation. Never used twice while the agent lives.
+/// One reservation: a container in one generation. Not reused while the agent runs.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Allocation(pub u64);
 
@@ -146,20 +146,20 @@ impl fmt::Display for Allocation {
     }
 }
 
-/// Where samples come from, by construction: the socket they arrived on belongs to one of these.
+/// The origin of samples, determined by the socket on which they arrive.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Origin {
     /// The container.
     pub container_id: ContainerId,
-    /// Its life.
+    /// Its generation.
     pub generation: Generation,
     /// The task it belongs to.
     pub task_id: TaskId,
-    /// What its runtime or launcher said about it.
+    /// The labels from its runtime or launcher.
     pub labels: Labels,
 }
 
-/// Keys that say where a sample comes from. A client tag of that name would forge it, so it is kept as
+/// Keys that identify the origin of a sample. A client's tag with such a key could forge it, so it is renamed to
 /// `client_<key>` and counted.
 pub const ORIGIN_KEYS: [&str; 4] = ["container_id", "generation", "node", "task_id"];
 

@@ -1,4 +1,4 @@
-//! What is measured: a series is a name, canonical tags and a type.
+//! Series: a name, canonical tags and a type.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::time::Timestamp;
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricType {
-    /// `c`: how much since the last window.
+    /// `c`: the increase since the last window.
     Counter,
     /// `g`: a level that stays until it changes.
     Gauge,
@@ -24,7 +24,7 @@ pub enum MetricType {
     Histogram,
     /// `d`: values without a unit.
     Distribution,
-    /// `s`: how many different members.
+    /// `s`: the number of distinct members.
     Set,
     /// `_sc`: the status of a check.
     ServiceCheck,
@@ -75,7 +75,7 @@ impl fmt::Display for MetricType {
 /// Tags in canonical form: sorted by key, each key once. Several values of one key are sorted, made unique and
 /// joined by `,`, which no tag value can hold because it separates tags. A tag without a value has an empty one.
 ///
-/// Held as one text and the ends of its parts, since a node has hundreds of thousands of these.
+/// Stored as one text and the end positions of its parts, since a node has hundreds of thousands of these.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct TagSet {
     text: Box<str>,
@@ -83,7 +83,7 @@ pub struct TagSet {
 }
 
 impl TagSet {
-    /// From keys and values in any order, doubles included.
+    /// From keys and values in any order, including duplicates.
     pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<String>,
@@ -166,7 +166,7 @@ pub struct Series {
     pub tags: TagSet,
     /// Its type.
     pub metric_type: MetricType,
-    /// When its ledger starts. A series that comes back after it was dropped for idleness has a new one.
+    /// When its ledger starts. A series that returns after it was dropped as idle starts a new one.
     pub created: Timestamp,
 }
 
@@ -177,20 +177,20 @@ impl Series {
         self.metric_type == other.metric_type && self.name == other.name && self.tags == other.tags
     }
 
-    /// Whether both are one life of a series, by whatever process it was written down.
+    /// Whether both are the same series since the same creation, even if decoded from different processes.
     #[must_use]
     pub fn is_the_same(&self, other: &Self) -> bool {
         std::ptr::eq(self, other) || self.created == other.created && self.same_identity(other)
     }
 
-    /// Bytes this series costs, itself included.
+    /// Bytes of memory, including this struct.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.name.len() + self.tags.heap_bytes()
     }
 }
 
-/// A series by what it measures, whenever it was created; for finding the same one in several windows.
+/// A series compared by identity, ignoring its creation time; for finding the same series in several windows.
 #[derive(Copy, Clone, Debug)]
 pub struct SeriesKey<'a>(pub &'a Series);
 
@@ -214,7 +214,7 @@ impl PartialOrd for SeriesKey<'_> {
     }
 }
 
-/// By name, then tags, then type: the order that people read.
+/// By name, then tags, then type: the order of display.
 impl Ord for SeriesKey<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (&self.0.name, &self.0.tags, self.0.metric_type).cmp(&(
@@ -225,7 +225,7 @@ impl Ord for SeriesKey<'_> {
     }
 }
 
-/// A series as a key of its own: equal to every other that measures the same thing, whenever it was created.
+/// An owned key that compares series by identity, ignoring their creation time.
 #[derive(Clone, Debug)]
 pub struct ByIdentity(pub Arc<Series>);
 
@@ -334,7 +334,7 @@ mod tests {
         assert_ne!(base, id(&origin("c", 2), &series(MetricType::Timer)));
         assert_ne!(base, id(&origin("d", 1), &series(MetricType::Timer)));
         assert_ne!(base, id(&origin("c", 1), &series(MetricType::Histogram)));
-        // Stored by others, so it may never change.
+        // Other programs store this ID, so it must never change.
         assert_eq!(base.to_string(), "3f7d6663640bdea3bc9b6a87b5bb2d5b");
     }
 }

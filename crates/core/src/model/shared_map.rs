@@ -1,14 +1,15 @@
-//! A map that can be read as it was at one moment while it changes.
+//! A map with cheap snapshots.
 //!
-//! Its entries stand on a fixed number of shelves. To clone the map is to copy a pointer to each shelf. A writer that
-//! changes an entry copies its shelf first, if a clone still has it. So neither readers nor writers ever copy the whole.
+//! Entries are distributed over a fixed number of shelves. Cloning the map copies a pointer to each shelf. A writer
+//! that changes an entry first copies its shelf if a clone shares it. So neither readers nor writers ever copy the
+//! whole map.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// How many shelves there are: of 10,000 entries, a writer copies 160 beside a reader.
+/// The number of shelves: with 10,000 entries, a writer copies 160 of them if a reader holds a clone.
 const SHELVES: usize = 64;
 
 /// A map whose clones are cheap.
@@ -65,7 +66,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         self.shelves.get(shelf_of(key)).is_some_and(|shelf| Arc::strong_count(shelf) > 1)
     }
 
-    /// Whether a key is there.
+    /// Whether the map contains a key.
     pub fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -73,14 +74,14 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         self.get(key).is_some()
     }
 
-    /// The value of a key, to change; `new` makes it first if the key is missing.
+    /// The value of a key, to change; inserted with `new` if the key is missing.
     pub fn get_or_insert_with(&mut self, key: K, new: impl FnOnce() -> V) -> Option<&mut V> {
         let shelf = Arc::make_mut(self.shelves.get_mut(shelf_of(&key))?);
         self.len += usize::from(!shelf.contains_key(&key));
         Some(shelf.entry(key).or_insert_with(new))
     }
 
-    /// Sets the value of a key; answers the one before.
+    /// Sets the value of a key; returns the previous one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let shelf = Arc::make_mut(self.shelves.get_mut(shelf_of(&key))?);
         let before = shelf.insert(key, value);
@@ -88,7 +89,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         before
     }
 
-    /// Removes a key; answers its value. Nothing is copied for a key that is missing.
+    /// Removes a key; returns its value. Nothing is copied for a key that is missing.
     pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -104,7 +105,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
 }
 
 impl<K, V> SharedMap<K, V> {
-    /// Every entry, in no order.
+    /// All entries, in arbitrary order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.shelves.iter().flat_map(|shelf| shelf.iter())
     }

@@ -5,14 +5,14 @@ use std::fmt;
 use super::Rejected;
 use super::fields::{self, ClientIdentity};
 
-/// How a check went.
+/// A parsed service check.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Check<'a> {
     /// Never empty.
     pub name: &'a [u8],
     /// The outcome.
     pub status: CheckStatus,
-    /// `m:`, in words.
+    /// `m:`, the message.
     pub message: Option<&'a [u8]>,
     /// `h:`.
     pub hostname: Option<&'a [u8]>,
@@ -20,7 +20,7 @@ pub struct Check<'a> {
     pub timestamp: Option<i64>,
     /// The text after `#`.
     pub tags: &'a [u8],
-    /// Who the client says it is.
+    /// The identity that the client claims.
     pub identity: ClientIdentity<'a>,
 }
 

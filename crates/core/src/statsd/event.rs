@@ -11,12 +11,12 @@ use nom::{IResult, Parser as _};
 use super::Rejected;
 use super::fields::{self, ClientIdentity};
 
-/// Something that happened, in words.
+/// A parsed event.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Event<'a> {
-    /// Never empty. As it came, with `\n` for a line end; [`Event::unescaped_title`] has the real one.
+    /// The raw title, with `\n` for line ends, never empty; see [`Event::unescaped_title`].
     pub raw_title: &'a [u8],
-    /// The same.
+    /// The raw text; see [`Event::unescaped_text`].
     pub raw_text: &'a [u8],
     /// `d:`, seconds since 1970.
     pub timestamp: Option<i64>,
@@ -32,11 +32,11 @@ pub struct Event<'a> {
     pub source_type: Option<&'a [u8]>,
     /// The text after `#`.
     pub tags: &'a [u8],
-    /// Who the client says it is.
+    /// The identity that the client claims.
     pub identity: ClientIdentity<'a>,
 }
 
-/// How grave an event is.
+/// The severity of an event.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are DogStatsD's and say it all")]
@@ -61,7 +61,7 @@ impl AlertType {
     }
 }
 
-/// How much attention an event asks for.
+/// The priority of an event.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are DogStatsD's and say it all")]
@@ -89,7 +89,7 @@ impl<'a> Event<'a> {
         with_line_ends(self.raw_title)
     }
 
-    /// The text with real line ends; `None` where it is empty.
+    /// The text with real line ends; `None` if it is empty.
     #[must_use]
     pub fn unescaped_text(&self) -> Option<Cow<'a, str>> {
         (!self.raw_text.is_empty()).then(|| with_line_ends(self.raw_text))
@@ -98,7 +98,7 @@ impl<'a> Event<'a> {
     fn apply_field(&mut self, field: &'a [u8]) {
         let filled = |value: &'a [u8]| (!value.is_empty()).then_some(value);
         match field {
-            // A bad optional field costs the field, not the event (Datadog Agent).
+            // An invalid optional field is ignored; the event is kept (as in the Datadog Agent).
             [b'd', b':', value @ ..] => self.timestamp = fields::parse_seconds(value).or(self.timestamp),
             [b'h', b':', value @ ..] => self.hostname = filled(value),
             [b'k', b':', value @ ..] => self.aggregation_key = filled(value),
@@ -120,7 +120,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Clients write a backslash and an `n` for a line end, which would end the line.
+/// Clients write a line end as a backslash and an `n`, because a real one would end the line.
 fn with_line_ends(raw: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(raw);
     if text.contains("\\n") { text.replace("\\n", "\n").into() } else { text }

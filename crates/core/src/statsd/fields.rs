@@ -1,6 +1,6 @@
-//! What may follow a type, an event's text or a check's status: fields told apart by how they start.
+//! The fields that may follow a type, an event's text or a check's status; their prefix determines their kind.
 
-/// Who the client says it is. Kept to be shown; origin comes from the socket.
+/// The identity that the client claims. For display only; the origin is determined by the socket.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ClientIdentity<'a> {
     container: &'a [u8],
@@ -9,7 +9,7 @@ pub struct ClientIdentity<'a> {
     given: bool,
 }
 
-/// An `e:` field: what an orchestrator's admission hook told the client (DogStatsD v1.5).
+/// An `e:` field: data that an orchestrator's admission hook gave to the client (DogStatsD v1.5).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ExternalData<'a> {
     /// `cn-`: the container's name.
@@ -36,7 +36,7 @@ impl<'a> ClientIdentity<'a> {
         }
     }
 
-    /// Whether a field is one of those that say who the client is.
+    /// Whether a field is part of the client's identity.
     #[inline]
     pub(super) const fn is_field(field: &[u8]) -> bool {
         matches!(field, [b'c' | b'e', b':', ..] | [b'c', b'a', b'r', b'd', b':', ..])
@@ -49,7 +49,7 @@ impl<'a> ClientIdentity<'a> {
         self.given
     }
 
-    /// The container id of a `c:` field, without `ci-` or `cid-`. An inode (`in-`) names no container.
+    /// The container ID of a `c:` field, without `ci-` or `cid-`. An inode (`in-`) is not a container ID.
     #[must_use]
     pub fn container_id(&self) -> Option<&'a [u8]> {
         self.container
@@ -58,7 +58,7 @@ impl<'a> ClientIdentity<'a> {
             .map(|part| part.strip_prefix(b"ci-").or_else(|| part.strip_prefix(b"cid-")).unwrap_or(part))
     }
 
-    /// What an `e:` field says; `None` where there is none or nothing known in it.
+    /// The data of an `e:` field; `None` if there is none or it contains nothing known.
     #[must_use]
     pub fn external_data(&self) -> Option<ExternalData<'a>> {
         let mut data = ExternalData { container_name: None, init: None, pod_uid: None };
@@ -85,7 +85,7 @@ impl<'a> ClientIdentity<'a> {
 /// Calls `take` with each field of `rest`, which is empty or starts with `|`.
 ///
 /// # Errors
-/// The first one that `take` answers.
+/// The first error that `take` returns.
 #[inline]
 pub(super) fn for_each_field<'a, E>(
     mut rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! One line to one borrowed reading.
+//! Parses one line.
 
 use super::check::{self, Check};
 use super::event::{self, Event};
@@ -8,21 +8,21 @@ use super::value::{Values, number_to_bar, parse_number};
 use super::{MAX_WEIGHT, Rejected};
 use crate::model::MetricType;
 
-/// What a line says.
+/// A parsed line.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub enum ParsedLine<'a> {
     /// A metric's values.
     Sample(Sample<'a>),
-    /// `_e{…}`: something happened.
+    /// `_e{…}`: an event.
     Event(Event<'a>),
-    /// `_sc|…`: how a check went.
+    /// `_sc|…`: a service check.
     Check(Check<'a>),
 }
 
-/// One line's reading of one metric, borrowed from the datagram.
+/// The values of a metric from one line, borrowed from the datagram.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Sample<'a> {
-    /// The name as it came, tags in it included where a tag style is on. Never empty.
+    /// The raw name, including tags in it if a tag style is on. Never empty.
     pub name: &'a [u8],
     /// Where tags are in `name`.
     pub style: NameStyle,
@@ -32,20 +32,20 @@ pub struct Sample<'a> {
     pub values: Values<'a>,
     /// The rate the client sampled at, in (0, 1].
     pub rate: f64,
-    /// How many values each one stands for: 1/rate, at most [`MAX_WEIGHT`].
+    /// The number of values that each one stands for: 1/rate, at most [`MAX_WEIGHT`].
     pub weight: f64,
-    /// The text after `#`, tags parted by `,`; empty where there is none.
+    /// The text after `#`, with tags separated by `,`; empty if there is none.
     pub tags: &'a [u8],
-    /// When it was measured, in seconds since 1970, where the client says so.
+    /// The client's timestamp, in seconds since 1970, if there is one.
     pub timestamp: Option<i64>,
-    /// Who the client says it is.
+    /// The identity that the client claims.
     pub identity: ClientIdentity<'a>,
 }
 
-/// Reads one line, without its line end.
+/// Parses one line, without its line end.
 ///
 /// # Errors
-/// Why the line cannot be read. Nothing of it counts then, not even the values before the bad one.
+/// The reason why the line is invalid. No part of it counts then, not even values before the invalid one.
 #[inline]
 pub fn parse(line: &[u8], styles: TagStyles) -> Result<ParsedLine<'_>, Rejected> {
     match line {
@@ -59,18 +59,18 @@ pub fn parse(line: &[u8], styles: TagStyles) -> Result<ParsedLine<'_>, Rejected>
     }
 }
 
-/// Whether a line is a metric's, and not an event's or a check's.
+/// Whether a line is a metric, not an event or a service check.
 #[inline]
 #[must_use]
 pub const fn is_metric(line: &[u8]) -> bool {
     !matches!(line, [b'_', b'e', b'{', ..] | [b'_', b's', b'c', b'|', ..])
 }
 
-/// Reads one line of a metric and lends the reading to `take`: [`parse`] without moving it, which costs a third of
-/// reading it.
+/// Parses one line of a metric and passes the sample to `take`. This avoids moving the sample, which takes a third of
+/// the time of [`parse`].
 ///
 /// # Errors
-/// Why the line cannot be read; then there is nothing to take.
+/// The reason why the line is invalid; `take` is not called then.
 #[expect(clippy::inline_always, reason = "what is read stays in registers only where it is taken")]
 #[inline(always)]
 pub fn with_sample<'a>(
@@ -149,7 +149,7 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// Takes one field. Clients grow new ones; what is not known is ignored.
+    /// Applies one field. Unknown fields are ignored, because clients keep adding new ones.
     #[inline]
     fn apply_field(&mut self, field: &'a [u8]) -> Result<(), Rejected> {
         match field {
@@ -170,7 +170,7 @@ impl<'a> Sample<'a> {
         Ok(())
     }
 
-    /// Finds tags in the name, where that is asked for.
+    /// Finds tags in the name, if a tag style is on.
     fn read_style(&mut self, styles: TagStyles) -> Result<(), Rejected> {
         self.style = NameStyle::from_name(self.name, styles);
         if self.style.name_is_empty(self.name) {

@@ -17,25 +17,25 @@ use super::style::NameStyle;
 use super::value::{Number, Values, number_to_bar, parse_decimal_prefix};
 use crate::model::MetricType;
 
-/// A reading without tags in its name and without a time of its own, as nearly all are.
+/// A sample without tags in its name and without a timestamp, as almost all are.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Plain<'a> {
     /// The type of the series.
     pub metric_type: MetricType,
-    /// The name as it came. Never empty.
+    /// The raw name. Never empty.
     pub name: &'a [u8],
-    /// The text after `#`, tags parted by `,`; empty where there is none.
+    /// The text after `#`, with tags separated by `,`; empty if there is none.
     pub tags: &'a [u8],
     /// One or more values.
     pub values: Values<'a>,
     /// How many values each one stands for: 1/rate, at most [`MAX_WEIGHT`].
     pub weight: f64,
-    /// Whether the client says who it is, which only clients of DogStatsD do.
+    /// Whether the client claims an identity, which only DogStatsD clients do.
     pub identified: bool,
 }
 
 impl<'a> Plain<'a> {
-    /// What a sample says, unless it says more than that.
+    /// Converts a sample; `None` if it has tags in its name or a timestamp.
     #[inline]
     #[must_use]
     pub fn from_sample(sample: &Sample<'a>) -> Option<Self> {
@@ -56,8 +56,8 @@ impl<'a> Plain<'a> {
         Some(Self { metric_type, name, tags, values, weight, identified: identity.is_given() })
     }
 
-    /// Reads the line that starts `text`, and answers what follows its line end, too. `None` says nothing about the
-    /// line but that it must be read with care. Tag styles must be off.
+    /// Parses the first line of `text`; also returns the text after its line end. `None` means only that the line needs
+    /// the full parser, not that it is invalid. Tag styles must be off.
     #[expect(clippy::inline_always, reason = "what is read stays in registers only where it is taken")]
     #[inline(always)]
     #[must_use]
@@ -139,7 +139,7 @@ fn sampled_type(text: &[u8]) -> Option<(MetricType, &[u8])> {
 
 const BLOCK: usize = 16;
 
-/// Where in `text` the first of the needles is.
+/// The position of the first occurrence of any needle in `text`.
 #[inline]
 pub(super) fn find<const N: usize>(needles: [u8; N], text: &[u8]) -> Option<usize> {
     let found = |block: &[u8; BLOCK]| {
@@ -156,7 +156,7 @@ pub(super) fn find<const N: usize>(needles: [u8; N], text: &[u8]) -> Option<usiz
         }
         at += BLOCK;
     }
-    // The last block lies over the one before it, of which nothing is a hit.
+    // The last block overlaps the one before, which has no hits.
     if let Some((before, block)) = text.split_last_chunk() {
         let hits = found(block);
         return (hits != 0).then(|| before.len() + hits.trailing_zeros() as usize);
@@ -171,7 +171,7 @@ mod tests {
     use super::super::{ParsedLine, TagStyles, parse, split_lines};
     use super::*;
 
-    /// What the grammar says of the first line.
+    /// The result of the full parser for the first line.
     fn with_care(text: &[u8]) -> Option<Plain<'_>> {
         match parse(split_lines(text).next()?, TagStyles::NONE) {
             Ok(ParsedLine::Sample(sample)) => Plain::from_sample(&sample),

@@ -45,7 +45,7 @@ impl TagStyles {
 pub enum NameStyle {
     /// Nowhere.
     Plain,
-    /// Behind the byte at this place.
+    /// After the byte at this position.
     Behind(usize),
     /// Between brackets.
     SignalFx {
@@ -62,7 +62,7 @@ impl NameStyle {
             && let Some(open) = memchr::memchr(b'[', name)
         {
             let close = name.get(open..).and_then(|rest| memchr::memchr(b']', rest));
-            // A bracket that never closes is no tag; the name stays as it is.
+            // An unclosed bracket is not a tag; the name stays unchanged.
             return close.map_or(Self::Plain, |length| Self::SignalFx { open, close: open + length });
         }
         let begins = |byte: u8| {
@@ -72,7 +72,7 @@ impl NameStyle {
         name.iter().position(|&byte| begins(byte)).map_or(Self::Plain, Self::Behind)
     }
 
-    /// The name without its tags, in two parts that belong together.
+    /// The name without its tags, in two parts to be concatenated.
     #[must_use]
     pub fn name<'a>(&self, name: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let (head, tail) = match *self {
@@ -87,8 +87,8 @@ impl NameStyle {
         matches!(self.name(name), ([], []))
     }
 
-    /// Key and value of each tag in the name; without `=`, a tag has an empty value, as it has behind `|#`. Only an empty
-    /// tag is skipped: whatever else was left out, two series that differ in it would become one.
+    /// Key and value of each tag in the name; a tag without `=` has an empty value, as after `|#`. Only empty tags are
+    /// skipped: skipping others would merge series that differ in them.
     pub fn tag_pairs<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let text = match *self {
             Self::Plain => None,

@@ -1,5 +1,5 @@
-//! What a series is called: the name and tags of a sample in canonical form. Done once for each new series; later
-//! samples find it by their raw bytes.
+//! Canonicalizes the name and tags of a sample. Done once for each new series; later samples find it by their raw
+//! bytes.
 
 use std::borrow::Cow;
 
@@ -8,31 +8,31 @@ use super::style::escaped_key;
 use crate::model::TagSet;
 use crate::model::id::ORIGIN_KEYS;
 
-/// Name and tags as they are stored and shown.
+/// Name and tags as stored and displayed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Canonical {
-    /// The name, tags taken out.
+    /// The name, without tags.
     pub name: String,
     /// The tags.
     pub tags: TagSet,
     /// Whether bytes that are not UTF-8 were replaced by U+FFFD.
     pub replaced: bool,
-    /// How many tags had the name of an origin key and were renamed.
+    /// The number of tags that were renamed because their key is an origin key.
     pub renamed: u32,
 }
 
-/// The tags of a `#` field as they came, empty ones included.
+/// The raw tags of a `#` field, including empty ones.
 pub fn split_tags(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b',').take(if text.is_empty() { 0 } else { usize::MAX })
 }
 
-/// Whether a tag is meant for the agent's own enrichment. Datadog's clients send the pod's uid and the wanted cardinality
-/// so; as tags they would make a series of every pod.
+/// Whether a tag is meant for the Datadog Agent's own enrichment. Datadog's clients send the pod's UID and the wanted
+/// cardinality this way; as tags they would create a series per pod.
 fn is_internal(key: &[u8]) -> bool {
     key.starts_with(b"dd.internal.")
 }
 
-/// Key and value of a tag; a tag without `:` has an empty value. Only the first `:` parts them.
+/// Key and value of a tag, separated by the first `:`; a tag without `:` has an empty value.
 #[must_use]
 pub fn key_value(tag: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b':', tag).and_then(|at| tag.split_at_checked(at)) {
@@ -65,7 +65,7 @@ pub fn canonical_tags(text: &[u8]) -> (TagSet, bool) {
     (TagSet::from_pairs(pairs), found.replaced)
 }
 
-/// What had to be changed on the way.
+/// Canonicalizes texts, and records what had to be changed.
 #[derive(Default)]
 struct Canonicalizer {
     replaced: bool,
@@ -79,7 +79,7 @@ impl Canonicalizer {
         text
     }
 
-    /// Nothing a client writes may pass for where it comes from.
+    /// Renames origin keys, so that clients cannot forge the origin of their samples.
     fn rename_origin_key(&mut self, key: String) -> String {
         if !ORIGIN_KEYS.contains(&key.as_str()) {
             return key;

@@ -1,4 +1,4 @@
-//! Numbers: decimal, finite, with the sign remembered.
+//! Parses numbers: decimal and finite; an explicit sign is recorded.
 
 use super::Rejected;
 
@@ -14,7 +14,7 @@ pub struct Number {
 /// The values of one line.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub enum Values<'a> {
-    /// One number, by far the commonest.
+    /// One number, by far the most common case.
     One(Number),
     /// Several numbers in one line, each checked when the line was parsed.
     Packed {
@@ -30,7 +30,7 @@ pub enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// How many values; what accounting counts.
+    /// The number of values, as counted in the accounting.
     #[must_use]
     pub fn count(&self) -> u32 {
         match self {
@@ -98,7 +98,7 @@ fn any_number(text: &[u8]) -> Result<Number, Rejected> {
         [b'+', rest @ ..] => (false, true, rest),
         _ => (false, false, text),
     };
-    // The library reads "nan" and "inf" as numbers, so only what starts like a decimal may reach it.
+    // The standard library parses "nan" and "inf", so only text that starts like a decimal number may reach it.
     if !digits.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.') {
         let non_finite =
             [b"nan".as_slice(), b"inf", b"infinity"].iter().any(|name| digits.eq_ignore_ascii_case(name));
@@ -135,10 +135,10 @@ const WHOLE_POWERS_OF_TEN: [i64; 16] = [
     1_000_000_000_000_000,
 ];
 
-/// Reads the plain decimal that starts `text`, in one pass, and says where it ends. `None` where that takes more care:
-/// more than 15 digits, or none.
+/// Parses the plain decimal number at the start of `text` in one pass; also returns its length. `None` if it needs the
+/// full parser: it has more than 15 digits, or none.
 ///
-/// Up to 15 digits fit an f64 exactly, and so does the power of ten, so the one division rounds correctly
+/// Up to 15 digits fit an f64 exactly, and so does the power of ten, so a single division rounds correctly
 /// (Clinger, "How to read floating point numbers accurately", 1990).
 #[inline]
 pub(super) fn parse_decimal_prefix(text: &[u8]) -> Option<(Number, usize)> {
@@ -163,8 +163,8 @@ pub(super) fn parse_decimal_prefix(text: &[u8]) -> Option<(Number, usize)> {
     Some((Number { value: if negative { -value } else { value }, signed }, text.len() - rest.len()))
 }
 
-/// The number that the digits at the start of `text` make, and how many they are. With more than 18 it has wrapped around.
-/// It has a sign, which it never uses, because processors turn such a number into an f64 in one step.
+/// The value and number of the digits at the start of `text`. The value wraps around beyond 18 digits. The type is
+/// signed, although the value is never negative, because CPUs convert signed integers to f64 in one instruction.
 #[inline]
 fn leading_digits(text: &[u8]) -> (i64, usize) {
     let (mut number, mut count) = (0_i64, 0);
@@ -188,8 +188,8 @@ fn leading_digits(text: &[u8]) -> (i64, usize) {
     (number, count)
 }
 
-/// The number that the first digits of eight bytes make, and how many they are, all at once: where a number ends is
-/// nothing that a processor can foresee, and a loop would have it guess wrong for almost every line.
+/// The value and number of the leading digits of eight bytes, without branches: the CPU cannot predict where a number
+/// ends, and a loop would cause a misprediction for almost every line.
 ///
 /// Lemire and Mula, "Parsing series of integers with SIMD" (2021), for the multiplications.
 #[inline]
@@ -197,10 +197,10 @@ fn digits_of_eight(bytes: [u8; 8]) -> (i64, usize) {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     const PAIRS: u64 = 0x0000_00FF_0000_00FF;
     let digits = u64::from_le_bytes(bytes) ^ 0x3030_3030_3030_3030;
-    // The high bit of each byte that is more than 9; what carries over only reaches bytes behind the first of them.
+    // The high bit of each byte above 9; carries only affect bytes after the first of them.
     let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & HIGH;
     let count = others.trailing_zeros() / 8;
-    // As if there were zeros before them.
+    // Pad with leading zeros.
     let digits = digits.unbounded_shl(64 - 8 * count);
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     let low = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
@@ -208,8 +208,8 @@ fn digits_of_eight(bytes: [u8; 8]) -> (i64, usize) {
     (i64::from((low.wrapping_add(high) >> 32) as u32), count as usize)
 }
 
-/// Reads the number that starts `text` and ends at `|`, and says where the `|` is. `None` where that takes more care:
-/// packed values, exponents, more than 15 digits, no number at all.
+/// Parses the number at the start of `text` that ends at `|`; also returns the position of the `|`. `None` if it needs
+/// the full parser: packed values, exponents, more than 15 digits, or not a number.
 #[inline]
 pub(super) fn number_to_bar(text: &[u8]) -> Option<(Number, usize)> {
     parse_decimal_prefix(text).filter(|(_, end)| text.get(*end) == Some(&b'|'))

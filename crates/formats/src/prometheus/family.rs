@@ -24,7 +24,7 @@ pub struct Sums {
     pub decremented: bool,
 }
 
-/// One series of one container, or the remembered totals of one that is gone.
+/// One series of one container, or the remembered totals of a removed one.
 #[derive(Debug)]
 pub(super) struct PageItem {
     pub(super) family: usize,
@@ -51,10 +51,10 @@ pub(super) struct Family {
     pub(super) items: Vec<usize>,
 }
 
-/// Which family, what of it, and what that adds to the name.
+/// A family's index, one of its parts, and the suffix that the part adds to the name.
 pub(super) type BlockPart = (usize, Stat, &'static str);
 
-/// What is declared once: a family, or samples of one name from families that could not be told apart.
+/// A unit with one declaration: a family, or the samples of one name from families that could not be distinguished.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) name: String,
@@ -66,8 +66,8 @@ pub(super) struct Block {
     pub(super) items: Vec<usize>,
 }
 
-/// What is declared, sorted by name. Families that claim a name of each other say nothing of their type; only so can
-/// their samples keep the names they always have.
+/// The blocks, sorted by name. The type of families that claim each other's names is not declared; only that way can
+/// their samples keep their names.
 pub(super) fn build_blocks(
     families: &[Family],
     items: &[PageItem],
@@ -85,7 +85,7 @@ pub(super) fn build_blocks(
             *claims.entry(claim).or_default() += 1;
         }
     }
-    // Nothing but their name is a native histogram's, and who else has it is told apart by the type.
+    // Native histograms claim only their own name, and other families of that name differ in their type.
     let is_contested = |block: &Block| {
         !block.is_native() && block.claimed_names(format).iter().any(|claim| claims.get(claim) > Some(&1))
     };
@@ -111,14 +111,14 @@ pub(super) fn build_blocks(
 }
 
 impl Family {
-    /// What this family is declared as: one block, or one of each part where nothing is said of it.
+    /// The blocks of this family: one, or one for each part if its type is not declared.
     fn to_blocks(&self, index: usize, format: Format, created: bool, apart: bool) -> Vec<Block> {
         let parts: Vec<_> =
             self.shape.parts.iter().filter(|(stat, _)| created || *stat != Stat::Created).collect();
         let counts = self.shape.declared == Declared::Counter;
         let suffixed = parts.iter().any(|(_, suffix)| *suffix == "_total");
         let unsaid = match format {
-            // A counter of OpenMetrics ends with _total, or is none.
+            // In OpenMetrics the name of a counter must end with _total.
             Format::OpenMetrics => counts && !suffixed,
             Format::Prometheus | Format::Protobuf => false,
         };
@@ -138,7 +138,7 @@ impl Family {
             };
             return parts.iter().map(one).collect();
         }
-        // The older formats name a counter as its sample; and what has but one sample is named as that.
+        // In the older formats a counter's family has the name of its sample, as does any family with a single sample.
         let alone = match parts.as_slice() {
             [(stat, suffix)] if format != Format::OpenMetrics || !counts => Some((*stat, *suffix)),
             _ => None,
@@ -175,18 +175,18 @@ impl Block {
     }
 }
 
-/// Binary places that are kept: finer than anything an application can mean, and room for 7.7e25.
+/// Number of binary places: finer than any meaningful value, with a range up to 7.7e25.
 const PLACES: i32 = 40;
 
-/// What a series has counted, over any number of containers and lives.
+/// The total of a series, over any number of containers and runs of the agent.
 ///
-/// A reader of cumulative counters takes the smallest step down for a restart from nothing. Sums of f64 depend on their
-/// order, and a container that ends moves from one end of the sum to the other; sums of whole numbers do not.
+/// Readers of cumulative counters interpret the smallest decrease as a restart from zero. Sums of f64 depend on the
+/// order of addition, which changes when a container ends; sums of integers do not.
 #[derive(Copy, Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Total {
     /// In units of 2^-40.
     units: i128,
-    /// What is too large for that.
+    /// The sum of values that are too large for that.
     huge: f64,
 }
 
@@ -211,7 +211,7 @@ impl From<f64> for Total {
         if value.abs() >= 2_f64.powi(86) {
             return Self { units: 0, huge: value };
         }
-        // Towards zero, so that a sum that grows never becomes less.
+        // Rounded towards zero, so that a growing sum never decreases.
         #[expect(clippy::cast_possible_truncation, reason = "what is finer than a unit is meant to go")]
         Self { units: (value * 2_f64.powi(PLACES)) as i128, huge: 0.0 }
     }

@@ -13,7 +13,7 @@ use super::shape::{Declared, Shape};
 use super::{Marks, NameSpelling, Naming, SeriesIdentity};
 use crate::exposition::Escaping;
 
-/// What a page is written from.
+/// The collected contents of a page, ready to be written.
 #[derive(Debug)]
 pub(super) struct Gathered<W> {
     pub(super) naming: Naming,
@@ -45,7 +45,7 @@ impl<W> Gathered<W> {
             + self.items.len() * size_of::<usize>()
     }
 
-    /// The labels of a series as text: where it comes from, and its tags.
+    /// The labels of a series as text: its identity and its tags.
     pub(super) fn format_labels(&self, item: &PageItem) -> String {
         let identity = self.identities.get(item.identity);
         let mut text = identity.map_or_else(String::new, |identity| identity.as_str().to_owned());
@@ -56,7 +56,7 @@ impl<W> Gathered<W> {
         };
         let mut tags: Vec<_> = item.series.tags.iter().map(|(key, value)| (named(key), value)).collect();
         tags.sort_unstable();
-        // Namings without marks can make one label of two keys; they keep the first.
+        // Naming schemes without marks can map two keys to one label; the first is kept.
         tags.dedup_by(|(a, _), (b, _)| a == b);
         for (name, value) in tags {
             push_label(&mut text, &name, value);
@@ -66,8 +66,8 @@ impl<W> Gathered<W> {
 }
 
 impl<W> Gathered<W> {
-    /// Makes summaries of native histograms where another type has their series; a summary has more names than they, so
-    /// others may have to follow.
+    /// Turns native histograms whose series collide with another type into summaries. A summary claims more names, so
+    /// this can cause further collisions.
     pub(super) fn resolve_native_conflicts(&mut self) {
         let mut changed = !self.bare.is_empty();
         while std::mem::take(&mut changed) {
@@ -78,7 +78,7 @@ impl<W> Gathered<W> {
         }
     }
 
-    /// Every series of other types that is called as a native family's are.
+    /// All series of other types with the same name as a native family's.
     fn taken_from(&self, native: usize) -> HashSet<(usize, String)> {
         let is_native = |family: &&Family| family.shape.declared == Declared::Native;
         let Some(name) = self.families.get(native).filter(is_native).map(|family| &family.name) else {
@@ -91,7 +91,7 @@ impl<W> Gathered<W> {
         items.map(|item| (item.identity, self.format_labels(item))).collect()
     }
 
-    /// Answers whether something was.
+    /// Turns the taken series of a native family into a summary. Returns whether there were any.
     fn set_apart(&mut self, native: usize, taken: &HashSet<(usize, String)>) -> bool {
         let Some(family) = self.families.get(native) else { return false };
         let is_taken = |index: &usize| {
@@ -128,14 +128,14 @@ impl<W> Gathered<W> {
 }
 
 impl Family {
-    /// What its samples without a label of their own are called.
+    /// The names of its samples that have no label of their own.
     fn bare_names(&self) -> impl Iterator<Item = String> {
         let bare = self.shape.parts.iter().filter(|(stat, _)| !Shape::is_labelled(*stat));
         bare.map(|(_, suffix)| format!("{}{suffix}", self.name))
     }
 }
 
-/// Families by what their samples without a label of their own are called. Nothing where no family is native.
+/// Families by the names of their samples that have no label of their own. Empty if no family is native.
 pub(super) fn bare_names(families: &[Family]) -> HashMap<String, Vec<usize>> {
     let mut bare: HashMap<String, Vec<usize>> = HashMap::new();
     if families.iter().all(|family| family.shape.declared != Declared::Native) {

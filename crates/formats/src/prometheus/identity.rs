@@ -1,4 +1,4 @@
-//! Where series come from, as labels.
+//! The origin of series, as labels.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use tallyport_core::model::{Labels, Origin};
 use super::name::{NameSpelling, is_valid, sanitize_label as sanitized};
 use crate::exposition::Escaping;
 
-/// How closely series say where they come from.
+/// The level of detail of a series' origin.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub enum Level {
-    /// The workload: what one definition starts again and again.
+    /// The workload: everything that one definition starts.
     Low,
-    /// Namespace, pod and container, or the task: what an orchestrator places.
+    /// Namespace, pod and container, or the task: the unit that an orchestrator places.
     #[default]
     Orchestrator,
     /// The container in its generation.
@@ -40,7 +40,7 @@ impl Level {
 }
 
 impl SeriesIdentity {
-    /// That of a container.
+    /// The identity of a container.
     #[must_use]
     pub fn from_origin(origin: &Origin, level: Level) -> Self {
         let mut text = String::new();
@@ -72,7 +72,7 @@ fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)>
         }
         (Level::Low, ..) => {
             let named = of("workload").or_else(|| of("task_name"));
-            // What Mesos calls a task's name is its id without what makes it unique.
+            // In Mesos a task's name is the part of its ID before the unique part.
             let task = origin.task_id.as_str().split('.').find(|part| !part.is_empty());
             let task = task.unwrap_or(origin.task_id.as_str());
             vec![("workload", named.unwrap_or_else(|| task.to_owned()))]
@@ -86,7 +86,7 @@ fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)>
     pairs
 }
 
-/// The `CronJob` that made a Job: it puts the minute of its schedule behind its own name.
+/// The `CronJob` that created a Job: it appends the minute of its schedule to its own name.
 fn of_schedule(job: &str) -> &str {
     let minute = |digits: &str| digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
     match job.rsplit_once('-') {
@@ -95,8 +95,8 @@ fn of_schedule(job: &str) -> &str {
     }
 }
 
-/// Everything that is known of a container, its identity first. A container's labels never change, so which of two that
-/// would become one keeps the plain name needs no memory: the first in the order of keys.
+/// All labels of a container, its identity first. A container's labels never change, so the first of two colliding
+/// keys, in their order, keeps the plain name, without a need to remember it.
 pub(super) fn format_info_labels(origin: &Origin, level: Level, escaping: Escaping) -> String {
     let mut known = identity_labels(origin, level);
     for (name, value) in [
@@ -133,17 +133,17 @@ pub(super) fn format_info_labels(origin: &Origin, level: Level, escaping: Escapi
     text
 }
 
-/// A container's label as one of Prometheus. Unlike a tag it may say where series come from.
+/// The Prometheus name of a container's label. Unlike a tag it may be part of the identity.
 fn sanitize_container_label(key: &str, spelling: NameSpelling) -> String {
     let name = sanitized(key, spelling);
     let renamed = name.strip_prefix("client_").filter(|_| !key.starts_with("client_"));
     renamed.unwrap_or(&name).to_owned()
 }
 
-/// Labels that say which target was scraped.
+/// Labels that identify the scraped target.
 const TARGET: [&str; 2] = ["instance", "job"];
 
-/// Adds a label, with a comma before it where it is not the first. Without a value there would be no label.
+/// Adds a label, after a comma unless it is the first. A label with an empty value would be equivalent to none.
 pub(super) fn push_label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
@@ -165,8 +165,8 @@ pub(super) fn push_quoted(out: &mut String, name: &str) {
     out.push('"');
 }
 
-/// Writes a text so that it stays on its line. Control characters become the pictures that Unicode has of them: not
-/// every parser takes them.
+/// Writes a text so that it stays on one line. Control characters are replaced with Unicode's control pictures, because
+/// not every parser accepts them.
 pub(super) fn push_escaped(out: &mut String, text: &str, quoted: bool) {
     for c in text.chars() {
         match c {

@@ -1,7 +1,7 @@
-//! Which names carry a mark, because others had the names first that they would have.
+//! Marks of names whose plain spelling was already taken by another name.
 //!
-//! A name claims, in each of the two escapings, what its samples without a label of their own would be called. Who has
-//! claimed what is kept elsewhere (in the store of the agent); a page needs the marks alone, and these are few.
+//! In each of the two escaping schemes, a name claims the names of its samples that have no label of their own. The
+//! claims are kept in the agent's store; a page needs only the marks, and these are few.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::name::{NameSpelling, sanitize_label};
 use super::shape::{Declared, Shape, openmetrics_suffix};
 use crate::exposition::Escaping;
 
-/// A name as an application sends it.
+/// A name as sent by an application.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Name {
     /// What it names.
@@ -34,7 +34,7 @@ pub enum NameKind {
     Label,
 }
 
-/// Which of its marks a name carries, by [`Escaping`]; `None` where it is plain.
+/// The mark that a name carries in each [`Escaping`]; `None` if it is plain.
 pub type Spelled = [Option<u8>; Escaping::ALL.len()];
 
 /// The marks of one workload.
@@ -48,7 +48,7 @@ pub struct Marks {
 pub type MarksOfAll = SharedMap<SeriesIdentity, Arc<Marks>>;
 
 impl Name {
-    /// Hashes of what it claims: the names of its samples, or its label. Names of different kinds never meet.
+    /// Hashes of what it claims: the names of its samples, or its label. Names of different kinds never collide.
     #[must_use]
     pub fn claim_hashes(&self, spelling: NameSpelling) -> Vec<u64> {
         let NameKind::Metric(metric_type) = self.kind else {
@@ -62,7 +62,7 @@ impl Name {
         ends.iter().map(|end| hash(&name, added, end)).collect()
     }
 
-    /// What it is called on a page.
+    /// Its spelling on a page.
     #[must_use]
     pub fn exposed_name(&self, spelling: NameSpelling) -> String {
         match self.kind {
@@ -80,7 +80,7 @@ fn hash(name: &str, added: &str, end: &str) -> u64 {
 }
 
 impl Marks {
-    /// Notes how a name is spelled.
+    /// Sets the spelling of a name.
     pub fn set_spelling(&mut self, name: &Name, spelled: Spelled) {
         let text: Box<str> = (&*name.text).into();
         match name.kind {

@@ -1,4 +1,4 @@
-//! What metrics and labels are called.
+//! Names of metrics and labels.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::shape::openmetrics_suffix;
 use crate::exposition::Escaping;
 
-/// By which rules metrics are named.
+/// The naming scheme of metrics.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub enum Naming {
-    /// The conventions of OpenMetrics: `_total`, base units. Two names that would become one are told apart by a mark.
+    /// The conventions of OpenMetrics: `_total`, base units. Of two colliding names, the later one gets a mark.
     #[default]
     Openmetrics,
     /// As `statsd_exporter` does without a mapping.
@@ -23,7 +23,7 @@ pub enum Naming {
     Graphite,
 }
 
-/// How a name is to be written.
+/// How to spell a name.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct NameSpelling {
     /// Which characters the reader accepts.
@@ -47,8 +47,8 @@ impl Naming {
         }
     }
 
-    /// The name of a series, before what its type adds. Only the conventions of OpenMetrics know marks and UTF-8; the
-    /// other namings imitate servers that have neither.
+    /// The name of a series, without the suffix of its type. Only the OpenMetrics scheme has marks and UTF-8; the other
+    /// schemes imitate servers that have neither.
     pub(super) fn metric_name(self, name: &str, metric_type: MetricType, spelling: NameSpelling) -> String {
         match self {
             Self::Openmetrics => sanitize_metric(name, metric_type, spelling),
@@ -65,7 +65,7 @@ impl Naming {
     }
 }
 
-/// Labels that a client's tag cannot be: they say where a series comes from, or mean something to Prometheus.
+/// Labels that a client's tag cannot become: they identify the origin of a series, or have a meaning in Prometheus.
 const RESERVED: [&str; 14] = [
     "container",
     "container_id",
@@ -83,7 +83,7 @@ const RESERVED: [&str; 14] = [
     "workload_kind",
 ];
 
-/// Metrics that Prometheus adds to what it scrapes, or to what its rules find.
+/// Metrics that Prometheus adds to scraped targets or through its rules.
 const OF_PROMETHEUS: [&str; 10] = [
     "ALERTS",
     "ALERTS_FOR_STATE",
@@ -97,11 +97,11 @@ const OF_PROMETHEUS: [&str; 10] = [
     "up",
 ];
 
-/// What the agent's own metrics begin with.
+/// The prefix of the agent's own metrics.
 const OF_THE_AGENT: &str = "tallyport_";
 
-/// A metric by the conventions of OpenMetrics. What the type adds is added in any case: Envoy counts both `upstream_rq` and
-/// `upstream_rq_total`, and these would meet.
+/// A metric's name in the OpenMetrics scheme. The suffix of the type is added even if the name already has it: Envoy
+/// counts both `upstream_rq` and `upstream_rq_total`, which would collide otherwise.
 fn sanitize_metric(name: &str, metric_type: MetricType, spelling: NameSpelling) -> String {
     let base = match spelling.escaping {
         Escaping::Underscores => replace_invalid_chars(name),
@@ -114,12 +114,12 @@ fn sanitize_metric(name: &str, metric_type: MetricType, spelling: NameSpelling) 
     }
 }
 
-/// Whether Prometheus or the agent has metrics of this name. An application's would raise their alerts.
+/// Whether Prometheus or the agent has metrics of this name: an application's metrics could trigger alerts on these.
 fn is_reserved(name: &str) -> bool {
     name.starts_with(OF_THE_AGENT) || OF_PROMETHEUS.contains(&name)
 }
 
-/// A label. Prometheus removes those that begin with two underscores, so one is left.
+/// A label's name. Prometheus drops labels that begin with two underscores, so only one is kept.
 pub(super) fn sanitize_label(key: &str, spelling: NameSpelling) -> Cow<'_, str> {
     let as_it_is = match spelling.escaping {
         Escaping::Underscores => is_valid(key),
@@ -143,16 +143,16 @@ pub(super) fn sanitize_label(key: &str, spelling: NameSpelling) -> Cow<'_, str> 
     }
 }
 
-/// Whether something is a name by the rules that every version of Prometheus has.
+/// Whether a text is a valid name in every version of Prometheus.
 pub(super) fn is_valid(name: &str) -> bool {
     let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     begins && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The longest name, in characters, in front of a mark.
+/// The maximum length of a name before its mark, in characters.
 const MOST: usize = 128;
 
-/// A name with a mark made from the whole text behind it.
+/// Appends a mark to a name, derived from the whole original text.
 fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
     /// Digits of a mark: 40 bits.
     const MARK: usize = 8;
@@ -173,7 +173,7 @@ fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
     name
 }
 
-/// Each character that is no letter, digit or underscore becomes an underscore.
+/// Replaces each character that is not a letter, digit or underscore with an underscore.
 fn replace_invalid_chars(text: &str) -> String {
     let mut name: String =
         text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
@@ -183,7 +183,7 @@ fn replace_invalid_chars(text: &str) -> String {
     name
 }
 
-/// The text, with the pictures that Unicode has of control characters in their place: not every parser takes them.
+/// Replaces control characters with Unicode's control pictures, because not every parser accepts them.
 fn replace_control_chars(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
@@ -197,7 +197,7 @@ fn replace_control_chars(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(picture).collect())
 }
 
-/// The name that other servers make of a text.
+/// The name that other StatsD servers derive from a text.
 fn third_party_metric_name(text: &str) -> String {
     let mut name = replace_invalid_chars(text);
     if name.starts_with("tallyport_task") {

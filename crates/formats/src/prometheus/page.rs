@@ -14,10 +14,10 @@ use super::shape::Shape;
 use super::{Level, Marks, MarksOfAll, NameSpelling, Naming, Page, SeriesIdentity};
 use crate::exposition::{Escaping, Format, format_bound};
 
-/// One container, with what it has published.
+/// One container, with its published data.
 #[derive(Debug)]
 pub struct PageSource<'a, W> {
-    /// Whose it is.
+    /// The container's origin.
     pub origin: &'a Origin,
     /// Every live series of it.
     pub ledger: &'a Ledger,
@@ -152,7 +152,7 @@ impl<W: AsRef<Window>> PageBuilder<W> {
         }
     }
 
-    /// Adds what a series had counted in containers that are gone: its totals and its buckets.
+    /// Adds the totals and buckets of a series from removed containers.
     pub fn add_past(
         &mut self,
         identity: &SeriesIdentity,
@@ -292,7 +292,7 @@ impl<W: AsRef<Window>> PageBuilder<W> {
         let (shape, bounds, negative) = match self.find_histogram_shape(shape, series.metric_type) {
             Some((shape, Scale::Bounds(bounds))) => {
                 let shown = bounds.iter_scaled(shape.places).chain([f64::INFINITY]);
-                // OpenMetrics has no sum beside such bounds.
+                // OpenMetrics allows no sum with such bounds.
                 (
                     shape,
                     shown.map(|bound| (format_bound(bound), bound)).collect(),
@@ -317,7 +317,7 @@ impl<W: AsRef<Window>> PageBuilder<W> {
     }
 }
 
-/// Whether the ledger alone has something to show.
+/// Whether the ledger alone provides values to show.
 fn is_cumulative(metric_type: MetricType) -> bool {
     !matches!(metric_type, MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck)
 }

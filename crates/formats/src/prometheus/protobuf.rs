@@ -1,4 +1,4 @@
-//! A page as messages: one for each family, each with its length before it.
+//! Writes a page as messages: one for each family, each prefixed with its length.
 //!
 //! Names, labels and values are those of the text formats; families are named as in the classic one.
 
@@ -17,12 +17,12 @@ use super::stat::Reading;
 /// Messages being written.
 #[derive(Default, Debug)]
 pub(super) struct Protobuf {
-    /// Those that are whole.
+    /// Complete messages.
     done: Vec<u8>,
-    /// The family at hand. Its length comes before it, so it has to be whole first.
+    /// The current family. It must be complete before its length prefix can be written.
     family: Vec<u8>,
     head: usize,
-    /// The series at hand, as far as it is known.
+    /// The current series, as far as it is known.
     labels: Vec<LabelPair>,
     metric: Metric,
     created: Option<Time>,
@@ -74,14 +74,14 @@ impl Protobuf {
         self.head = self.family.len();
     }
 
-    /// The series that readings are of from now on.
+    /// Starts a series, to which the following readings belong.
     pub(super) fn begin_series(&mut self, labels: &str, created: Option<Timestamp>) {
         self.labels = parse_label_pairs(labels);
         self.metric = Metric::default();
         self.created = created.map(to_proto_time);
     }
 
-    /// One number of it, or what all of it is.
+    /// Adds one number of the series, or all of a native histogram.
     pub(super) fn add_reading(&mut self, declared: Declared, stat: Stat, reading: &Reading<'_>) {
         let (created, metric) = (self.created, &mut self.metric);
         match (declared, *reading) {
@@ -122,7 +122,7 @@ impl Protobuf {
         }
     }
 
-    /// A sample of which nothing is said: each is a series of its own.
+    /// Adds a sample of an undeclared type, as a series of its own.
     fn push_untyped(&mut self, reading: &Reading<'_>) {
         let mut label = self.labels.clone();
         let value = match *reading {
@@ -136,7 +136,7 @@ impl Protobuf {
         self.push(Metric { label, untyped: Some(ProtoNumber { value: Some(value) }), ..Metric::default() });
     }
 
-    /// Every reading of the series was given.
+    /// Ends the series.
     pub(super) fn end_series(&mut self) {
         let metric = std::mem::take(&mut self.metric);
         if metric != Metric::default() {
@@ -146,11 +146,11 @@ impl Protobuf {
     }
 
     fn push(&mut self, metric: Metric) {
-        // What is written after the other of one message belongs to it; so no family has to lie here in parts.
+        // Concatenated encodings merge into one message, so the series of a family need not be kept until its end.
         append_message(&MetricFamily { metric: vec![metric], ..MetricFamily::default() }, &mut self.family);
     }
 
-    /// Every series of the family was given. One without any is not written.
+    /// Ends the family. A family without series is not written.
     pub(super) fn end_family(&mut self) {
         if self.family.len() > self.head {
             let _infallible = prost::encode_length_delimiter(self.family.len(), &mut self.done);
@@ -160,12 +160,12 @@ impl Protobuf {
     }
 }
 
-/// Writing to memory that grows cannot fail.
+/// Appends a message. Encoding to a growable buffer cannot fail.
 fn append_message(message: &MetricFamily, out: &mut Vec<u8>) {
     let _infallible = message.encode(out);
 }
 
-/// A native histogram. Where everything counts for whole numbers, so do its buckets; else all of them are as they are.
+/// A native histogram, with integer counts if all weights are whole numbers, otherwise with float counts.
 fn build_native_histogram(buckets: &Native, sum: f64, created: Option<Time>) -> ProtoHistogram {
     let (negative_span, negative) = collect_spans(&mut buckets.negative_buckets());
     let (positive_span, positive) = collect_spans(&mut buckets.positive_buckets());
@@ -198,7 +198,7 @@ fn build_native_histogram(buckets: &Native, sum: f64, created: Option<Time>) -> 
     }
 }
 
-/// Runs of buckets without a gap, and what is in each of them.
+/// Runs of adjacent buckets, and the weight in each bucket.
 fn collect_spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<BucketSpan>, Vec<Weight>) {
     let (mut spans, mut counts): (Vec<BucketSpan>, Vec<Weight>) = Default::default();
     let mut next = 0;
@@ -213,7 +213,7 @@ fn collect_spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<BucketSp
     (spans, counts)
 }
 
-/// Each by how much it is more than the one before.
+/// The differences between consecutive counts.
 fn encode_deltas(counts: &[Weight]) -> Vec<i64> {
     let mut before = 0;
     let delta = |count: &Weight| {
@@ -223,7 +223,7 @@ fn encode_deltas(counts: &[Weight]) -> Vec<i64> {
     counts.iter().map(delta).collect()
 }
 
-/// A count, which is a whole number, as such.
+/// Converts a count, which is a whole number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -239,7 +239,7 @@ fn to_proto_time(at: Timestamp) -> Time {
     Time { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
-/// Labels, from how they are written in text, by which pages are sorted.
+/// Parses labels from their text form, by which pages are sorted.
 fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
     let mut pairs = Vec::new();
     let mut rest = text;
@@ -260,7 +260,7 @@ fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
     pairs
 }
 
-/// A text up to the quote that ends it, and what comes behind that.
+/// Splits a text at its closing quote. Returns the unescaped text, and the rest after the quote.
 fn parse_quoted(text: &str) -> (String, &str) {
     let mut read = String::new();
     let mut chars = text.chars();

@@ -1,19 +1,19 @@
-//! What each type of series becomes under each naming.
+//! The mapping of series types to families and samples, for each naming scheme.
 
 use tallyport_core::aggregate::Scale;
 use tallyport_core::model::MetricType;
 
 use super::Naming;
 
-/// What timers, histograms and distributions become, in namings that leave a choice.
+/// What timers, histograms and distributions become, in naming schemes that leave a choice.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub enum Timers {
     /// Percentiles of the last values.
     #[default]
     Summary,
-    /// Buckets, since the series began.
+    /// Cumulative buckets since the series was created.
     Histogram,
-    /// Native histograms for those who ask for protobuf, percentiles for others.
+    /// Native histograms for scrapers that request protobuf, percentiles for others.
     Native,
 }
 
@@ -32,33 +32,33 @@ impl Timers {
     }
 }
 
-/// What a family is declared as.
+/// The declared type of a family.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Declared {
     Counter,
     Gauge,
     Summary,
     Histogram,
-    /// A histogram that is one sample.
+    /// A native histogram, which is a single sample.
     Native,
-    /// Each of its parts is a family of its own, and says nothing about it.
+    /// Each of its parts is a family of its own, without a declared type.
     Unknown,
 }
 
 /// One number of a series, or several with a label between them.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Stat {
-    /// A counter since it was created.
+    /// A counter's sum since its creation.
     Total,
-    /// When that was.
+    /// The creation time of a counter or histogram.
     Created,
     /// A gauge's level.
     Level,
-    /// How many different members a set had, lately.
+    /// The number of distinct members of a set in its last window.
     Cardinality,
     /// The percentiles of the last values, each with a label.
     Quantiles,
-    /// How many values were within each bound, each with a label.
+    /// The number of values within each bound, each with a label.
     Buckets,
     /// All of a native histogram.
     Native,
@@ -75,18 +75,18 @@ pub(super) enum Stat {
     Percentile(usize),
 }
 
-/// What a type becomes: its family, and the samples in it.
+/// The mapping of a type: its family, and the samples in it.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Shape {
     pub(super) declared: Declared,
-    /// Before and behind the name.
+    /// Before and after the name.
     pub(super) prefix: &'static str,
     pub(super) suffix: &'static str,
     /// The unit, which is also the end of the name.
     pub(super) unit: &'static str,
-    /// What values are divided by: ten to this.
+    /// Values are divided by ten to this power.
     pub(super) places: i8,
-    /// Each with what it adds to the family's name.
+    /// The parts, each with the suffix that it adds to the family's name.
     pub(super) parts: &'static [(Stat, &'static str)],
 }
 
@@ -102,7 +102,7 @@ const VALUES: Shape = Shape { declared: Declared::Summary, parts: SUMMARY, ..PLA
 const BARE_COUNTER: Shape = Shape { declared: Declared::Counter, parts: &[(Stat::Total, "")], ..PLAIN };
 
 impl Shape {
-    /// `None` for what is not shown at all.
+    /// The shape of a metric type; `None` if the scheme does not show it.
     pub(super) fn for_metric_type(naming: Naming, metric_type: MetricType) -> Option<Self> {
         match naming {
             Naming::Openmetrics => openmetrics_shape(metric_type),
@@ -117,7 +117,7 @@ impl Shape {
         matches!(stat, Stat::Quantiles | Stat::Buckets)
     }
 
-    /// The same with buckets in the place of percentiles, where the naming has a summary.
+    /// The same shape with buckets instead of percentiles, if it is a summary.
     pub(super) fn in_buckets(self, scale: Scale<'_>) -> Option<Self> {
         let (declared, parts) = match scale {
             Scale::Bounds(_) => (Declared::Histogram, HISTOGRAM),
@@ -126,13 +126,13 @@ impl Shape {
         (self.declared == Declared::Summary).then_some(Self { declared, parts, ..self })
     }
 
-    /// What values are divided by.
+    /// The divisor of values.
     pub(super) fn divisor(&self) -> f64 {
         10_f64.powi(self.places.into())
     }
 }
 
-/// What a type adds to the name of a series by the conventions of OpenMetrics.
+/// The suffix of a type in the OpenMetrics scheme.
 pub(super) fn openmetrics_suffix(metric_type: MetricType) -> &'static str {
     let Some(shape) = openmetrics_shape(metric_type) else { return "" };
     match shape.parts.first() {

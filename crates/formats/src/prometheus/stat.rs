@@ -1,4 +1,4 @@
-//! What a series shows: the numbers of a part, from what was counted and from its last windows.
+//! Computes the readings of a series' parts, from its totals and its last windows.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::family::{PageItem, Sums};
 use super::gathered::Gathered;
 use super::shape::Stat;
 
-/// What [`PERCENTILES`] are as quantiles.
+/// [`PERCENTILES`] as quantiles.
 const QUANTILES: [(&str, f64); PERCENTILES.len()] =
     [("0.5", 0.5), ("0.75", 0.75), ("0.9", 0.9), ("0.95", 0.95), ("0.99", 0.99)];
 
@@ -20,7 +20,7 @@ const QUANTILES: [(&str, f64); PERCENTILES.len()] =
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Reading<'a> {
     One(f64),
-    /// One of several, with the label that tells it from them, as text and as the number that is.
+    /// One of several, with the label that distinguishes it, as text and as a number.
     Labelled {
         name: &'static str,
         text: &'a str,
@@ -34,7 +34,7 @@ pub(super) enum Reading<'a> {
 }
 
 impl<W: AsRef<Window>> Gathered<W> {
-    /// Tells the numbers of one part.
+    /// Passes the readings of one part to `put`.
     pub(super) fn emit_readings(&self, stat: Stat, items: &[&PageItem], put: &mut dyn FnMut(Reading<'_>)) {
         let family = items.first().and_then(|item| self.families.get(item.family));
         let divisor = family.map_or(1.0, |family| family.shape.divisor());
@@ -95,7 +95,8 @@ impl<W: AsRef<Window>> Gathered<W> {
         })
     }
 
-    /// The level that was set last, as one server for all of them would have it.
+    /// The level of a gauge across several containers: the one set last, as a single server for all of them would have
+    /// it.
     fn level_of(&self, items: &[&PageItem]) -> Option<f64> {
         let gauges = self.record_views(items).filter_map(|view| match view {
             View::Gauge(gauge) => Some(gauge),
@@ -122,7 +123,7 @@ impl<W: AsRef<Window>> Gathered<W> {
     }
 }
 
-/// What several containers counted, and since when.
+/// The combined sums of several containers, with the earliest creation time.
 pub(super) fn combine_sums(items: &[&PageItem]) -> Sums {
     let nothing =
         Sums { total: Total::default(), count: Weight::ZERO, created: Timestamp::MAX, decremented: false };
@@ -134,7 +135,7 @@ pub(super) fn combine_sums(items: &[&PageItem]) -> Sums {
     })
 }
 
-/// All of one family are counted by the same scale.
+/// The combined buckets of items of one family, which all use the same scale.
 fn in_buckets(items: &[&PageItem]) -> Option<Arc<Buckets>> {
     let mut buckets = items.iter().filter_map(|item| item.buckets.as_ref());
     let mut all = Arc::clone(buckets.next()?);

@@ -1,4 +1,4 @@
-//! A page as text: OpenMetrics, or the classic format.
+//! Writes a page as text: OpenMetrics, or the classic format.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::shape::Declared;
 use super::stat::Reading;
 use crate::exposition::{Format, format_number};
 
-/// About how many bytes a piece has.
+/// The approximate size of a piece, in bytes.
 pub(super) const PIECE: usize = 64 << 10;
 
 /// Text being written.
@@ -17,7 +17,7 @@ pub(super) const PIECE: usize = 64 << 10;
 pub(super) struct TextWriter {
     format: Format,
     out: String,
-    /// Whether the family at hand has a name that goes between quotes.
+    /// Whether the current family's name must be quoted.
     quoted: bool,
 }
 
@@ -77,7 +77,7 @@ impl TextWriter {
         self.out.push(' ');
     }
 
-    /// A line: its name, the labels of its series, and what was read. A native histogram has none.
+    /// Writes a line: name, labels and value. Native histograms have no text form.
     pub(super) fn write_reading(
         &mut self,
         (name, suffix): (&str, &str),
@@ -102,7 +102,7 @@ impl TextWriter {
         let _infallible = writeln!(self.out, "}} {}", format_number(value));
     }
 
-    /// The page is over.
+    /// Ends the page.
     pub(super) fn end_page(&mut self) {
         if self.format == Format::OpenMetrics {
             self.out.push_str("# EOF\n");

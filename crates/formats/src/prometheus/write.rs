@@ -1,4 +1,4 @@
-//! Writing a page, a piece at a time: what many containers report is more than should lie in memory as text.
+//! Writes a page in pieces, because the text for many containers would take too much memory at once.
 
 use tallyport_core::aggregate::Window;
 
@@ -18,7 +18,7 @@ pub struct Page<W> {
     level: Level,
     created: bool,
     gathered: Gathered<W>,
-    /// The next block, whether its head is written, and the next of its items.
+    /// The next block, whether its header is written, and the next of its items.
     block: usize,
     headed: bool,
     item: usize,
@@ -33,7 +33,7 @@ enum Stage {
     Done,
 }
 
-/// As what it is written.
+/// The encoder of the page's format.
 #[derive(Debug)]
 enum PageOutput {
     Text(TextWriter),
@@ -50,7 +50,7 @@ impl PageOutput {
 }
 
 impl<W: AsRef<Window>> Page<W> {
-    /// `created` says when counters and histograms began, in messages; in text that is a part of its own.
+    /// `created` adds the creation time of counters and histograms to messages; in text that is a part of its own.
     pub(super) fn new(format: Format, level: Level, created: bool, gathered: Gathered<W>) -> Self {
         let out = match format {
             Format::Protobuf => PageOutput::Protobuf(Box::default()),
@@ -69,20 +69,20 @@ impl<W: AsRef<Window>> Page<W> {
         }
     }
 
-    /// Series that were left out so far, because what they would be called is another's name. The conventions of
-    /// OpenMetrics rule that out; other namings make one name of several.
+    /// The number of series omitted so far because their names collide with others. The OpenMetrics scheme prevents
+    /// that; other schemes can map several names to one.
     #[must_use]
     pub fn clash_count(&self) -> u64 {
         self.clashes
     }
 
-    /// About how much memory what was gathered takes, apart from windows and series, which it shares.
+    /// The approximate memory of the gathered data, in bytes, without windows and series, which are shared.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.gathered.held_bytes()
     }
 
-    /// The next piece; `None` after the last. A family of messages is never cut, since its length comes first.
+    /// The next piece; `None` after the last. A family message is never split, since its length precedes it.
     pub fn next_piece(&mut self) -> Option<Vec<u8>> {
         if self.stage == Stage::Infos {
             self.write_infos();
@@ -116,7 +116,7 @@ impl<W: AsRef<Window>> Page<W> {
         }
     }
 
-    /// Writes the next identities of a block until the piece is full, or the block is over.
+    /// Writes the next identities of a block until the piece is full or the block ends.
     fn some_of_a_block(&mut self) {
         let Self { out, gathered, level, created, .. } = self;
         let Some(block) = gathered.blocks.get(self.block) else { return };
@@ -153,7 +153,7 @@ struct BlockWriter<'p, W> {
 }
 
 impl<W: AsRef<Window>> BlockWriter<'_, W> {
-    /// Writes what one identity has in a block; answers how many series had to be left out.
+    /// Writes one identity's samples of a block; returns the number of omitted series.
     fn write_identity(&self, out: &mut PageOutput, indices: &[usize]) -> u64 {
         let mut rows: Vec<(String, &PageItem)> = indices
             .iter()
@@ -172,7 +172,7 @@ impl<W: AsRef<Window>> BlockWriter<'_, W> {
             let (mut plain, mut labelled) = (false, false);
             for of_family in same.chunk_by(|(_, a), (_, b)| a.family == b.family) {
                 let Some((labels, item)) = of_family.first() else { continue };
-                // What is gone alone is shown where workloads are, and nowhere else.
+                // Series that exist only as remembered totals are shown at the workload level only.
                 if self.level != Level::Low && of_family.iter().all(|(_, item)| item.past) {
                     continue;
                 }

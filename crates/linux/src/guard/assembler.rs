@@ -1,4 +1,4 @@
-//! Writes BPF programs: instructions with names, and jumps to labels.
+//! An assembler for BPF programs: named instructions, and jumps to labels.
 //!
 //! Only what the guard needs. The encoding is that of `Documentation/bpf/standardization/instruction-set.rst` of the
 //! kernel: eight bytes of operation, registers, offset and constant.
@@ -14,8 +14,8 @@ pub(super) struct Instruction {
     constant: i32,
 }
 
-/// A register. The kernel's calling convention: arguments from `R1` on, the answer in `R0`, those from `R6` on outlive
-/// calls, and `Stack` is the end of 512 bytes that a program has.
+/// A register. The kernel's calling convention: arguments from `R1` on, the result in `R0`, registers from `R6` on are
+/// preserved across calls, and `Stack` is the end of the program's 512 bytes of stack.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Register {
     R0 = 0,
@@ -26,7 +26,7 @@ pub(super) enum Register {
     Stack = 10,
 }
 
-/// How much is loaded or stored.
+/// The size of a load or store.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Width {
     /// Four bytes.
@@ -40,9 +40,9 @@ pub(super) enum Width {
 pub(super) enum Helper {
     /// Finds a map's value by its key.
     MapLookup = 1,
-    /// A number for the socket's network namespace that no other ever has. Linux 5.7.
+    /// The cookie of the socket's network namespace, which is never reused. Linux 5.7.
     NetnsCookie = 122,
-    /// The id of the control group at a level above the current process. Linux 5.7.
+    /// The ID of the current process's ancestor control group at a given level. Linux 5.7.
     CurrentAncestorCgroup = 123,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Helper {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Label(usize);
 
-// Parts of an operation: its class, and what it does.
+// Operation codes: the instruction class combined with the operation.
 const LOAD_IMMEDIATE: u8 = 0x18;
 const LOAD: u8 = 0x61;
 const STORE_CONSTANT: u8 = 0x62;
@@ -64,16 +64,16 @@ const JUMP_UNLESS_EQUAL: u8 = 0x5d;
 const JUMP_UNLESS_EQUAL_CONSTANT: u8 = 0x55;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
-/// In the place of a source register: the constant is a map's descriptor.
+/// Value of the source register that marks the constant as a map's descriptor.
 const MAP_DESCRIPTOR: u8 = 1;
 
 /// A program that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     instructions: Vec<Instruction>,
-    /// Where each label is, once it is set.
+    /// The position of each label, once it is bound.
     labels: Vec<Option<usize>>,
-    /// Which instruction jumps to which label.
+    /// The jump instructions, with their target labels.
     jumps: Vec<(usize, Label)>,
 }
 
@@ -84,7 +84,7 @@ impl Assembler {
         Label(self.labels.len() - 1)
     }
 
-    /// Says that a label is here.
+    /// Binds a label to the current position.
     pub(super) fn bind_label(&mut self, label: Label) {
         let here = self.instructions.len();
         if let Some(place) = self.labels.get_mut(label.0) {
@@ -104,7 +104,7 @@ impl Assembler {
         self.push(ADD_CONSTANT, to as u8, 0, 0, value);
     }
 
-    /// Loads what is `offset` bytes after the address in `from`.
+    /// Loads the value at `offset` bytes from the address in `from`.
     pub(super) fn load_memory(&mut self, width: Width, to: Register, from: Register, offset: i16) {
         self.push(LOAD | width as u8, to as u8, from as u8, offset, 0);
     }
@@ -149,12 +149,12 @@ impl Assembler {
         self.push(JUMP_UNLESS_EQUAL_CONSTANT, left as u8, 0, 0, right);
     }
 
-    /// Ends the program with what is in `R0`.
+    /// Ends the program; `R0` is the result.
     pub(super) fn exit(&mut self) {
         self.push(EXIT, 0, 0, 0, 0);
     }
 
-    /// The program, if every label that is jumped to was set, and is near enough.
+    /// The program; `None` if the target of a jump is not bound or too far away.
     pub(super) fn into_program(mut self) -> Option<Vec<Instruction>> {
         for (from, label) in std::mem::take(&mut self.jumps) {
             let to = self.labels.get(label.0).copied().flatten()?;

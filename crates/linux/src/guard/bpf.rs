@@ -1,5 +1,5 @@
-//! The system call `bpf(2)`, which no safe wrapper offers: a map, programs, and their place in the kernel. With `sys.rs`
-//! the only file that may say `unsafe`.
+//! The system call `bpf(2)`, which has no safe wrapper: a map, programs, and attaching them. This file and `sys.rs` are
+//! the only ones that may contain `unsafe`.
 
 #![allow(unsafe_code, reason = "each call below says why it is sound")]
 
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use super::assembler::Instruction;
 use super::program::Point;
 
-// Commands, and kinds of what they make (`linux/bpf.h`).
+// Commands, and types of the objects that they create (`linux/bpf.h`).
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE: libc::c_int = 2;
 const MAP_DELETE: libc::c_int = 3;
@@ -17,22 +17,23 @@ const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
 const MAP_TYPE_HASH: u32 = 1;
 const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
-/// Entries are allocated as they are made, not all at once.
+/// Flag that has entries allocated when they are inserted, not all at once.
 const NO_PREALLOC: u32 = 1;
 
-/// Bytes for what the kernel's verifier has to say; the program is short, and so is that.
+/// Size of the buffer for the verifier's log, in bytes; the program is short, and so is its log.
 const LOG: usize = 64 << 10;
 
-/// A hash map with keys of `K` bytes and values of `V`. Goes when the last program and this are gone.
+/// A hash map with keys of `K` bytes and values of `V` bytes. The kernel frees it after this value and the last program
+/// that uses it are gone.
 #[derive(Debug)]
 pub(super) struct Map<const K: usize, const V: usize>(OwnedFd);
 
-/// Why the kernel does not take a program.
+/// Why the kernel rejected a program.
 #[derive(Debug)]
 pub(super) struct BpfLoadError {
-    /// What the system call answered.
+    /// The error of the system call.
     pub(super) source: io::Error,
-    /// What the verifier says; empty where it was not asked.
+    /// The verifier's log; empty if it was not requested.
     pub(super) log: String,
 }
 
@@ -83,7 +84,7 @@ struct LinkAttributes {
 }
 
 impl<const K: usize, const V: usize> Map<K, V> {
-    /// A map with room for so many entries.
+    /// Creates a map with room for this many entries.
     ///
     /// # Errors
     /// `PermissionDenied` without `CAP_BPF`; others where memory is short.
@@ -116,7 +117,7 @@ impl<const K: usize, const V: usize> Map<K, V> {
         unsafe { call(MAP_UPDATE, &self.element_attributes(address_of(key), address_of(value))?) }.map(drop)
     }
 
-    /// Takes an entry away.
+    /// Removes an entry.
     ///
     /// # Errors
     /// `NotFound` when there is none.
@@ -130,13 +131,13 @@ impl<const K: usize, const V: usize> Map<K, V> {
     }
 }
 
-/// Gives a program to the kernel.
+/// Loads a program into the kernel.
 ///
 /// # Errors
-/// With what the verifier says, where it was the verifier that refused.
+/// With the verifier's log if the verifier rejected it.
 pub(super) fn load_program(point: Point, instructions: &[Instruction]) -> Result<OwnedFd, BpfLoadError> {
     load_with(point, instructions, &mut []).or_else(|quiet| {
-        // Asking for its log costs more and can fail on its own, so it is asked for where there is something to say.
+        // Requesting the log costs more and can fail by itself, so it is only requested after a rejection.
         let mut log = vec![0; LOG];
         load_with(point, instructions, &mut log).map_err(|_again| {
             let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -172,11 +173,11 @@ fn load_with(point: Point, instructions: &[Instruction], log: &mut [u8]) -> io::
     Ok(unsafe { OwnedFd::from_raw_fd(program) })
 }
 
-/// Has the kernel run a program for what the processes of a control group do, until the answer is closed, by whatever
-/// ends this process too.
+/// Attaches a program to a control group: the kernel runs it for the group's processes until the returned descriptor is
+/// closed, at the latest when this process ends.
 ///
 /// # Errors
-/// `PermissionDenied` without `CAP_NET_ADMIN`, or where another program is there that tolerates none beside it;
+/// `PermissionDenied` without `CAP_NET_ADMIN`, or if an attached program tolerates no other;
 /// `InvalidInput` before Linux 5.7.
 pub(super) fn attach_program(program: impl AsFd, group: impl AsFd, point: Point) -> io::Result<OwnedFd> {
     // By reference: a program that is closed before the call has no number any more.
@@ -191,16 +192,16 @@ pub(super) fn attach_program(program: impl AsFd, group: impl AsFd, point: Point)
 /// The system call.
 ///
 /// # Safety
-/// The attributes are those of the command, and what they hold addresses of is as long as they say, and is not written
-/// by the kernel unless it is ours to be written.
+/// The attributes must match the command. Memory at addresses in them must be valid for the stated lengths, and
+/// writable if the command writes to it.
 unsafe fn call<A>(command: libc::c_int, attributes: &A) -> io::Result<i32> {
-    // SAFETY: the kernel reads as many bytes as the attributes have, and takes what is missing of the union for zeros.
+    // SAFETY: the kernel reads exactly the size of the attributes, and treats the rest of the union as zeros.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<A>()) };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    i32::try_from(answer).map_err(|_| io::Error::other("the kernel answered no descriptor"))
+    i32::try_from(answer).map_err(|_| io::Error::other("the kernel returned no descriptor"))
 }
 
 fn address_of<T: ?Sized>(of: &T) -> u64 {

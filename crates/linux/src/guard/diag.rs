@@ -1,4 +1,4 @@
-//! Which UDP sockets are connected to an address, and whose they are, as the kernel tells by `sock_diag(7)`.
+//! Lists the UDP sockets that are connected to an address, and their control groups, through `sock_diag(7)`.
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,7 +44,7 @@ pub(super) fn connected_to(address: SocketAddr) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-/// Asks for every connected UDP socket of a family with this port at the other end.
+/// A request for all connected UDP sockets of a family with this remote port.
 fn build_dump_request(family: u8, port: u16) -> Vec<u8> {
     let mut request = Vec::with_capacity(HEADER + 56);
     request.extend(72_u32.to_ne_bytes());
@@ -61,7 +61,7 @@ fn build_dump_request(family: u8, port: u16) -> Vec<u8> {
     request
 }
 
-/// Reads one part of an answer. Whether it was the last.
+/// Reads one part of a reply. Returns whether it was the last.
 fn read(mut answer: &[u8], address: SocketAddr, found: &mut Vec<u64>) -> io::Result<bool> {
     let cut = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer breaks off");
     while !answer.is_empty() {
@@ -84,7 +84,7 @@ fn read(mut answer: &[u8], address: SocketAddr, found: &mut Vec<u64>) -> io::Res
     Ok(false)
 }
 
-/// Where a socket is connected to. An IPv6 socket may be connected to an IPv4 address, by the one that stands for it.
+/// The remote address of a socket. An IPv6 socket may be connected to an IPv4-mapped address.
 fn other_end(message: &[u8]) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(*message.get(PORT..)?.first_chunk()?);
     let ip: IpAddr = match i32::from(*message.first()?) {
@@ -101,7 +101,7 @@ fn read_cgroup_id(message: &[u8]) -> u64 {
         if kind == CGROUP_ID {
             return rest.get(4..).and_then(|id| id.first_chunk()).map_or(0, |id| u64::from_ne_bytes(*id));
         }
-        // Every attribute has a head; one that says otherwise would be read for ever.
+        // An attribute is at least as long as its header; a shorter length would loop for ever.
         rest = rest.get(length.max(4).next_multiple_of(4)..).unwrap_or_default();
     }
     0
@@ -160,7 +160,7 @@ mod tests {
         // An attribute without a length, and another that is cut.
         one.extend([0, 0, 7, 0, 12, 0, 21]);
         assert!(!read(&message(BY_FAMILY, &one), address, &mut found).unwrap());
-        assert_eq!(found, [0], "nobody's");
+        assert_eq!(found, [0], "no group's ID");
         let whole = message(BY_FAMILY, &one);
         for length in 1..whole.len() {
             assert!(read(&whole[..length], address, &mut found).is_err(), "{length}");

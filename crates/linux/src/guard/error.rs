@@ -10,10 +10,10 @@ pub enum GuardError {
     /// The feature `guard` of this crate is off.
     #[error("this program was built without the guard (cargo feature guard)")]
     NotBuiltIn,
-    /// There are no control groups to tell containers by.
+    /// There is no hierarchy of control groups to identify containers by.
     #[error(transparent)]
     Hierarchy(#[from] HierarchyError),
-    /// The kernel does not do something.
+    /// A kernel operation failed.
     #[error("cannot {what}: {source}{}", error_hint(source))]
     Kernel {
         /// What.
@@ -21,14 +21,14 @@ pub enum GuardError {
         /// Why not.
         source: io::Error,
     },
-    /// The kernel does not take the program.
+    /// The kernel rejects a program.
     #[error("the kernel refuses the program {name}: {source}{}{log}", if log.is_empty() { error_hint(source) } else { ": " })]
     Program {
         /// The program.
         name: &'static str,
-        /// What the system call answered.
+        /// The error of the system call.
         source: io::Error,
-        /// What the verifier says.
+        /// The verifier's log.
         log: String,
     },
 }
@@ -36,17 +36,17 @@ pub enum GuardError {
 /// Why one listener cannot be guarded.
 #[derive(Debug, thiserror::Error)]
 pub enum Unguarded {
-    /// It can be reached from other machines and namespaces, of which this kernel's guard is not asked.
+    /// It can be reached from other machines and namespaces, whose datagrams bypass the guard.
     #[error("its address is not a loopback address")]
     Reachable,
-    /// Its container cannot be told from others.
+    /// Its container cannot be distinguished from others.
     #[error(transparent)]
     Group(#[from] GroupError),
-    /// There is no room, or the kernel says no.
-    #[error("the kernel takes no entry: {0}")]
+    /// The map is full, or the kernel rejects the entry.
+    #[error("the kernel rejects the map entry: {0}")]
     Entry(io::Error),
     /// The connected sockets cannot be listed.
-    #[error("the kernel does not tell who is connected to its address: {0}")]
+    #[error("the kernel cannot list the sockets connected to its address: {0}")]
     Senders(io::Error),
     /// Other processes may be able to send already: the kernel does not run the program for connected sockets again.
     #[error("{sockets} sockets of others were connected to its address before it was guarded")]

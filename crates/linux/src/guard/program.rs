@@ -1,5 +1,5 @@
-//! The program that the kernel runs for every `connect` and for every datagram that is sent to an address: who may send
-//! to which listener. Pure; [`super::bpf`] hands it to the kernel.
+//! The program that the kernel runs for every `connect` and every datagram that is sent to an address: it decides who
+//! may send to which listener. This module only builds the program; [`super::bpf`] loads it.
 //!
 //! ```text
 //! not UDP?                                            allow
@@ -12,21 +12,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::assembler::{Assembler, Helper, Instruction, Register, Width};
 
-/// Bytes of a key: an IPv6 address, a port, nothing.
+/// Bytes of a key: an IPv6 address, a port, padding.
 pub(super) const KEY: usize = 20;
-/// Bytes of a value: a control group's id, its level, nothing, a namespace's cookie.
+/// Bytes of a value: a control group's ID, its level, padding, a namespace's cookie.
 pub(super) const VALUE: usize = 24;
 
-/// Where the kernel asks (`enum bpf_attach_type`).
+/// The attach points (`enum bpf_attach_type`).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Point {
     /// `connect` to an IPv4 address.
     Connect4 = 10,
-    /// `connect` to an IPv6 address, which may stand for one of IPv4.
+    /// `connect` to an IPv6 address, which may be IPv4-mapped.
     Connect6 = 11,
-    /// A datagram with an IPv4 address on it, also where an IPv6 socket sends it.
+    /// A datagram sent to an IPv4 address, also from an IPv6 socket.
     Send4 = 14,
-    /// A datagram with an IPv6 address on it.
+    /// A datagram sent to an IPv6 address.
     Send6 = 15,
 }
 
@@ -49,13 +49,13 @@ impl Point {
     }
 }
 
-// Where things are in `struct bpf_sock_addr`. Addresses and the port are as they are on the wire.
+// Offsets in `struct bpf_sock_addr`. Addresses and the port are in network byte order.
 const USER_IP4: i16 = 4;
 const USER_IP6: i16 = 8;
 const USER_PORT: i16 = 24;
 const PROTOCOL: i16 = 36;
 
-/// Where the key is on the stack, and its parts.
+/// The offset of the key on the stack, and of its parts in it.
 const AT: i16 = -24;
 const PORT: i16 = 16;
 // Where things are in a value.
@@ -63,7 +63,7 @@ const GROUP: i16 = 0;
 const LEVEL: i16 = 8;
 const COOKIE: i16 = 16;
 
-/// Every IPv4 address is looked up as the IPv6 address that stands for it, so that there is one entry for both ways.
+/// IPv4 addresses are looked up in IPv4-mapped form, so that one entry covers both families.
 const MAPPED: u32 = 0xffff;
 
 /// The key of an address.
@@ -78,13 +78,13 @@ pub(super) fn key(address: SocketAddr) -> [u8; KEY] {
     std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
-/// The addresses that a sender can write for "this machine", which the kernel turns into a loopback address, or into
-/// the one that the sender's socket is bound to, after it has asked us.
+/// The wildcard addresses that a sender can use for "this machine". The kernel replaces them with a loopback address,
+/// or with the address that the sender's socket is bound to, after it has run the program.
 pub(super) fn wildcard_addresses(port: u16) -> [SocketAddr; 2] {
     [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)].map(|ip| SocketAddr::new(ip, port))
 }
 
-/// The value that lets a control group through, and what is below it, in one network namespace.
+/// The value that allows a control group and the groups below it, in one network namespace.
 pub(super) fn value(group: u64, level: u32, cookie: u64) -> [u8; VALUE] {
     let (group, level) = (group.to_ne_bytes(), level.to_ne_bytes());
     let mut parts = group.into_iter().chain(level).chain([0; 4]).chain(cookie.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! What a container uses: its control groups, and the interfaces of its network.
+//! Resource usage of a container, from its control groups and its network interfaces.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use procfs::process::{MountInfo, Process};
 
 use crate::cgroup::container_group_path;
 
-/// What a container uses. What the kernel does not report is absent.
+/// Resource usage of a container. Values that the kernel does not report are absent.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ContainerResources {
     /// Processor time.
@@ -51,19 +51,19 @@ pub struct Memory {
     pub total: u64,
     /// `total` and the swapped-out part.
     pub total_and_swap: Option<u64>,
-    /// The limit above which the kernel kills. Absent without a limit.
+    /// The limit above which the kernel kills processes. Absent without a limit.
     pub limit: Option<u64>,
-    /// What it may keep when memory is short.
+    /// The amount that it may keep when memory is short.
     pub soft_limit: Option<u64>,
     /// Pages of files.
     pub cache: Option<u64>,
-    /// Memory of its own.
+    /// Anonymous memory.
     pub rss: Option<u64>,
     /// Pages of files that are mapped.
     pub mapped_file: Option<u64>,
     /// Swapped-out memory.
     pub swap: Option<u64>,
-    /// Pages that cannot be taken away, such as locked ones.
+    /// Pages that cannot be reclaimed, such as locked ones.
     pub unevictable: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ pub struct Io {
     pub writes: u64,
 }
 
-/// Interfaces, all together but loopback.
+/// All interfaces together, except loopback.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NetworkCounters {
     /// Received: bytes, packets, errors, dropped.
@@ -89,18 +89,18 @@ pub struct NetworkCounters {
     pub sent: [u64; 4],
 }
 
-/// Where a controller's files of a container are.
+/// The directories of a container's control groups.
 struct Groups {
     /// Controllers of the first version.
     first: HashMap<String, PathBuf>,
     second: Option<PathBuf>,
 }
 
-/// What a container uses whose process is `pid`. `own_network` says whether the network is its own; that of the node is
-/// not what it uses.
+/// Resource usage of the container with process `pid`. `own_network` says whether it has a network namespace of its
+/// own; the node's traffic is not the container's.
 ///
 /// # Errors
-/// When the process has ended, or may not be looked at.
+/// When the process has ended, or this process may not read its files.
 pub fn read_container_resources(
     pid: i32,
     container: &str,
@@ -158,7 +158,7 @@ impl Groups {
         let mut groups = Self { first: HashMap::new(), second: None };
         for group in process.cgroups()?.0 {
             let path = container_group_path(&group.pathname, container);
-            // Of the root, figures are the node's; and what is out of sight cannot be read.
+            // The root's values are the node's; groups outside this namespace cannot be read.
             if path == "/" || path.starts_with("/..") {
                 continue;
             }
@@ -173,7 +173,7 @@ impl Groups {
         Ok(groups)
     }
 
-    /// What there is of a controller, whichever version has it.
+    /// Reads a controller's values, from whichever version has it.
     fn read_per_version<T>(
         &self,
         controller: &str,
@@ -186,7 +186,7 @@ impl Groups {
         }
     }
 
-    /// The same, where both versions have the same file.
+    /// Like [`Groups::read_per_version`], for files that both versions share.
     fn read_any_version<T>(&self, controller: &str, read: impl Fn(&Path) -> Option<T>) -> Option<T> {
         self.read_per_version(controller, &read, &read)
     }
@@ -282,7 +282,7 @@ impl Groups {
     }
 }
 
-/// Where a path of a hierarchy is below one of its mounts. A mount may show a branch alone.
+/// The directory of a hierarchy's path below one of its mounts, which may show only a subtree.
 fn locate_in_mount(mount: &MountInfo, controller: Option<&str>, path: &str) -> Option<PathBuf> {
     let is_it = match controller {
         None => mount.fs_type == "cgroup2",
@@ -292,7 +292,7 @@ fn locate_in_mount(mount: &MountInfo, controller: Option<&str>, path: &str) -> O
     is_it.then(|| mount.mount_point.join(path)).filter(|directory| directory.is_dir())
 }
 
-/// Ticks are coarser than what the group has used; what it has used is shared in their proportion.
+/// User and system time. Ticks are coarser than the group's total time, which is split in their proportion.
 fn first_times(at: &Path) -> Option<(Duration, Duration)> {
     let stat = read_key_values(at, "cpuacct.stat")?;
     let (user, system) = (*stat.get("user")?, *stat.get("system")?);
@@ -341,7 +341,7 @@ fn micros_value(stat: &HashMap<String, u64>, key: &str) -> Option<Duration> {
     stat.get(key).map(|micros| Duration::from_micros(*micros))
 }
 
-/// Processors, from a quota of each period; none where there is no quota.
+/// The number of processors, from a quota per period; `None` without a quota.
 fn parse_cpu_limit(quota: &str, period: &str) -> Option<f64> {
     let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
     (quota > 0.0 && period > 0.0).then(|| quota / period)
@@ -356,7 +356,7 @@ fn is_limit(bytes: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// A group of the second version as the kernel's documentation has its files.
+    /// A version 2 group with these files, as in the kernel's documentation.
     fn second(files: &[(&str, &str)]) -> (tempfile::TempDir, Groups) {
         let directory = tempfile::tempdir().unwrap();
         for (file, text) in files {

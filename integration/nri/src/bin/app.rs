@@ -1,4 +1,4 @@
-//! An application in a container: a StatsD client that knows nothing but the two variables.
+//! An application in a container: a StatsD client that reads only the two variables.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn main() {
     });
     loop {
         if let Some(client) = &client {
-            // Whoever listens may be away for a moment.
+            // The agent may be restarting.
             let _either_way = client.count("ticks", 1);
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,5 @@
-//! What the plugin costs: containers started by turns with a containerd that has it and one that has none, beside a
-//! thousand containers that the agent has already.
+//! The plugin's effect on start times: containers are started in turn by a containerd with it and one without it, while
+//! the agent serves a thousand other containers.
 //!
 //! cost [ROUNDS]
 
@@ -31,7 +31,7 @@ fn main() {
     });
     let mut took = [Vec::new(), Vec::new()];
     for round in 0..rounds {
-        // Who is first has its turn in going first.
+        // Each goes first in every other round.
         for at in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             took[at].push(start(&cris[at], &pods[at].0, &pods[at].1, round));
         }
@@ -44,7 +44,7 @@ fn main() {
         let name = format!("tallyport_nri_handling_seconds{{quantile=\"{quantile}\"}}");
         agent.metric(&name).unwrap_or_default() * 1e3
     };
-    println!("{rounds} starts each, {OTHERS} other containers in the agent; milliseconds");
+    println!("{rounds} starts each, the agent serves {OTHERS} other containers; milliseconds");
     println!("                     median     p90");
     println!("with the plugin     {:7.2} {:7.2}", with[0], with[1]);
     println!("without             {:7.2} {:7.2}", without[0], without[1]);
@@ -57,7 +57,7 @@ fn main() {
     );
 }
 
-/// How long it takes to create and start a container.
+/// The time to create and start a container.
 fn start(cri: &Cri, pod: &Pod, sandbox: &str, round: usize) -> Duration {
     let started = Instant::now();
     let id = cri.start(sandbox, pod, &format!("main-{round}"), &[]);

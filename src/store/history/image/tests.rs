@@ -5,7 +5,7 @@ use crate::aggregate::{Aggregator, AggregatorSettings, Bounds, Counting, GaugeSi
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, TaskId};
 use crate::store::{Cursor, Store};
 
-/// 2026-01-01T00:00:00Z, on the grid.
+/// 2026-01-01T00:00:00Z, a window boundary.
 const START: i64 = 1_767_225_600;
 
 fn moment(secs: u64) -> Moment {
@@ -30,7 +30,7 @@ fn in_buckets() -> AggregatorSettings {
     }
 }
 
-/// A store in which two containers have sent something of everything for a minute, with late samples.
+/// A store in which two containers have sent samples of every type for a minute, some of them late.
 fn store() -> Store {
     let store = Store::new(7, 4);
     for n in 0..2 {
@@ -53,7 +53,7 @@ fn store() -> Store {
     store
 }
 
-/// All that a reader can see of a history.
+/// Everything that a reader can see of a history.
 fn seen(history: &History) -> String {
     let records: Vec<_> = history
         .published_windows()

@@ -1,9 +1,9 @@
-//! Samples of several lines, inserted side by side.
+//! Inserts samples of several lines together.
 //!
-//! To find a series and add to it takes a handful of accesses to memory, each at an address that the one before has
-//! told. With many containers hardly any of it is in the processor's cache, and a sample at a time waits for every one
-//! of them. So the lines of up to [`BATCH`] samples are read first, then all series are looked up, then all are touched,
-//! and only then is anything added, in the order of the lines: the waiting of one goes on beside that of the others.
+//! Finding a series and adding to it takes several dependent memory accesses. With many containers almost nothing is in
+//! the CPU cache, and inserting one sample at a time waits for each of these accesses. So the lines of up to [`BATCH`]
+//! samples are read first, then all series are looked up, then all are prefetched, and only then are the samples added,
+//! in the order of the lines: the memory accesses of the samples overlap.
 
 use std::hint::black_box;
 
@@ -15,22 +15,22 @@ use crate::aggregate::table::{Fingerprint, KnownSpelling, Place};
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::{Plain, Sample, Values};
 
-/// Samples that are inserted together at most. A processor has about as many accesses to memory under way at once.
+/// Maximum number of samples inserted together: about as many memory accesses as a CPU can have in flight.
 const BATCH: usize = 16;
 
-/// A sample that was read and not yet inserted.
+/// A sample that was read but not yet inserted.
 #[derive(Copy, Clone, Debug)]
 struct PendingSample<'a> {
     plain: Plain<'a>,
     fingerprint: Fingerprint,
 }
 
-/// Samples of one container that were read and not yet inserted, in order.
+/// Samples of one container that were read but not yet inserted, in order.
 #[derive(Default, Debug)]
 pub(super) struct Batch<'a>(ArrayVec<PendingSample<'a>, BATCH>);
 
 impl Aggregator {
-    /// Takes a sample, now or together with those that follow.
+    /// Inserts a sample, or adds it to the batch.
     #[inline]
     pub(super) fn enqueue_sample<'a>(&mut self, sample: &Sample<'a>, batch: &mut Batch<'a>, now: Timestamp) {
         if let Some(plain) = Plain::from_sample(sample) {
@@ -40,7 +40,7 @@ impl Aggregator {
         self.ingest_sample(sample, now);
     }
 
-    /// Takes a sample together with those that follow.
+    /// Adds a sample to the batch, after inserting the batch if it is full.
     #[inline]
     pub(super) fn take_plain<'a>(&mut self, plain: Plain<'a>, batch: &mut Batch<'a>, now: Timestamp) {
         if batch.0.is_full() {
@@ -50,20 +50,20 @@ impl Aggregator {
         batch.0.push(PendingSample { plain, fingerprint });
     }
 
-    /// Inserts what waits.
+    /// Inserts the samples of the batch.
     pub(super) fn insert_all(&mut self, batch: &mut Batch<'_>, now: Timestamp) {
         let found: ArrayVec<_, BATCH> =
             batch.0.iter().map(|waiting| self.table.find_spelling(waiting.fingerprint)).collect();
         if found.len() > 1 {
             self.prefetch_batch(batch, &found);
         }
-        // A new series may get the place of an idle one that was found above.
+        // A new series may take the place of an idle one that was found above.
         let mut outdated = false;
         for (PendingSample { plain, fingerprint }, known) in batch.0.iter().zip(found) {
             let known = if outdated { self.table.find_spelling(*fingerprint) } else { known };
             match known {
                 Some(known) => self.insert_known(plain, known, now),
-                // The first of its spelling, though perhaps no longer: one before it may have been the same.
+                // The spelling was unknown, but an earlier sample of this batch may have added it since.
                 None => {
                     let evicted = self.evicted_in_window;
                     self.insert_new(plain, now);
@@ -74,13 +74,13 @@ impl Aggregator {
         batch.0.clear();
     }
 
-    /// Has the processor fetch what is about to be changed, all of it at once.
+    /// Prefetches the memory that the samples will change.
     #[inline]
     fn prefetch_batch(&self, batch: &Batch<'_>, found: &[Option<KnownSpelling>]) {
         let state = |known: &Option<KnownSpelling>| self.columns.state_at((*known)?.place);
         black_box(found.iter().filter(|known| state(known).is_some()).count());
         let touched = batch.0.iter().zip(found).map(|(waiting, known)| match waiting.plain.metric_type {
-            // The type is known from the line; to ask the state would be to wait for it.
+            // Use the type from the line: reading it from the state would wait for memory.
             MetricType::Timer | MetricType::Histogram | MetricType::Distribution => {
                 state(known).map_or(0, |state| state.prefetch_values(&waiting.plain.values))
             }

@@ -1,9 +1,9 @@
-//! An aggregator in two parts: a snapshot, and later what has changed since.
+//! Encodes an aggregator in two parts: a snapshot, and later the changes since then.
 //!
 //! Changes are a [`DocumentFormat`] document with the mark `TPAC`. They name their snapshot by its checksum.
 //!
-//! Within a window only samples change a series, and a series that is there stays at its place unless it makes way for another. So
-//! changes are small if few series had samples meanwhile. Once the window is closed, they cannot be determined any more.
+//! Within a window only samples change a series, and a series keeps its place unless it is evicted. So changes are
+//! small if few series had samples meanwhile. Once the window is closed, they can no longer be determined.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::model::{Series, Timestamp};
 
 const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPAC", version: SNAPSHOT_VERSION };
 
-/// What has to be remembered of a snapshot to determine what has changed since.
+/// What must be remembered about a snapshot to determine the changes since then.
 #[derive(Debug)]
 pub(super) struct SentSnapshot {
     checksum: u64,
@@ -35,7 +35,7 @@ pub(super) struct SentSnapshot {
     seen: Box<[ChangeStamp]>,
 }
 
-/// Samples of a series in the open window, and when its ledger was touched last.
+/// A series' number of samples in the open window, and the last change of its ledger.
 type ChangeStamp = (u64, Timestamp);
 
 fn change_stamp(row: &SeriesRow<'_>) -> ChangeStamp {
@@ -44,24 +44,24 @@ fn change_stamp(row: &SeriesRow<'_>) -> ChangeStamp {
 
 #[derive(Serialize, Deserialize)]
 struct ChangesV1<S = Series> {
-    /// The checksum of the snapshot that these are changes of.
+    /// The checksum of the snapshot that these changes are relative to.
     of: u64,
     habits: Habits,
     accounting: Accounting,
     overflow: Option<Place>,
-    /// Nothing where no value has come.
+    /// `None` if no value has arrived since.
     values: Option<ValuesV1<S>>,
-    /// All events of the open window; `None` if none has come since.
+    /// All events of the open window; `None` if none has arrived since.
     events: Option<RecentEvents>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct ValuesV1<S = Series> {
-    /// Series that were there, by place.
+    /// Changed series, by place.
     changed: Vec<(Place, LedgerRow, StateV1)>,
-    /// Series at the places after those that were there.
+    /// New series, at the places after those of the snapshot.
     new: Vec<SlotV1<S>>,
-    /// All there are.
+    /// All histograms.
     histograms: Vec<(Place, Histogram)>,
     late: LateV1,
 }
@@ -85,8 +85,8 @@ impl Aggregator {
         snapshot
     }
 
-    /// What has changed since the snapshot with this checksum; nothing where that cannot be told, and a snapshot is needed again:
-    /// the window was closed meanwhile, or series have made way for others.
+    /// The changes since the snapshot with this checksum. `None` if they cannot be determined and a new snapshot is
+    /// needed: the window was closed meanwhile, or series were evicted.
     #[must_use]
     pub fn changes_since(&self, of: u64) -> Option<Vec<u8>> {
         let known = self.sent_ahead.as_ref().filter(|known| known.checksum == of)?;
@@ -115,7 +115,7 @@ impl Aggregator {
                 (Some(series), Some(row)) if Arc::ptr_eq(series, row.series) => row,
                 _ => return None,
             };
-            // What comes late can change a level that no sample of the open window has set.
+            // Late samples can change a level without a sample in the open window.
             if change_stamp(&row) != *before || late.contains_key(&row.place) {
                 changed.push((row.place, *row.ledger, StateV1::from(row.state)));
             }
@@ -126,11 +126,11 @@ impl Aggregator {
         Some(ValuesV1 { changed, new, histograms, late: self.late_to_bytes() })
     }
 
-    /// Applies what has changed since the snapshot that this aggregator was restored from; `of` is the checksum of that snapshot.
-    /// After an error the aggregator must not be used any more.
+    /// Applies the changes since the snapshot that this aggregator was restored from; `of` is the checksum of that
+    /// snapshot. After an error the aggregator must no longer be used.
     ///
     /// # Errors
-    /// When the bytes are no changes, come from an unknown version, are damaged, or are changes of another snapshot.
+    /// When the bytes are not changes, have an unknown version, are damaged, or are relative to another snapshot.
     pub fn apply_changes(&mut self, of: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
         let changes: ChangesV1 = FORMAT.decode_document(bytes)?;
         if changes.of != of || !changes.accounting.is_plausible(MANY) || !changes.habits.is_plausible(MANY) {
@@ -191,7 +191,7 @@ mod tests {
         aggregator
     }
 
-    /// An aggregator on the other side, with the snapshot's checksum.
+    /// The checksum of the aggregator's snapshot, and an aggregator restored from it.
     fn sent(aggregator: &mut Aggregator) -> (u64, Aggregator) {
         let snapshot = aggregator.snapshot_ahead();
         let other = Aggregator::from_snapshot(Arc::clone(&aggregator.settings), &snapshot).unwrap();
@@ -253,7 +253,7 @@ mod tests {
             (unchanged, aggregator.changes_since(of).unwrap().len())
         };
         let (small, large) = (length(10), length(2000));
-        // Counts of datagrams take a byte or two more.
+        // Larger datagram counts take a byte or two more.
         assert!(large.0 <= small.0 + 16 && large.1 <= small.1 + 16, "{small:?} {large:?}");
         assert!(small.1 < 300, "{small:?}");
     }
@@ -306,7 +306,7 @@ mod tests {
             let mut damaged = changes.clone();
             damaged[at] ^= 0x55;
             assert!(change(of, &damaged).is_err(), "byte {at}");
-            // With a checksum that fits: whatever it says is refused or gone on with.
+            // With a valid checksum: any contents are either rejected or accepted, without a panic.
             let _either_way = change(of, &sealed_again(&damaged));
         }
     }

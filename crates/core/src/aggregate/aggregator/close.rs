@@ -1,4 +1,4 @@
-//! Closing a window: what the open one holds becomes immutable, and the ledger moves on.
+//! Closing a window: the contents of the open window become immutable, and the ledger is updated.
 
 mod codec;
 
@@ -18,10 +18,10 @@ use crate::aggregate::weight::Weight;
 use crate::aggregate::window::{Layout, Window, WindowBuilder, WindowSpan};
 use crate::model::{MetricType, Series, Timestamp};
 
-/// Most records of a revision that are merged in one step.
+/// Maximum number of records of a revision that are merged in one step.
 pub const REVISED_TOGETHER: usize = 1024;
 
-/// A time in which nothing was read, because the agent or its shard stood still.
+/// A period in which nothing was read, because the agent or its shard did not run.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ReadGap {
     /// Its beginning.
@@ -30,23 +30,23 @@ pub struct ReadGap {
     pub until: Timestamp,
 }
 
-/// A window that was closed, and what goes with it.
+/// A closed window with its accompanying data.
 #[derive(Debug)]
 pub struct ClosedWindow {
     /// The window itself. Can be empty.
     pub window: Window,
-    /// Values in it, those of late samples not counted.
+    /// Values in it, without late samples.
     pub values: u64,
-    /// What late samples add to earlier windows, oldest first; no more than [`REVISED_TOGETHER`] records in each, so that they can be
-    /// merged in small steps. Nothing of these spans was observed.
+    /// Late samples for earlier windows, oldest first; at most [`REVISED_TOGETHER`] records in each, so that they can
+    /// be merged in small steps. Their spans count as not observed.
     pub revisions: Vec<Window>,
-    /// How the container stands now.
+    /// The container's current summary.
     pub summary: ContainerSummary,
-    /// Whether the ledger was lost before this window and begun again, by a panic of the shard.
+    /// Whether a panic of the shard has reset the ledger since the previous window.
     pub begun_again: bool,
 }
 
-/// What goes with the newest window of a container, and is replaced by the next.
+/// Data that accompanies the newest window of a container, and is replaced with the next one.
 #[derive(Clone, Debug)]
 pub struct ContainerSummary {
     /// Every series since it was created.
@@ -55,15 +55,15 @@ pub struct ContainerSummary {
     pub events: Arc<[Arc<EventRecord>]>,
     /// The last outcome of every check.
     pub checks: Arc<[LastCheck]>,
-    /// Levels and totals that this window does not show and that outlast it.
+    /// Levels and totals that outlast windows and are not in this one.
     pub lasting: Arc<[Lasting]>,
-    /// What has been seen of the container's client.
+    /// The observed habits of the container's client.
     pub habits: Habits,
 }
 
-/// A level or a total that has to be known for as long as the container lives, in case no window shows it any more: what is
-/// sent next is added to it. Those of gauges, and of counters that were counted down, which are read as levels. A
-/// distribution is here for being known to have had negative values, without a total.
+/// A level or total that must be known for the container's lifetime, even if no window shows it any more, because later
+/// samples are added to it: levels of gauges, and totals of decremented counters, which are read as levels. A
+/// distribution is included, without a total, to record that it has had negative values.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Lasting {
     /// The series.
@@ -74,27 +74,27 @@ pub struct Lasting {
     pub at: Timestamp,
 }
 
-/// How a check went last.
+/// The last outcome of a check.
 #[derive(Clone, Debug)]
 pub struct LastCheck {
     /// Name and tags.
     pub series: Arc<Series>,
-    /// When it came.
+    /// When it arrived.
     pub at: Timestamp,
-    /// What it said.
+    /// The outcome.
     pub outcome: Arc<CheckOutcome>,
 }
 
-/// Every live series of a container, since each was created.
+/// Totals of every live series of a container since its creation.
 #[derive(Debug)]
 pub struct Ledger {
     layout: Layout,
     rows: Box<[LedgerRow]>,
-    /// By place, as far as there are any.
+    /// By place; may be shorter than the layout.
     histograms: Box<[Option<Histogram>]>,
 }
 
-/// A series in a ledger: its row, and where it is counted in buckets those.
+/// A series in a ledger, with its row, and its histogram if it has one.
 pub type LedgerEntry<'l> = (&'l Arc<Series>, &'l LedgerRow, Option<&'l Histogram>);
 
 /// One series since it was created.
@@ -111,13 +111,13 @@ pub struct LedgerRow {
 }
 
 impl ContainerSummary {
-    /// Bytes of what is its own: its aggregator has another copy, or none.
+    /// Bytes that it does not share with its aggregator.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.ledger.bytes() + size_of_val(&*self.events) + size_of_val(&*self.checks)
     }
 
-    /// Bytes of what it shares with its aggregator while that lives, series not counted.
+    /// Bytes that it shares with its aggregator while that exists, without series.
     #[must_use]
     pub fn shared_bytes(&self) -> usize {
         let events = self.events.iter().map(|event| event.bytes());
@@ -137,19 +137,19 @@ impl Ledger {
         self.layout.iter().zip(&self.rows).filter_map(|(series, row)| Some((series.as_ref()?, row)))
     }
 
-    /// The series at a place, which records of windows name it by.
+    /// The series at a place, as referenced by records of windows.
     #[must_use]
     pub fn get(&self, place: usize) -> Option<(&Arc<Series>, &LedgerRow)> {
         Some((self.layout.get(place)?.as_ref()?, self.rows.get(place)?))
     }
 
-    /// The series at a place in buckets, as of the last window that was closed; where it is counted so.
+    /// The histogram at a place, as of the last closed window, if the series has one.
     #[must_use]
     pub fn histogram_at(&self, place: usize) -> Option<&Histogram> {
         self.histograms.get(place)?.as_ref()
     }
 
-    /// Gauges and sets at the places they have in a layout, and nothing that is counted: what windows of an earlier life show.
+    /// A ledger of only the gauges and sets of a layout, to show windows of an earlier run.
     #[must_use]
     pub fn of_levels(layout: &Layout) -> Self {
         let is_level =
@@ -181,7 +181,7 @@ impl Ledger {
         self.layout.len()
     }
 
-    /// What is no longer in a later ledger of the same container.
+    /// The entries that are missing from a later ledger of the same container.
     pub fn entries_missing_from<'l>(
         &'l self,
         later: &'l Self,
@@ -210,7 +210,7 @@ impl LedgerRow {
 }
 
 impl Lasting {
-    /// What has to be known of a series in whose window nothing else says it; `shown` where a record does.
+    /// The lasting value of a series, unless a record in the window shows it (`shown`).
     fn from_state(
         series: &Arc<Series>,
         state: &SeriesState,
@@ -220,7 +220,7 @@ impl Lasting {
         let (value, at) = match state {
             SeriesState::Gauge(gauge) if !shown && gauge.is_set() => (gauge.last, gauge.last_at),
             SeriesState::Counter(_) if !shown && ledger.decremented => (ledger.total, ledger.last_seen),
-            // No record of a distribution says what it was in earlier windows.
+            // Records of a distribution contain nothing about earlier windows.
             SeriesState::Distribution(_) if ledger.decremented => (0.0, series.created),
             _ => return None,
         };
@@ -228,8 +228,8 @@ impl Lasting {
     }
 }
 
-/// Whether a series has a record in the window that ends at `at`: it has samples, or is a gauge whose level is not too
-/// old to stand for it.
+/// Whether a series has a record in the window that ends at `at`: it has samples, or is a gauge whose level is recent
+/// enough to be carried.
 fn has_window_record(state: &SeriesState, at: Timestamp, carry: Duration) -> bool {
     match state {
         SeriesState::Gauge(gauge) if gauge.samples == 0 => {
@@ -240,14 +240,14 @@ fn has_window_record(state: &SeriesState, at: Timestamp, carry: Duration) -> boo
 }
 
 impl Aggregator {
-    /// Closes the open window if it is over at `now`, and opens the one that holds `now`.
+    /// Closes the open window if it has ended at `now`, and opens the one that contains `now`.
     pub fn roll_window(&mut self, now: Timestamp) -> Option<ClosedWindow> {
         self.roll_across(now, None)
     }
 
-    /// The same where nothing was read for a time. What came in that time waits in the socket and is going to be counted in the
-    /// window that is opened now, whenever it came. So a window that ends within that time is covered up to its beginning
-    /// only, and the one that is opened from its end on; both are partial.
+    /// Like [`Aggregator::roll_window`], after a period in which nothing was read. Datagrams of that period wait in the
+    /// socket and will be counted in the newly opened window, whenever they arrived. So a window that ends within the
+    /// period is covered only up to the period's beginning, and the new one only from its end on; both are partial.
     pub fn roll_across(&mut self, now: Timestamp, unread: Option<ReadGap>) -> Option<ClosedWindow> {
         if now < self.end {
             return None;
@@ -265,7 +265,7 @@ impl Aggregator {
         Some(closed)
     }
 
-    /// Closes the open window at `now`, over or not. The container sends no more.
+    /// Closes the open window at `now`, even before its end. The container sends nothing more.
     pub fn close_final_window(&mut self, now: Timestamp) -> ClosedWindow {
         let closed = self.close(now);
         self.opened = now.min(self.end);
@@ -281,7 +281,7 @@ impl Aggregator {
         for SeriesRow { place, state, ledger, .. } in self.columns.iter() {
             if has_window_record(state, now, self.settings.gauge_carry) {
                 let mut ledger = *ledger;
-                // What is late came before, and is in the total of the record that this one becomes.
+                // Late samples come first, and are included in the total of the final record.
                 let late = late.get(&place).into_iter().flatten().copied();
                 late.chain([state]).for_each(|state| ledger.add(state));
                 builder.push_with(place, state, &ledger);
@@ -290,7 +290,7 @@ impl Aggregator {
         builder.build(self.current_layout())
     }
 
-    /// How the container stands. Only what goes with a window has buckets: they are ahead of rows until it is closed.
+    /// The current summary. Only summaries of closed windows have histograms, which are ahead of the rows until then.
     #[must_use]
     pub fn build_summary(&self) -> ContainerSummary {
         self.summary_with(Box::default())
@@ -319,11 +319,11 @@ impl Aggregator {
         self.close_seen(at, at)
     }
 
-    /// Closes the window at a moment; what it covers ends at another.
+    /// Closes the window at a moment; its coverage ends at `seen`.
     fn close_seen(&mut self, at: Timestamp, seen: Timestamp) -> ClosedWindow {
         self.sent_ahead = None;
         self.layout = Some(self.current_layout());
-        // Revisions are published before the window, so their part of a total comes before its own.
+        // Revisions are published before the window, so they are added to totals first.
         let (revisions, late_values) = self.close_late();
         let mut builder = WindowBuilder::new(self.open_window_span(seen));
         let mut closed_values = 0;
@@ -355,16 +355,17 @@ impl Aggregator {
         let window = builder.build(self.current_layout());
         let summary = self.summary_with(self.histograms.to_boxed_slice());
         self.track_window_bytes(&window);
-        // Only now: should any of this panic, the values are in no record and have to be counted as lost.
+        // Only now: if any of the above panics, the values are in no record and must be counted as lost.
         self.accounting.in_records += closed_values + late_values;
-        // Not reduced by what was closed: a value that was counted as it came and is in no record then shows as an imbalance.
+        // Set to zero instead of subtracting the closed values: a value that is in no record then shows as an
+        // imbalance.
         self.open = 0;
         let begun_again = std::mem::take(&mut self.begun_again);
         ClosedWindow { window, values: closed_values, revisions, summary, begun_again }
     }
 
-    /// Replaces the list of what outlasts windows. An unchanged list stays the same allocation, so that readers can tell by its address
-    /// that nothing has changed.
+    /// Replaces the list of lasting values. An unchanged list keeps its allocation, so that readers can recognise it by
+    /// its address.
     fn remember_lasting(&mut self, lasting: Vec<Lasting>) {
         let same = |(a, b): (&Lasting, &Lasting)| {
             Arc::ptr_eq(&a.series, &b.series) && (a.value.to_bits(), a.at) == (b.value.to_bits(), b.at)
@@ -378,12 +379,12 @@ impl Aggregator {
         WindowSpan { start: self.start, end: self.end, covered: at.min(self.end).duration_since(self.opened) }
     }
 
-    /// The layout of the series as they are.
+    /// The current layout of the series.
     pub(super) fn current_layout(&self) -> Layout {
         self.layout.as_ref().map_or_else(|| self.columns.to_layout(), Arc::clone)
     }
 
-    /// Takes out the late samples; answers what they add to earlier windows, and how many values that is.
+    /// Takes out the late samples; returns them as revisions of earlier windows, with their number of values.
     fn close_late(&mut self) -> (Vec<Window>, u64) {
         let late = std::mem::take(&mut self.late);
         self.late_records = 0;
@@ -400,7 +401,7 @@ impl Aggregator {
         (revisions, values)
     }
 
-    /// What late samples add to one window, and how many values that is.
+    /// The revision of one window, with its number of values.
     fn build_revision(&mut self, start: Timestamp, states: &[(Place, SeriesState)]) -> (Window, u64) {
         let mut values = 0;
         let end = start.saturating_add(self.settings.window);
@@ -424,7 +425,7 @@ impl Aggregator {
         }
     }
 
-    /// Counts the memory anew.
+    /// Recounts the memory.
     pub(super) fn recount_memory(&mut self) {
         self.memory = size_of::<Self>()
             + self.places_bytes()

@@ -1,4 +1,5 @@
-//! A container's series by place, in columns: what every sample touches lies apart from what only a close needs.
+//! A container's series by place, in columns: data that every sample touches is separate from data that only a close
+//! needs.
 
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use crate::aggregate::weight::Weight;
 use crate::aggregate::window::Layout;
 use crate::model::{Series, Timestamp};
 
-/// One line of a cache.
+/// One cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Cell(Option<SeriesState>);
 
 const _: () = assert!(size_of::<Cell>() == 64);
 
-/// What a place holds in the ledger while no series is there.
+/// The ledger row of a vacant place.
 const VACANT: LedgerRow =
     LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: Timestamp::MIN, decremented: false };
 
@@ -26,7 +27,7 @@ pub(super) struct Columns {
     states: Vec<Cell>,
     ledger: Vec<LedgerRow>,
     series: Vec<Option<Arc<Series>>>,
-    /// How many spellings are remembered of each.
+    /// The number of remembered spellings of each.
     spellings: Vec<u8>,
     vacant: Vec<Place>,
 }
@@ -53,7 +54,7 @@ impl Columns {
         self.states.is_empty()
     }
 
-    /// Puts a series where a place is vacant.
+    /// Adds a series at a vacant place.
     pub(super) fn add(&mut self, series: Series, now: Timestamp) -> Place {
         let state = SeriesState::new(series.metric_type);
         let ledger = LedgerRow { last_seen: now, ..VACANT };
@@ -82,7 +83,7 @@ impl Columns {
         place
     }
 
-    /// Takes the series from a place.
+    /// Removes the series at a place.
     pub(super) fn remove(&mut self, place: Place) {
         self.set_row(place, None);
         self.vacant.push(place);
@@ -104,7 +105,7 @@ impl Columns {
         }
     }
 
-    /// Notes one more spelling of a series, unless it has `most`.
+    /// Counts one more spelling of a series, unless it already has `most`.
     pub(super) fn take_spelling(&mut self, place: Place, most: u8) -> bool {
         debug_assert!(most <= SPELLINGS);
         match self.spellings.get_mut(place as usize) {
@@ -170,7 +171,7 @@ impl Columns {
         self.ledger.as_slice().into()
     }
 
-    /// Bytes of the columns, with the room that they have to spare.
+    /// Bytes of the columns, including spare capacity.
     pub(super) fn column_bytes(&self) -> usize {
         self.states.capacity() * size_of::<Cell>()
             + self.ledger.capacity() * size_of::<LedgerRow>()
@@ -179,14 +180,14 @@ impl Columns {
             + self.vacant.capacity() * size_of::<Place>()
     }
 
-    /// Bytes of what the columns lead to.
+    /// Heap bytes that the columns refer to.
     pub(super) fn heap_bytes(&self) -> usize {
         self.iter().map(|row| row.bytes()).sum()
     }
 }
 
 impl SeriesRow<'_> {
-    /// Bytes of what the row leads to.
+    /// Heap bytes that the row refers to.
     pub(super) fn bytes(&self) -> usize {
         self.series.bytes() + self.state.heap_bytes()
     }

@@ -1,4 +1,5 @@
-//! What a container's lines reveal about the client that writes them, where clients mean different things by the same line.
+//! Infers properties of a container's client from its lines, for cases in which clients mean different things by the
+//! same line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::aggregate::gauge::clamp_to_finite;
 use crate::model::{MetricType, Series};
 use crate::statsd::{Number, Values};
 
-/// Counters that are named as decremented, at most; the rest are counted by their types on a page.
+/// Maximum number of decremented counters that are listed by name; the rest are visible by their types on a page.
 pub const NAMED: usize = 8;
 
 /// The unit in which a container sends timers.
@@ -37,7 +38,7 @@ impl TimerUnit {
     }
 }
 
-/// What has been observed of a container's client since the container was added.
+/// Observations of a container's client since the container was added.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Habits {
     /// Whether a metric's line had tags after `|#`, a timestamp or an identity, which only DogStatsD has.

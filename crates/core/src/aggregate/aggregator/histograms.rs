@@ -1,5 +1,5 @@
-//! Every series of a container in buckets, where the settings ask for that; apart from what samples touch otherwise, so that
-//! it costs nothing where they do not.
+//! Histograms of a container's series, if enabled. They are separate from the data that samples touch otherwise, so
+//! that they cost nothing if disabled.
 
 use super::Aggregator;
 use crate::aggregate::accounting::Dropped;
@@ -13,7 +13,7 @@ use crate::statsd::Values;
 pub(super) struct Histograms(Vec<Option<Histogram>>);
 
 impl Histograms {
-    /// Puts a histogram where the series of the same place is. Answers the bytes by which this grew.
+    /// Inserts a histogram at a series' place. Returns the bytes by which this grew.
     pub(super) fn insert_at(&mut self, place: Place, histogram: Histogram) -> usize {
         let (at, before) = (place as usize, self.0.capacity());
         let bytes = histogram.buckets.bytes();
@@ -26,7 +26,7 @@ impl Histograms {
         bytes + (self.0.capacity() - before) * size_of::<Option<Histogram>>()
     }
 
-    /// Takes the histogram from a place.
+    /// Removes the histogram at a place.
     pub(super) fn remove(&mut self, place: Place) {
         if let Some(slot) = self.0.get_mut(place as usize) {
             *slot = None;
@@ -42,7 +42,7 @@ impl Histograms {
         (0..).zip(&self.0).filter_map(|(place, histogram)| Some((place, histogram.as_ref()?)))
     }
 
-    /// What a ledger says; nothing where nothing is counted.
+    /// The histograms for a ledger; empty if there are none.
     pub(super) fn to_boxed_slice(&self) -> Box<[Option<Histogram>]> {
         self.0.as_slice().into()
     }
@@ -54,7 +54,7 @@ impl Histograms {
 }
 
 impl Aggregator {
-    /// Whether there is memory for a sample of a known series; if so, its values are counted in buckets, where they are to be.
+    /// Whether there is memory for a sample of a known series. If so, adds its values to the histogram, if enabled.
     #[inline(never)]
     pub(super) fn take_a_closer_look(
         &mut self,
@@ -105,7 +105,7 @@ mod tests {
         Aggregator::new(Arc::new(settings), GaugeSign::Delta, at(0).wall)
     }
 
-    /// What a ledger says of a series: its buckets, their sum, and when they began, in seconds after the start.
+    /// A series' histogram in a ledger: its buckets, their sum, and when they began, in seconds after the start.
     fn said(closed: &ClosedWindow, name: &str) -> Option<(Vec<f64>, f64, i64)> {
         let (.., histogram) =
             closed.summary.ledger.iter_entries().find(|(series, ..)| &*series.name == name)?;
@@ -244,10 +244,10 @@ mod tests {
         AggregatorSettings { counting: Counting::Native, ..settings(&[1.0]) }
     }
 
-    /// Buckets and what is in them.
+    /// Buckets with their counts.
     type Counts = Vec<(i32, f64)>;
 
-    /// What a ledger says of a series' native histogram: its schema, buckets above 0 and below, and what is 0.
+    /// A series' native histogram in a ledger: its schema, the buckets above and below 0, and the zero count.
     fn spread(closed: &ClosedWindow, name: &str) -> (i8, Counts, Counts, f64) {
         let (.., histogram) =
             closed.summary.ledger.iter_entries().find(|(series, ..)| &*series.name == name).unwrap();

@@ -1,7 +1,7 @@
-//! Samples that say when they were measured.
+//! Samples with a timestamp.
 //!
-//! What belongs to a window that is closed but still kept waits, as an aggregate of its own, until the open window
-//! closes; then it leaves as a revision, which the store merges into the record. Nothing reaches back into a window.
+//! Samples that belong to a closed window that is still kept are aggregated separately until the open window closes,
+//! and then become a revision, which the store merges into the record. Closed windows themselves never change.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::{Sample, Values};
 
-/// How far ahead a timestamp may be. It is then counted as if it were now.
+/// How far ahead a timestamp may be. Such samples count as measured now.
 pub(super) const FUTURE: Duration = Duration::from_mins(10);
 
 /// Late samples of one window, by series.
 pub(super) type LateStates = HashMap<Place, SeriesState>;
 
-/// Where a sample belongs.
+/// The window that a sample belongs to.
 pub(super) enum When {
     /// In the open window, at this moment.
     Open(Timestamp),
@@ -70,7 +70,7 @@ impl Aggregator {
             }
             let Some(SeriesState::Gauge(gauge)) = self.columns.state_at_mut(place) else { return };
             if changes {
-                // What a level was changed by in the past has changed every level since; it counts as a change now.
+                // A late change affects every level since then; it counts as a change now.
                 gauge.insert(number, Weight::from_f64(sample.weight), now, deltas);
                 self.open += 1;
             } else {
@@ -80,9 +80,9 @@ impl Aggregator {
         }
     }
 
-    /// Whether late values may revise this record: it is to be revised already, or the node's memory and the quota have room
-    /// for one more. Counts the values otherwise. Each revised record costs a search and a merge when the open window closes, whatever the number
-    /// of its samples, so records are what is limited.
+    /// Whether late values may revise this record: it is already to be revised, or the node's memory and the quota have
+    /// room for one more. Otherwise the values are counted as dropped. Each revised record costs a search and a merge
+    /// when the open window closes, whatever its number of samples, so the limit is on records.
     fn may_revise(&mut self, place: Place, window: Timestamp, values: u64) -> bool {
         if self.late.get(&window).is_some_and(|states| states.contains_key(&place)) {
             return true;
@@ -93,7 +93,7 @@ impl Aggregator {
         self.late_records < self.settings.limits.late_records || !self.is_over(Dropped::LateQuota, values)
     }
 
-    /// What waits of each series, in the order of windows; found in one pass over late samples, however many windows they are of.
+    /// The pending late samples of each series, in the order of windows, collected in one pass.
     pub(super) fn late_by_place(&self) -> HashMap<Place, Vec<&SeriesState>> {
         let mut by_place: HashMap<Place, Vec<&SeriesState>> = HashMap::new();
         for (place, state) in self.late.values().flatten() {
@@ -102,7 +102,7 @@ impl Aggregator {
         by_place
     }
 
-    /// Bytes of the samples that wait for the open window to be closed.
+    /// Bytes of the late samples that are pending until the open window closes.
     pub(super) fn late_bytes(&self) -> usize {
         let states = self.late.values().flat_map(LateStates::values);
         states.map(|state| size_of::<(Place, SeriesState)>() + state.heap_bytes()).sum()

@@ -1,4 +1,4 @@
-//! Finding the place of a sample's series, or making one, within the container's limits.
+//! Finds the place of a sample's series, or adds the series within the container's limits.
 //!
 //! A gauge's level, a counter's total and the last outcome of a check are remembered for as long as the container lives and its
 //! limits have room. Only then do idle series make way for new ones.
@@ -18,7 +18,7 @@ use crate::statsd::tags::{self, Canonical};
 use crate::statsd::{Check, Sample};
 
 impl Aggregator {
-    /// The place of the sample's series; `None` where its values were dropped.
+    /// The place of the sample's series; `None` if its values were dropped.
     #[inline]
     pub(super) fn place_of_sample(&mut self, sample: &Sample<'_>, now: Timestamp) -> Option<Place> {
         let spelling = Spelling { metric_type: sample.metric_type, name: sample.name, tags: sample.tags };
@@ -57,7 +57,7 @@ impl Aggregator {
         now: Timestamp,
     ) -> Option<Place> {
         let limits = self.settings.limits;
-        // Every spelling comes by here once, so known series cost nothing more.
+        // Every spelling gets here once, so known series cost nothing more.
         self.habits.dogstatsd |=
             !spelling.tags.is_empty() && spelling.metric_type != MetricType::ServiceCheck;
         if spelling.name.len() > limits.name_bytes && self.is_over(Dropped::NameTooLong, values)
@@ -86,7 +86,7 @@ impl Aggregator {
             self.series += 1;
             self.add(Series { name: name.into(), tags, metric_type, created: now }, now)
         };
-        // Without one, each of its lines would have to be brought into canonical order.
+        // Without a remembered spelling, each line of the series would have to be canonicalized.
         let most = if self.is_full() { 1 } else { SPELLINGS };
         if self.columns.take_spelling(place, most) {
             let before = self.table.heap_bytes();
@@ -97,7 +97,7 @@ impl Aggregator {
         Some(place)
     }
 
-    /// Why the container may not have another series, if so.
+    /// The reason why the container may not have another series, if there is one.
     fn refusal_reason(&self) -> Option<Dropped> {
         if self.series >= self.settings.limits.series {
             Some(Dropped::SeriesLimit)
@@ -110,7 +110,7 @@ impl Aggregator {
         }
     }
 
-    /// A counter beyond the limits still counts, in the overflow series, so that totals stay true.
+    /// Counters beyond the limits are added to the overflow series, so that totals stay correct.
     fn refuse_series(
         &mut self,
         reason: Dropped,
@@ -152,7 +152,7 @@ impl Aggregator {
         place
     }
 
-    /// Bytes of what leads to series, with the room that it has to spare.
+    /// Bytes of the columns and the lookup table, including spare capacity.
     pub(super) fn places_bytes(&self) -> usize {
         self.columns.column_bytes() + self.table.heap_bytes()
     }
@@ -165,8 +165,8 @@ fn canonical_check(check: &Check<'_>) -> Canonical {
     Canonical { name: name.into_owned(), tags, replaced, renamed: 0 }
 }
 
-/// One series makes way for one, until this many have in a window; from then on that part of them at once. Finding idle
-/// series and taking them out looks at every series, so a burst of new names must not cause that with each of them.
+/// Series are evicted one at a time at first; later, each eviction removes the number evicted so far in the window
+/// divided by this. Eviction visits every series, so a burst of new names must not cause one for each of them.
 const ONE_BY_ONE: usize = 8;
 
 impl SeriesRow<'_> {
@@ -176,13 +176,13 @@ impl SeriesRow<'_> {
 }
 
 impl Aggregator {
-    /// Makes room for new series: the idle ones that were updated least recently go. Answers whether any went.
+    /// Evicts the least recently updated idle series to make room for new ones. Returns whether any were evicted.
     pub(super) fn evict_idle(&mut self, now: Timestamp) -> bool {
         if now < self.none_idle_before {
             return false;
         }
         let idle = self.settings.series_idle;
-        // Late samples of a series may wait for the open window to be closed.
+        // Series with pending late samples must stay until the open window is closed.
         let waits: HashSet<Place> = self.late.values().flat_map(HashMap::keys).copied().collect();
         let rows = || self.columns.iter().filter(|row| self.overflow != Some(row.place));
         let mut found: Vec<(Timestamp, Place)> = rows()
@@ -205,8 +205,7 @@ impl Aggregator {
         true
     }
 
-    /// Gives memory back where it is short, for the container or for the node: what is idle must not cost series that are
-    /// in use their samples.
+    /// Frees memory if it is short, for the container or the node: idle series must not cost active ones their samples.
     pub(super) fn relieve_memory_pressure(&mut self, now: Timestamp) {
         while self.is_full() && self.evict_idle(now) {}
         if self.node_full {
@@ -214,7 +213,7 @@ impl Aggregator {
         }
     }
 
-    /// Drops sets that are idle, of which nothing outlasts a window, and frees what idle distributions hold.
+    /// Drops idle sets, which keep nothing beyond a window, and frees the memory of idle distributions.
     pub(super) fn drop_idle(&mut self, at: Timestamp) {
         let idle = self.settings.series_idle;
         let idle_rows = self.columns.iter().filter(|row| row.is_idle(at, idle));

@@ -13,18 +13,18 @@ use crate::aggregate::weight::Weight;
 use crate::aggregate::window::{Window, WindowBuilder};
 use crate::model::{MetricType, Series, Timestamp};
 
-/// What was written down of an open window: each series' samples, by its place.
+/// The contents of the last checkpoint of an open window: each series' number of samples, by place.
 #[derive(Debug, Default)]
 pub struct Noted {
     start: Option<Timestamp>,
-    /// Values accepted by then, in this window or before.
+    /// Values accepted by then, including earlier windows.
     values: u64,
     samples: Vec<u64>,
 }
 
 impl Aggregator {
-    /// The series of the open window that have samples which are not noted, whole, as they are now; and notes them.
-    /// Nothing where there are none. Carried gauges and late samples are not among them.
+    /// The complete current state of those series of the open window that have new samples since `noted`, which is
+    /// updated. `None` if there are none. Carried gauges and late samples are not included.
     pub fn peek_changed(&self, now: Timestamp, noted: &mut Noted) -> Option<Window> {
         if self.accounting.values == noted.values {
             return None;
@@ -45,7 +45,7 @@ impl Aggregator {
                 continue;
             }
             let mut ledger = *ledger;
-            // As in a peek: what is late came before.
+            // As in `peek_open_window`: late samples come first.
             let late = late.get(&place).into_iter().flatten().copied();
             late.chain([state]).for_each(|state| ledger.add(state));
             builder.push_with(place, state, &ledger);
@@ -56,9 +56,9 @@ impl Aggregator {
 }
 
 impl Aggregator {
-    /// Goes on with what an earlier life of the agent had: events, outcomes of checks, levels, and the totals of counters that
-    /// were counted down. `lasting` is all that is known of levels and totals, from windows, too. No window has them again,
-    /// and none of its counts do. For an aggregator that has taken nothing yet.
+    /// Restores the state of an earlier run of the agent: events, outcomes of checks, levels, and totals of decremented
+    /// counters. `lasting` contains all known levels and totals, including those from windows. Restored values do not
+    /// appear in new windows or counts. Only valid for an aggregator that has received nothing yet.
     pub fn restore_from_summary(&mut self, summary: &ContainerSummary, lasting: &[Lasting]) {
         self.sent_ahead = None;
         for event in summary.events.iter() {
@@ -98,7 +98,7 @@ impl Aggregator {
             MetricType::Counter => {
                 (series, SeriesState::new(MetricType::Counter), LedgerRow { total: last.value, ..row })
             }
-            // Its sums begin at zero, and so does the series.
+            // Its sums restart at zero, and so does the series.
             metric_type => {
                 let row = LedgerRow { last_seen: self.opened, ..row };
                 (Series { created: self.opened, ..series }, SeriesState::new(metric_type), row)
@@ -115,8 +115,9 @@ fn recalled_check(check: &LastCheck) -> (Series, SeriesState, LedgerRow) {
 }
 
 impl Aggregator {
-    /// Begins again at `now` with the settings and the counts it had, because a panic may have left the rest in any state. The open
-    /// window and the ledger are lost, so counters begin at zero, with a new time of creation. Answers how many values were lost.
+    /// Restarts at `now` with the same settings and counts, because a panic may have left the rest in any state. The
+    /// open window and the ledger are lost, so counters restart at zero with a new creation time. Returns the number of
+    /// lost values.
     pub fn begin_again(&mut self, now: Timestamp) -> u64 {
         let fresh = Self::new(Arc::clone(&self.settings), self.gauge_sign, now);
         let mut fresh = fresh.with_timer_unit(self.timer_unit);
@@ -132,7 +133,7 @@ impl Aggregator {
         lost
     }
 
-    /// Counts values of closed windows as lost that could not be published.
+    /// Counts values of closed windows that could not be published as lost.
     pub fn lose_closed(&mut self, values: u64) {
         self.accounting.give_up_closed(values);
     }
@@ -237,7 +238,7 @@ mod tests {
         aggregator.ingest_datagram(b"a:1|c\nb:1:2|ms\nbad", at(1_001), None);
         let _closed = aggregator.roll_window(Timestamp::from_secs(1_010));
         aggregator.ingest_datagram(b"a:1|c\nb:1:2:3|ms", at(1_011), None);
-        // A line that was counted when it failed, and not judged.
+        // A line that was counted, but neither accepted nor rejected, when the panic occurred.
         aggregator.accounting.lines += 1;
         assert_eq!(aggregator.begin_again(Timestamp::from_secs(1_012)), 4);
         let counts = aggregator.accounting();

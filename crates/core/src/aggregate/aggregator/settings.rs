@@ -1,4 +1,4 @@
-//! What aggregators are told, at first and later.
+//! Settings of aggregators, and changing them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::aggregate::limits::Limits;
 use crate::model::Timestamp;
 use crate::statsd::TagStyles;
 
-/// What all aggregators of a node have in common.
+/// Settings shared by all aggregators of a node.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AggregatorSettings {
-    /// Length of a window, at most an hour. Fixed while the agent lives.
+    /// Length of a window, at most an hour. Fixed while the agent runs.
     pub window: Duration,
-    /// How many closed windows are kept of a container; a late sample can revise these.
+    /// How many closed windows of a container are kept; late samples can revise these.
     pub keep: usize,
     /// How long a gauge that is no longer sent appears in new windows.
     pub gauge_carry: Duration,
@@ -23,9 +23,9 @@ pub struct AggregatorSettings {
     pub series_idle: Duration,
     /// Tag styles that are read in names.
     pub tag_styles: TagStyles,
-    /// What one container may use.
+    /// The limits of one container.
     pub limits: Limits,
-    /// Whether values are counted in buckets, too.
+    /// Whether histograms are kept as well, and in which buckets.
     pub counting: Counting,
 }
 
@@ -58,7 +58,7 @@ impl Aggregator {
             self.columns.forget_spellings();
         }
         if settings.counting != self.settings.counting {
-            // Series begin anew: what was counted by other bounds cannot go on by these.
+            // Histograms restart: counts with other bounds cannot be continued.
             self.histograms = Histograms::default();
         }
         self.settings = Arc::new(settings);
@@ -67,7 +67,8 @@ impl Aggregator {
         (self.datagrams, self.bytes) = (None, None);
     }
 
-    /// Below how much memory values of a known series need no further look: one comparison for the limit and for buckets.
+    /// The memory below which values of a known series need no further checks: one comparison covers the limit and
+    /// histograms.
     pub(super) fn unchecked_memory_limit(&self) -> usize {
         match self.settings.counting {
             Counting::Off => self.settings.limits.memory,

@@ -1,9 +1,9 @@
-//! A whole aggregator as bytes: for moving to another shard, for the next process, for the journal.
+//! Encodes a whole aggregator: for moving to another shard, for the next process, for the journal.
 //!
 //! A snapshot is a [`DocumentFormat`] document with the mark `TPAG`.
 //!
-//! Reading answers an aggregator or why not, whatever the bytes. How the client spelled its series is not kept: it is
-//! learnt again with the first line of each. Token buckets start full.
+//! Decoding returns an aggregator or an error for any bytes. The client's spellings of series are not kept: they are
+//! learnt again from the first line of each. Token buckets start full.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,14 +34,14 @@ const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPAG", version: SNAPSHO
 /// Places in a window are counted in microseconds, in 32 bits.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
-/// Why bytes are no snapshot that can be used.
+/// Why bytes cannot be used as a snapshot.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// They do not start as one.
+    /// They do not start with the magic number.
     #[error("not a snapshot of an aggregator")]
     NotASnapshot,
-    /// They were written by a version that this one does not know.
-    #[error("snapshot version {found} is not known here, only {SNAPSHOT_VERSION}")]
+    /// They have an unsupported version.
+    #[error("snapshot version {found} is not supported, only {SNAPSHOT_VERSION}")]
     Version {
         /// The version found.
         found: u16,
@@ -61,7 +61,7 @@ impl From<FormatError> for SnapshotError {
     }
 }
 
-/// Series are borrowed where a snapshot is written, so that none is copied while receiving is paused.
+/// Series are borrowed for encoding, so that none is copied while receiving is paused.
 #[derive(Serialize, Deserialize)]
 struct SnapshotV1<S = Series> {
     gauge_sign: GaugeSign,
@@ -113,7 +113,7 @@ pub(super) struct DistributionV1 {
 }
 
 impl Aggregator {
-    /// Writes everything that is needed to go on elsewhere.
+    /// Encodes everything that is needed to continue elsewhere.
     #[must_use]
     pub fn encode_snapshot(&self) -> Vec<u8> {
         let snapshot = SnapshotV1 {
@@ -135,7 +135,7 @@ impl Aggregator {
         FORMAT.encode_document(&snapshot)
     }
 
-    /// Late samples as they are written.
+    /// Late samples in encodable form.
     pub(super) fn late_to_bytes(&self) -> LateV1 {
         let late = |states: &LateStates| {
             let mut states: Vec<_> =
@@ -146,7 +146,7 @@ impl Aggregator {
         self.late.iter().map(|(start, states)| (*start, late(states))).collect()
     }
 
-    /// An aggregator that goes on where a snapshot was taken.
+    /// An aggregator that continues from a snapshot.
     ///
     /// # Errors
     /// When the bytes are not a snapshot, come from an unknown version, or are damaged.
@@ -173,7 +173,7 @@ impl Aggregator {
         Ok(aggregator)
     }
 
-    /// The overflow series has a place.
+    /// Checks that the overflow series, if any, exists.
     pub(super) fn check_overflow(&self) -> Result<(), SnapshotError> {
         match self.overflow.is_some_and(|place| self.columns.series_at(place).is_none()) {
             true => Err(SnapshotError::Damaged),
@@ -181,14 +181,14 @@ impl Aggregator {
         }
     }
 
-    /// Counts what has come from bytes.
+    /// Computes the counts of a restored aggregator.
     pub(super) fn count_restored(&mut self) {
         self.series = self.columns.iter().count().saturating_sub(usize::from(self.overflow.is_some()));
         self.open = self.recount_open_values();
         self.recount_memory();
     }
 
-    /// Late samples, all there are.
+    /// Replaces all late samples.
     pub(super) fn restore_late(&mut self, late: LateV1) -> Result<(), SnapshotError> {
         (self.late, self.late_records) = (BTreeMap::new(), 0);
         for (start, states) in late {
@@ -200,7 +200,7 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Histograms, all there are.
+    /// Replaces all histograms.
     pub(super) fn restore_histograms(
         &mut self,
         histograms: Vec<(Place, Histogram)>,
@@ -209,7 +209,8 @@ impl Aggregator {
         histograms.into_iter().try_for_each(|(place, histogram)| self.restore_histogram(place, histogram))
     }
 
-    /// A histogram belongs to a series that is there. One by other bounds than the settings' does not go on.
+    /// Restores a histogram, which must belong to an existing series. If its bounds differ from the settings, it is
+    /// dropped.
     fn restore_histogram(&mut self, place: Place, histogram: Histogram) -> Result<(), SnapshotError> {
         let series = self.columns.series_at(place).filter(|_| histogram.is_plausible());
         let metric_type = series.ok_or(SnapshotError::Damaged)?.metric_type;
@@ -219,13 +220,13 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Late samples belong to a series that is there.
+    /// Late samples of an existing series.
     fn restored_late(&self, place: Place, state: StateV1) -> Option<(Place, SeriesState)> {
         let state = state.into_state()?;
         state.matches_type(self.columns.series_at(place)?.metric_type).then_some((place, state))
     }
 
-    /// Replaces the state of a series that is there.
+    /// Replaces the state of an existing series.
     pub(super) fn restore_state(
         &mut self,
         place: Place,
@@ -269,11 +270,11 @@ pub(super) fn sealed_again(bytes: &[u8]) -> Vec<u8> {
     [covered, &xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes()].concat()
 }
 
-/// More than any count can have become: a million values a second for two thousand years.
+/// More than any count can reach: a million values a second for two thousand years.
 pub(super) const MANY: u64 = 1 << 56;
 
 impl SnapshotV1 {
-    /// A checksum says that nothing was changed by accident; this, that what was written can be gone on with.
+    /// Whether it can be continued from. A checksum detects only accidental changes.
     fn is_plausible(&self) -> bool {
         self.start < self.end
             && self.end.duration_since(self.start) <= LONGEST_WINDOW
@@ -285,7 +286,7 @@ impl SnapshotV1 {
 }
 
 impl StateV1 {
-    /// Whether samples can have made it: every number finite, the extremes around the values they are of.
+    /// Whether samples can have produced it: every number is finite, and all values are between the extremes.
     fn is_plausible(&self) -> bool {
         match self {
             Self::Counter { samples, sum, .. } => *samples < MANY && sum.is_finite(),

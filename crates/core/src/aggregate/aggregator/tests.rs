@@ -2,7 +2,7 @@ use super::*;
 use crate::aggregate::{Limits, Record, View, Window};
 use crate::statsd::TagStyles;
 
-/// 2026-01-01T00:00:00Z, on the grid.
+/// 2026-01-01T00:00:00Z, a window boundary.
 const START: i64 = 1_767_225_600;
 
 fn moment(millis: u64) -> Moment {
@@ -41,7 +41,7 @@ impl Bench {
         self.checked()
     }
 
-    /// Every window in between is closed when it is over, as the shard's tick does.
+    /// Closes every window in between on time, as the shard's tick does.
     fn roll(&mut self, millis: u64) -> &mut Self {
         while self.aggregator.window_end() <= moment(millis).wall {
             self.windows.extend(self.aggregator.roll_window(self.aggregator.window_end()));
@@ -49,7 +49,7 @@ impl Bench {
         self.checked()
     }
 
-    /// The tick comes late.
+    /// Advances the time as if the tick were late.
     fn jump(&mut self, millis: u64) -> &mut Self {
         self.windows.extend(self.aggregator.roll_window(moment(millis).wall));
         self.checked()
@@ -671,7 +671,7 @@ fn windows_that_end_or_begin_while_nothing_is_read_are_partial() {
     assert!(aggregator.roll_across(at(9).wall, unread(3, 8)).is_none(), "it was whole again in time");
     let before = aggregator.roll_across(at(64).wall, unread(4, 64)).unwrap().window;
     assert_eq!((before.span.covered, before.span.is_partial()), (Duration::from_secs(4), true));
-    // What waited for a minute.
+    // Datagrams that waited for a minute.
     (0..60).for_each(|_| aggregator.ingest_datagram(b"a:1|c", at(64), None));
     let after = aggregator.roll_across(at(70).wall, unread(4, 64)).unwrap().window;
     assert_eq!(after.span.start, at(60).wall);

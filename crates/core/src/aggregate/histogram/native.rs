@@ -1,23 +1,23 @@
-//! Buckets whose bounds are powers of two and roots of them, as Prometheus' native histograms have them: there are as many
-//! as values need, and any two series can be added up.
+//! Buckets with powers of two and their roots as bounds, as in Prometheus' native histograms: there are as many buckets
+//! as the values need, and any two series can be added.
 //!
-//! At schema s, bucket i has what is in (2^((i-1)·2^-s), 2^(i·2^-s)]; a coarser schema makes one bucket of two. The source
-//! is Prometheus' specification of native histograms; why we count so: `docs/adr/0045-native-histograms.md`.
+//! At schema s, bucket i covers (2^((i-1)·2^-s), 2^(i·2^-s)]; the next coarser schema joins pairs of buckets. The
+//! source is Prometheus' specification of native histograms; for the reasons see `docs/adr/0045-native-histograms.md`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::weight::Weight;
 
-/// The schema that histograms begin with: eight buckets to an octave, each 9 % wider than the one below.
+/// The initial schema: eight buckets per octave, each 9 % wider than the one below.
 pub const FINEST_SCHEMA: i8 = 3;
 
-/// The coarsest that Prometheus has: a bucket is sixteen octaves, so all that an f64 can be are 72 of each sign.
+/// Prometheus' coarsest schema: a bucket covers sixteen octaves, so 72 buckets of each sign cover all f64 values.
 pub const COARSEST_SCHEMA: i8 = -4;
 
-/// Most buckets that have something in them, of both signs together, before the schema becomes coarser.
+/// Maximum number of non-empty buckets of both signs together; beyond it the schema becomes coarser.
 pub const MOST_BUCKETS: usize = 160;
 
-/// What is no further from 0 than this is counted as 0: 2^-128, as clients of Prometheus have it.
+/// Values no further from 0 than this count as 0: 2^-128, as in Prometheus' client libraries.
 pub const ZERO_THRESHOLD: f64 = f64::from_bits((EXPONENT_BIAS - 128) << MANTISSA_BITS);
 
 const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
@@ -36,23 +36,24 @@ const FRACTIONS: [f64; 1 << FINEST_SCHEMA] = [
     0.917_004_043_204_671_1,
 ];
 
-/// How much room is made for new buckets at once.
+/// Capacity is grown by this number of buckets.
 const ROOM: usize = 8;
 
 /// How many values were in each bucket.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Native {
-    /// Values are counted in a unit of which one is 10^places of those in which they are sent.
+    /// Values are counted in a unit of 10^places times the unit in which they are sent.
     places: i8,
     schema: i8,
-    /// Whether something counted for other than a whole number. It stays so, lest a reader see two kinds by turns.
+    /// Whether any weight was not a whole number. Once set it stays set, so that readers do not see the two kinds
+    /// alternate.
     fractional: bool,
     zero: Weight,
     positive: Side,
     negative: Side,
 }
 
-/// Buckets of one sign that have something in them.
+/// The non-empty buckets of one sign.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 struct Side {
     /// Rising.
@@ -68,7 +69,7 @@ impl Native {
 
     #[inline]
     pub(super) fn insert(&mut self, sent: f64, weight: Weight) {
-        // Divided, not multiplied by a thousandth, which no f64 is: so 62.5 ms are 2^-4 s.
+        // Division, because no f64 is exactly a thousandth: 62.5 ms is then exactly 2^-4 s.
         let value = if self.places == 0 { sent } else { sent / 10_f64.powi(self.places.into()) };
         self.fractional |= !weight.is_whole();
         if value.abs() <= ZERO_THRESHOLD {
@@ -82,7 +83,8 @@ impl Native {
         }
     }
 
-    /// Adds what others counted in the same unit, at the coarser schema of both. Answers whether the unit is the same.
+    /// Adds counts in the same unit, at the coarser of both schemas. Returns false, without adding them, if the units
+    /// differ.
     pub(super) fn merge(&mut self, other: &Self) -> bool {
         if self.places != other.places {
             return false;
@@ -102,8 +104,8 @@ impl Native {
         true
     }
 
-    /// Makes buckets wider until there are no more than there may be. How wide depends on which there are alone, not on who
-    /// came first.
+    /// Coarsens the schema until the number of buckets is within the limit. The result does not depend on the order of
+    /// values.
     fn enforce_bucket_limit(&mut self) {
         while self.bucket_count() > MOST_BUCKETS && self.schema > COARSEST_SCHEMA {
             self.coarsen_schema();
@@ -131,30 +133,30 @@ impl Native {
         counts.fold(self.zero, |sum, count| sum.saturating_add(*count))
     }
 
-    /// How fine it is, from [`COARSEST_SCHEMA`] to [`FINEST_SCHEMA`].
+    /// The schema, from [`COARSEST_SCHEMA`] to [`FINEST_SCHEMA`].
     #[must_use]
     pub fn schema(&self) -> i8 {
         self.schema
     }
 
-    /// Whether something counted for other than a whole number, so that its counts may be none.
+    /// Whether any weight was not a whole number, so that counts may not be integers.
     #[must_use]
     pub fn is_fractional(&self) -> bool {
         self.fractional
     }
 
-    /// How many were no further from 0 than [`ZERO_THRESHOLD`].
+    /// The number of values no further from 0 than [`ZERO_THRESHOLD`].
     #[must_use]
     pub fn zero_count(&self) -> Weight {
         self.zero
     }
 
-    /// Buckets above 0 that have something in them, from the lowest.
+    /// The non-empty buckets above 0, in ascending order.
     pub fn positive_buckets(&self) -> impl Iterator<Item = (i32, Weight)> {
         self.positive.iter()
     }
 
-    /// Those below 0, from the one closest to it.
+    /// The non-empty buckets below 0, from the one closest to 0.
     pub fn negative_buckets(&self) -> impl Iterator<Item = (i32, Weight)> {
         self.negative.iter()
     }
@@ -173,7 +175,7 @@ impl Native {
 }
 
 impl Side {
-    /// Answers whether the bucket is new.
+    /// Adds a weight to a bucket. Returns whether the bucket is new.
     #[inline]
     fn add(&mut self, index: i16, weight: Weight) -> bool {
         match self.indexes.binary_search(&index) {
@@ -195,7 +197,7 @@ impl Side {
         }
     }
 
-    /// Makes one bucket of two, in place.
+    /// Joins pairs of buckets, in place.
     fn merge_bucket_pairs(&mut self) {
         let mut halved = Self::default();
         for (index, count) in self.indexes.iter().zip(&self.counts) {
@@ -234,7 +236,7 @@ fn index_of(value: f64) -> i16 {
     ((exponent - 1) << FINEST_SCHEMA) + within
 }
 
-/// The bucket that a bucket is in where the schema is less by `by`.
+/// The bucket that contains this bucket in a schema that is coarser by `by`.
 #[inline]
 fn coarsen_index(index: i16, by: i8) -> i16 {
     ((index - 1) >> by) + 1
@@ -257,7 +259,7 @@ mod tests {
         2.0 * fraction * 2_f64.powi(index >> schema)
     }
 
-    /// ⌈log₂ of a number to the power of 2^schema⌉, in whole numbers as long as they come.
+    /// ⌈log₂ of a number to the power of 2^schema⌉, in arbitrary-precision integers.
     fn reference(value: f64, schema: i8) -> i32 {
         let bits = value.to_bits();
         let exponent = i32::try_from(bits >> MANTISSA_BITS).unwrap() - 1023 - 52;
@@ -284,7 +286,7 @@ mod tests {
         product
     }
 
-    /// How many bits the number before this one has.
+    /// The bit length of this number minus one.
     fn bit_length_below(digits: &[u64]) -> usize {
         let lowest = digits.iter().position(|digit| *digit != 0).unwrap();
         let highest = digits.iter().rposition(|digit| *digit != 0).unwrap();
@@ -314,7 +316,7 @@ mod tests {
         for schema in COARSEST_SCHEMA..=FINEST_SCHEMA {
             let index = |value| i32::from(coarsen_index(index_of(value), FINEST_SCHEMA - schema));
             let [least, most] = [ZERO_THRESHOLD.next_up(), f64::MAX].map(index);
-            // The highest bound is 2^1024, which no f64 is.
+            // The highest bound is 2^1024, which is not representable as f64.
             for expected in least..most {
                 let bound = bound(expected, schema);
                 assert_eq!(index(bound), expected, "{bound:e} at {schema}");
@@ -330,7 +332,7 @@ mod tests {
             prop_assume!(value > ZERO_THRESHOLD * 2.0 && value < f64::MAX / 2.0);
             for schema in COARSEST_SCHEMA..=FINEST_SCHEMA {
                 let index = i32::from(coarsen_index(index_of(value), FINEST_SCHEMA - schema));
-                // Prometheus' bounds are roots to within two of the smallest steps.
+                // Prometheus' bounds are within two units in the last place of the exact roots.
                 let (below, above) = (value.next_down().next_down(), value.next_up().next_up());
                 prop_assert!((reference(below, schema)..=reference(above, schema)).contains(&index));
             }
@@ -375,7 +377,7 @@ mod tests {
     fn more_buckets_than_may_be_make_the_schema_coarser_and_lose_nothing() {
         let mut native = Native::new(0);
         let (mut values, mut schemas) = (Vec::new(), vec![FINEST_SCHEMA]);
-        // From both ends of what there is.
+        // From both ends of the range.
         for index in (-1022..8192).rev() {
             for value in [bound(index, FINEST_SCHEMA), -bound(7169 - index, FINEST_SCHEMA)] {
                 values.push(value);
@@ -392,7 +394,7 @@ mod tests {
         assert_eq!(positive(&native), by_searching(&values, -4));
     }
 
-    /// How many values are in each bucket above 0, by looking for each among all bounds.
+    /// The number of values in each bucket above 0, found by searching all bounds for each value.
     fn by_searching(values: &[f64], schema: i8) -> Vec<(i32, u32)> {
         let index = |value| i32::from(coarsen_index(index_of(value), FINEST_SCHEMA - schema));
         let bounds: Vec<_> =

@@ -1,33 +1,34 @@
-//! The bins of an open window, in as few cache lines as they fit in.
+//! The bins of an open window, in as few cache lines as possible.
 //!
-//! An octave of 64 bins is one line of a cache as long as no bin is hit more than 255 times by values of one weight;
-//! then all octaves become as wide as is needed. Octaves lie one after the other, and nearly always without a gap, so
-//! a bin is found by counting from the first one.
+//! An octave of 64 bins occupies one cache line as long as no bin is hit more than 255 times by values of one weight;
+//! then the counters of all octaves are widened as needed. Octaves are stored consecutively, and almost always without
+//! gaps, so a bin is found by its offset from the first one.
 //!
-//! There are at most [`MOST_OCTAVES`]. Values that need more have all bins joined in pairs, as often as it takes, and each
-//! octave here then spans two, four, ... octaves of the f64 range. How often depends only on which bins were hit, so
-//! it is the same in whatever order values come and sketches are merged.
+//! There are at most [`MOST_OCTAVES`]. If values need more, all bins are joined in pairs, repeatedly if necessary, and
+//! each octave here then spans two, four, ... octaves of the f64 range. How often depends only on which bins were hit,
+//! not on the order of values and merges.
 
 use super::OCTAVE_BITS;
 
 const OCTAVE: usize = 1 << OCTAVE_BITS;
-/// Most octaves of one sketch. It bounds the memory of a sketch to 32 KiB and the work to open an octave to moving 63.
+/// Maximum number of octaves of one sketch. It bounds the memory of a sketch to 32 KiB, and the work to insert an
+/// octave to moving 63.
 pub(super) const MOST_OCTAVES: usize = 64;
-/// How often bins can have been joined in pairs: then [`MOST_OCTAVES`] are enough for the whole f64 range.
+/// The maximum number of times that bins are joined in pairs; [`MOST_OCTAVES`] then cover the whole f64 range.
 pub(super) const COARSEST: u8 = 6;
 
-/// An octave's counts; the narrowest is one line of a cache.
+/// An octave's counts; the narrowest form is one cache line.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 struct Octave<C>([C; OCTAVE]);
 
 #[derive(Clone, Debug)]
 enum OctaveCounts {
-    /// How often, in units.
+    /// Counts in units.
     Bytes(Vec<Octave<u8>>),
-    /// How often, in units.
+    /// Counts in units.
     Words(Vec<Octave<u16>>),
-    /// Weights as they are.
+    /// Weights.
     Weights(Vec<Octave<u64>>),
 }
 
@@ -35,15 +36,15 @@ enum OctaveCounts {
 #[derive(Clone, Debug)]
 pub(super) struct Bins {
     counts: OctaveCounts,
-    /// What one count stands for, unless these are weights.
+    /// The weight of one count, unless weights are stored directly.
     unit: u64,
-    /// Whether values are counted here at all.
+    /// Whether bins are in use.
     in_use: bool,
     /// How often bins were joined in pairs, at most [`COARSEST`].
     level: u8,
     /// The number of the first octave.
     first: i32,
-    /// The number of each octave, where they have gaps.
+    /// The number of each octave, if there are gaps.
     numbers: Option<Box<[i32]>>,
 }
 
@@ -61,23 +62,23 @@ impl Default for Bins {
 }
 
 impl Bins {
-    /// Whether values are counted here.
+    /// Whether bins are in use.
     #[inline]
     pub(super) fn in_use(&self) -> bool {
         self.in_use
     }
 
-    /// Values are counted here from now on.
+    /// Uses bins from now on.
     pub(super) fn mark_in_use(&mut self) {
         self.in_use = true;
     }
 
-    /// What one count stands for.
+    /// The weight of one count.
     pub(super) fn unit_weight(&self) -> u64 {
         self.unit
     }
 
-    /// Says what one count stands for, before anything is counted.
+    /// Sets the weight of one count, before anything is counted.
     pub(super) fn set_unit(&mut self, unit: u64) {
         debug_assert!(!self.in_use);
         self.unit = unit;
@@ -88,8 +89,8 @@ impl Bins {
         self.level
     }
 
-    /// Forgets all counts. The next window most likely needs the same octaves, so they are kept, unless one was not
-    /// needed in this, or bins were joined, which the next window may not need.
+    /// Resets all counts. The next window most likely needs the same octaves, so they are kept, unless one of them was
+    /// unused in this window, or bins were joined, which the next window may not need.
     pub(super) fn clear(&mut self) {
         let kept = self.in_use
             && self.level == 0
@@ -105,7 +106,7 @@ impl Bins {
         }
     }
 
-    /// Adds a weight to a bin of level 0. Answers the bytes by which this grew.
+    /// Adds a weight to a bin of level 0. Returns the bytes by which this grew.
     #[inline]
     pub(super) fn add(&mut self, bin: i32, weight: u64) -> usize {
         let (number, inside) = octave_of(bin >> self.level);
@@ -127,7 +128,7 @@ impl Bins {
         if counted { grown } else { grown + self.widen_and_add(bin, weight) }
     }
 
-    /// The weight of the bin that has a bin of level 0 in it.
+    /// The weight of the bin that contains a bin of level 0.
     #[inline]
     pub(super) fn get(&self, bin: i32) -> u64 {
         let (number, inside) = octave_of(bin >> self.level);
@@ -143,8 +144,8 @@ impl Bins {
         }
     }
 
-    /// Makes an octave for a bin of level 0, or joins bins until there is one for it; answers where the octave is, the bin's
-    /// place in it, and the bytes by which this grew.
+    /// Adds an octave for a bin of level 0, or joins bins until there is one for it. Returns the octave's index, the
+    /// bin's index in it, and the bytes by which this grew.
     #[cold]
     fn open(&mut self, bin: i32) -> (usize, usize, usize) {
         let before = self.heap_bytes();
@@ -169,14 +170,14 @@ impl Bins {
         at
     }
 
-    /// Notes which octaves these are, in ascending order.
+    /// Sets the numbers of the octaves, in ascending order.
     fn set_numbers(&mut self, numbers: &[i32]) {
         self.first = numbers.first().copied().unwrap_or(0);
         let gapless = numbers.iter().zip(self.first..).all(|(known, wanted)| *known == wanted);
         self.numbers = (!gapless).then(|| numbers.into());
     }
 
-    /// Makes room for larger or other counts, and adds what did not fit.
+    /// Widens the counters, or switches to weights, and adds the weight that did not fit.
     #[cold]
     fn widen_and_add(&mut self, bin: i32, weight: u64) -> usize {
         let before = self.heap_bytes();
@@ -184,7 +185,7 @@ impl Bins {
         self.heap_bytes().saturating_sub(before) + self.add(bin, weight)
     }
 
-    /// Makes room for larger counts; of other weights than the unit, where these are not `units`.
+    /// Switches to wider counters; directly to weights if `units` is false.
     fn widen_counts(&mut self, units: bool) {
         self.counts = match &self.counts {
             OctaveCounts::Bytes(octaves) if units => OctaveCounts::Words(widen_octaves(octaves, u16::from)),
@@ -198,7 +199,7 @@ impl Bins {
         };
     }
 
-    /// Every bin of this level that was hit and its weight, in ascending order.
+    /// All non-empty bins of this level with their weights, in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
         self.octave_numbers().enumerate().flat_map(move |(at, number)| {
             (number << OCTAVE_BITS..)
@@ -208,7 +209,7 @@ impl Bins {
         })
     }
 
-    /// What so many counts weigh. A snapshot can have any unit.
+    /// The weight of `count` counts. Saturates, because a snapshot can have any unit.
     #[inline]
     fn weight_of_count(&self, count: u64) -> u64 {
         count.saturating_mul(self.unit)
@@ -271,13 +272,14 @@ fn read<C: Copy>(octaves: &[Octave<C>], at: usize, inside: usize) -> Option<C> {
     octaves.get(at)?.0.get(inside).copied()
 }
 
-/// Answers whether there was room.
+/// Sets a counter to its next value. Returns whether it did not overflow.
 #[inline]
 fn try_increment<C>(bin: &mut C, next: Option<C>) -> bool {
     next.map(|next| *bin = next).is_some()
 }
 
-/// Grows one by one while octaves are few, since doubling would leave half of them empty; then by a quarter.
+/// Inserts an octave. Capacity grows by one while there are few, since doubling would leave half of it unused; later by
+/// a quarter.
 fn insert<C: Copy>(octaves: &mut Vec<Octave<C>>, at: usize, zero: C) {
     if octaves.len() == octaves.capacity() {
         octaves.reserve_exact((octaves.len() / 4).max(1));
@@ -285,7 +287,7 @@ fn insert<C: Copy>(octaves: &mut Vec<Octave<C>>, at: usize, zero: C) {
     octaves.insert(at, Octave([zero; OCTAVE]));
 }
 
-/// Answers whether every octave had been hit.
+/// Zeroes the octaves. Returns whether every octave had been hit.
 fn zero_octaves<C: Copy + PartialEq>(octaves: &mut [Octave<C>], zero: C) -> bool {
     octaves.iter_mut().all(|octave| {
         let hit = octave.0.iter().any(|count| *count != zero);
@@ -298,11 +300,11 @@ fn widen_octaves<C: Copy, W>(octaves: &[Octave<C>], wide: impl Fn(C) -> W) -> Ve
     octaves.iter().map(|octave| Octave(octave.0.map(&wide))).collect()
 }
 
-/// A count, which may be too small for the sum of two.
+/// A counter type, which may be too narrow for a sum.
 trait Count: Copy + PartialEq {
     const ZERO: Self;
 
-    /// `None` where the sum does not fit.
+    /// `None` if the sum does not fit.
     fn try_add(self, other: Self) -> Option<Self>;
 }
 
@@ -325,14 +327,14 @@ impl Count for u16 {
 impl Count for u64 {
     const ZERO: Self = 0;
 
-    /// Weights saturate.
+    /// Saturates.
     fn try_add(self, other: Self) -> Option<Self> {
         Some(self.saturating_add(other))
     }
 }
 
 impl Bins {
-    /// Joins bins in pairs until they are as coarse as `level`, which another sketch has that is to be merged.
+    /// Joins bins in pairs until they are as coarse as `level`, the level of another sketch that is about to be merged.
     pub(super) fn coarsen_to(&mut self, level: u8) {
         while self.level < level.min(COARSEST) {
             self.join(1);
@@ -341,7 +343,7 @@ impl Bins {
 
     /// Joins bins until a bin of level 0 has an octave, or there is room for one more.
     fn make_room(&mut self, bin: i32) {
-        // Octaves that are kept from the window before and not hit in this must not have an effect on this one.
+        // Octaves that are kept from the previous window but not hit in this one must have no effect.
         self.join(0);
         let lacks_room =
             |bins: &Self| bins.len() >= MOST_OCTAVES && bins.find(octave_of(bin >> bins.level).0).is_none();
@@ -350,7 +352,7 @@ impl Bins {
         }
     }
 
-    /// Joins `2^by` bins each, and leaves octaves out that nothing has hit.
+    /// Joins groups of `2^by` bins, and removes octaves without hits.
     fn join(&mut self, by: u8) {
         let old: Vec<i32> = self.octave_numbers().collect();
         let numbers = loop {
@@ -369,7 +371,7 @@ impl Bins {
     }
 }
 
-/// Answers the numbers of the octaves that there are now; `None`, and nothing is changed, where a sum does not fit.
+/// Replaces the octaves, and returns their new numbers. `None`, without a change, if a sum does not fit.
 fn replace_octaves<C: Count>(octaves: &mut Vec<Octave<C>>, old: &[i32], by: u8) -> Option<Vec<i32>> {
     let (numbers, joined) = join_octaves(octaves, old, by)?;
     *octaves = joined;

@@ -1,4 +1,4 @@
-//! The sketch of a closed window: bytes, read where they lie.
+//! The sketch of a closed window: bytes that are read in place.
 //!
 //! ```text
 //! packed  = 0 length *f64 / 1 length each *f64                ; values as they came, sorted, all of one weight
@@ -27,7 +27,7 @@ const BINS_FRACTIONAL: u8 = 3;
 const BINS_IN_BITS: u8 = 4;
 const JOINED: u8 = 5;
 
-/// Sorted values as they are; their weight where it is not one.
+/// Writes sorted values exactly, and their weight unless it is one.
 pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
     let unsampled = each == BIN_ONE || sorted.is_empty();
     out.push(if unsampled { EXACT_ONES } else { EXACT_WEIGHTED });
@@ -36,12 +36,12 @@ pub(super) fn pack_values(out: &mut Vec<u8>, sorted: &[f64], each: u64) {
         varint::write(out, each);
     }
     for value in sorted {
-        // −0 and 0 are one value; two spellings would make two byte strings of it.
+        // −0 and 0 are the same value and must have the same encoding.
         out.extend_from_slice(&(value + 0.0).to_le_bytes());
     }
 }
 
-/// Ascending bins of a level and their weights.
+/// Writes ascending bins of a level and their weights.
 pub(super) fn pack_bins(out: &mut Vec<u8>, bins: &[(i32, u64)], level: u8) {
     if level > 0 {
         out.extend([JOINED, level]);
@@ -90,7 +90,7 @@ fn pack_pairs(out: &mut Vec<u8>, first: i32, bins: &[(i32, u64)]) {
     }
 }
 
-/// A nibble of this says that the rest of its number follows.
+/// A nibble with this value means that the rest of its number follows.
 const MORE: u64 = 15;
 
 fn clamp_to_nibble(number: u64) -> u8 {
@@ -184,7 +184,7 @@ impl PackedBins<'_> {
         rest.checked_add(u64::from(nibble) + 1)
     }
 
-    /// Whether everything that was announced was there, and nothing else.
+    /// Checks that the bytes contain exactly the announced number of entries.
     pub(super) fn check_complete(&self) -> Option<()> {
         let ended = match &self.form {
             Form::Bits(ones) => ones.is_over(),
@@ -231,8 +231,8 @@ impl<'a> Packed<'a> {
         }
     }
 
-    /// How far percentiles can be from the values they stand for, in relation to those, where values lie in so many octaves
-    /// that bins were joined; from 0.015 to 0.34. `None` where they were not, and it is below 0.01.
+    /// The maximum relative error of percentiles if the values span so many octaves that bins were joined: from 0.015
+    /// to 0.34. `None` if they were not joined; the error is then below 0.01.
     #[must_use]
     pub fn relative_error(self) -> Option<f64> {
         match self.0 {
@@ -242,7 +242,7 @@ impl<'a> Packed<'a> {
     }
 
     /// Nearest rank: for each percentile the smallest value whose cumulative weight is at least that share of the
-    /// whole. `None` where there is nothing. Values stay within `min` and `max`.
+    /// total, clamped to `min` and `max`. `None` if there are no values.
     #[must_use]
     pub fn percentiles(self, min: f64, max: f64) -> Option<Percentiles> {
         let found = match self.parse_contents()? {
@@ -260,11 +260,12 @@ impl<'a> Packed<'a> {
         found.map(|values| values.map(|value| value.clamp(min, max)))
     }
 
-    /// The values that the sketch counts, ascending, and whole counts of them: values as they came, or the value that stands for
-    /// each bin, as [`Packed::percentiles`] uses it. Values stay within `min` and `max`.
+    /// The values of the sketch in ascending order, with whole counts: exact values, or the value that represents each
+    /// bin, as [`Packed::percentiles`] uses it, clamped to `min` and `max`.
     ///
-    /// Weights are rounded as running totals, so the counts up to any value are within one half of the weights up to it. No count
-    /// is zero, because no weight is less than one. `None` where there is nothing, or the bytes are not a packed sketch.
+    /// Weights are rounded as running totals, so the counts up to any value are within one half of the weights up to
+    /// it. No count is zero, because no weight is less than one. `None` if there are no values, or the bytes are not a
+    /// packed sketch.
     #[must_use]
     pub fn whole_counts(self, min: f64, max: f64) -> Option<Vec<(f64, u64)>> {
         let weighted: Vec<(f64, u64)> = match self.parse_contents()? {
@@ -293,7 +294,7 @@ impl<'a> Packed<'a> {
 fn nearest_rank(ascending: impl Iterator<Item = (f64, u64)>, total: u128) -> Option<Percentiles> {
     let mut found = [0.0; PERCENTILES.len()];
     let mut wanted = found.iter_mut().zip(PERCENTILES.iter().map(|(percent, _)| {
-        // Whole numbers: 0.1 · 30 is more than 3 in f64, and would ask for the fourth of thirty.
+        // Integer arithmetic: in f64, 0.1 · 30 is more than 3 and would select the fourth of thirty values.
         (total * u128::from(*percent)).div_ceil(100)
     }));
     let mut next = wanted.next();
@@ -314,7 +315,7 @@ fn nearest_rank(ascending: impl Iterator<Item = (f64, u64)>, total: u128) -> Opt
     None
 }
 
-/// Bytes that ascending bins of whole weights take.
+/// The encoded length of ascending bins with whole weights, in bytes.
 fn encoded_length(bins: &[(i32, u64)]) -> u64 {
     let (Some((first, _)), Some((last, _))) = (bins.first(), bins.last()) else { return 0 };
     let zeros = u64::from(last.abs_diff(*first)) + 1;
@@ -322,7 +323,7 @@ fn encoded_length(bins: &[(i32, u64)]) -> u64 {
     zeros.saturating_add(ones).div_ceil(8)
 }
 
-/// Writes ascending bins of whole weights.
+/// Writes ascending bins with whole weights.
 fn write_ones(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
     let (mut byte, mut used) = (0, 0);
     let mut write = |bit: u8| {
@@ -349,12 +350,13 @@ fn write_ones(out: &mut Vec<u8>, bins: &[(i32, u64)]) {
 #[derive(Default)]
 struct Ones {
     bits: u64,
-    /// How many of `bits` are still to be read; the others are zero.
+    /// Number of unread bits in `bits`; the others are zero.
     left: u32,
 }
 
 impl Ones {
-    /// How far the next bin is from the one before, and what it holds. `None` where there is no other.
+    /// The distance of the next bin from the previous one, and its count. `None` after the last bin, or if the bytes
+    /// are truncated.
     fn next(&mut self, rest: &mut &[u8]) -> Option<(i64, u64)> {
         let (mut distance, mut count) = (1, 0);
         loop {
@@ -374,7 +376,7 @@ impl Ones {
             self.skip_bits(ones);
             count += u64::from(ones);
             self.refill_bits(rest);
-            // Without the zero that ends it a bin is torn.
+            // A bin without its terminating zero is truncated.
             self.left.checked_sub(1)?;
             if self.bits & 1 == 0 {
                 self.skip_bits(1);
@@ -383,7 +385,7 @@ impl Ones {
         }
     }
 
-    /// Whether nothing but the rest of the last byte is left, and that is zero.
+    /// Whether only the zero padding of the last byte is left.
     fn is_over(&self) -> bool {
         self.left < u8::BITS && self.bits == 0
     }

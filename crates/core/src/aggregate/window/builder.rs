@@ -1,4 +1,4 @@
-//! Making a window.
+//! Builds windows.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::aggregate::gauge::Gauge;
 use crate::aggregate::state::{Counter, SeriesState};
 use crate::aggregate::weight::Weight;
 
-/// Makes a window, record by record, in ascending order of places.
+/// Builds a window record by record, in ascending order of places.
 #[derive(Debug)]
 pub struct WindowBuilder {
     span: WindowSpan,
@@ -47,7 +47,7 @@ impl WindowBuilder {
         }
     }
 
-    /// Adds the record of the series at `place`, with what its ledger knows of all windows.
+    /// Adds the record of the series at `place`, with its ledger row.
     pub fn push_with(&mut self, place: u32, state: &SeriesState, ledger: &LedgerRow) {
         match state {
             SeriesState::Counter(counter) if ledger.decremented => {
@@ -59,7 +59,7 @@ impl WindowBuilder {
     }
 
     /// Adds the record of the series at `place`. `total` is its ledger's total, used for a counter. A state without
-    /// samples adds nothing, but for a gauge, which is carried.
+    /// samples adds nothing, except for a gauge, which is carried.
     pub fn push(&mut self, place: u32, state: &SeriesState, total: f64) {
         let samples = u32::try_from(state.sample_count()).unwrap_or(u32::MAX);
         let count = state.count();

@@ -1,4 +1,4 @@
-//! A window as bytes, for the window log and for the next process.
+//! Encodes a window, for the window log and for the next process.
 //!
 //! ```text
 //! window = version(u8) payload(postcard)     ; rows by type, and the fingerprint of the layout they refer to
@@ -16,9 +16,9 @@ use super::{
     CarriedRow, CheckRow, CounterRow, DistributionRow, GaugeRow, KnownLayout, Layout, RangeRow, SetRow,
     Window, WindowSpan,
 };
-use tallyport_wal::encode_after;
 use crate::aggregate::weight::Weight;
 use crate::model::{MetricType, Timestamp};
+use tallyport_wal::encode_after;
 
 /// The version of a window's bytes that is written. Version 3 is version 2 with sketches whose bins can be joined.
 const VERSION: u8 = 3;
@@ -27,11 +27,11 @@ const OLDEST: u8 = 2;
 /// Offsets into a window are microseconds in 32 bits.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Why bytes are no window, layout or standing that can be used.
+/// Why bytes cannot be used as a window, layout or summary.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CodecError {
-    /// They were written by a version that this one does not know.
-    #[error("version {found} of a window is not known here, only {OLDEST} to {VERSION}")]
+    /// They have an unsupported version.
+    #[error("version {found} of a window is not supported, only {OLDEST} to {VERSION}")]
     Version {
         /// The version found.
         found: u8,
@@ -39,7 +39,7 @@ pub enum CodecError {
     /// They are cut off or changed.
     #[error("a window is damaged")]
     Damaged,
-    /// They belong to a layout that is not at hand.
+    /// They belong to another layout.
     #[error("the series of a window are not known")]
     OtherLayout,
 }
@@ -81,7 +81,7 @@ struct WindowV2 {
 }
 
 impl Window {
-    /// Appends the window to bytes. `layout` is the fingerprint of its layout, which is written elsewhere.
+    /// Appends the encoded window. `layout` is the fingerprint of its layout, which is stored separately.
     pub fn encode(&self, layout: u64, out: &mut Vec<u8>) {
         out.push(VERSION);
         let window = WindowRef {
@@ -106,7 +106,7 @@ impl Window {
     /// The window that [`Window::encode`] wrote.
     ///
     /// # Errors
-    /// When the bytes are no window of this layout whose every record can be read.
+    /// When the bytes are not a window with this layout, or a record is not readable.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
         let (version, payload) = bytes.split_first().ok_or(CodecError::Damaged)?;
         if !(OLDEST..=VERSION).contains(version) {
@@ -138,7 +138,7 @@ impl Window {
         if window.is_plausible() { Ok(window) } else { Err(CodecError::Damaged) }
     }
 
-    /// A checksum says that nothing was changed by accident; this, that every record can be read, rendered and merged.
+    /// Whether every record can be read, rendered and merged. A checksum detects only accidental changes.
     fn is_plausible(&self) -> bool {
         let WindowSpan { start, end, covered } = self.span;
         let layout = &self.layout;
@@ -175,7 +175,7 @@ fn is_distribution(metric_type: MetricType) -> bool {
     matches!(metric_type, MetricType::Timer | MetricType::Histogram | MetricType::Distribution)
 }
 
-/// Whether places ascend and each is that of a series of the right type.
+/// Whether places ascend, and each has a series of the right type.
 fn has_valid_places(
     layout: &Layout,
     mut places: impl Iterator<Item = u32>,
@@ -196,7 +196,7 @@ impl CounterRow {
 }
 
 impl DistributionRow {
-    /// As samples can have made it. Second moments may have overflowed, and are then left out of documents.
+    /// Whether samples can have produced it. Second moments may have overflowed, and are then omitted from documents.
     fn is_plausible(&self) -> bool {
         let within = |value: f64| self.min <= value && value <= self.max;
         let finite = self.sum.is_finite() && self.min.is_finite() && self.max.is_finite();
@@ -242,7 +242,7 @@ mod tests {
         Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
     }
 
-    /// Every type, sampled and not, many values and few, late and now.
+    /// Every type, sampled and unsampled, with many and few values, late and current.
     const LINES: &[&str] = &[
         "c:1|c",
         "c:2.5|c|@0.3",
@@ -261,7 +261,7 @@ mod tests {
         "n{}:1|c",
     ];
 
-    /// Windows of ten seconds in which these lines came, each two seconds after the one before.
+    /// Ten-second windows of these lines, which arrive two seconds apart.
     fn windows(lines: &[usize]) -> Vec<ClosedWindow> {
         let mut aggregator =
             Aggregator::new(Arc::new(AggregatorSettings::default()), GaugeSign::Delta, moment(300).wall);

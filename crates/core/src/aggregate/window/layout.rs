@@ -11,8 +11,8 @@ use tallyport_wal::decode;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{CodecError, Layout};
-use tallyport_wal::{encode, encode_after};
 use crate::model::Series;
+use tallyport_wal::{encode, encode_after};
 
 /// Places from this on are invalid: so many series need more memory than any container may use.
 const PLACES: u32 = 1 << 24;

@@ -1,4 +1,4 @@
-//! One record of a window: what renders, and what merges.
+//! One record of a window, as a borrowed view for rendering, or as a state for merging.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ pub struct Record<'w> {
     pub place: u32,
     /// The series.
     pub series: &'w Arc<Series>,
-    /// What it did.
+    /// Its data.
     pub view: View<'w>,
 }
 
-/// What one series did in one window.
+/// The data of one series in one window.
 #[derive(Copy, Clone, Debug)]
 pub enum View<'w> {
     /// A counter, and its total since the series was created.
@@ -31,7 +31,7 @@ pub enum View<'w> {
         /// The ledger's total when the record was made.
         total: f64,
     },
-    /// A gauge; carried where it has no samples.
+    /// A gauge; carried if it has no samples.
     Gauge(Gauge),
     /// A timer, histogram or distribution.
     Distribution {
@@ -53,9 +53,9 @@ pub enum View<'w> {
     Check {
         /// Raw samples.
         samples: u64,
-        /// When the last one came.
+        /// When the last one arrived.
         last_at: Timestamp,
-        /// What it said.
+        /// The last outcome.
         outcome: &'w Arc<CheckOutcome>,
     },
 }
@@ -81,8 +81,7 @@ impl View<'_> {
         }
     }
 
-    /// How far the percentiles can be from the values they stand for, as a share of those, where the values' range is so wide
-    /// that it is more than one percent.
+    /// The maximum relative error of the percentiles, if it exceeds one percent because the values' range is very wide.
     #[must_use]
     pub fn percentile_error(&self) -> Option<f64> {
         match self {
@@ -91,7 +90,7 @@ impl View<'_> {
         }
     }
 
-    /// How many different members a set has.
+    /// The number of distinct members of a set.
     #[must_use]
     pub fn cardinality(&self) -> Option<f64> {
         match *self {
@@ -102,8 +101,8 @@ impl View<'_> {
         }
     }
 
-    /// The record as an aggregate again, to merge. `None` where its packed bytes are broken, which only a decoded
-    /// snapshot could bring about and its checks rule out.
+    /// Converts the record to an aggregate, for merging. `None` if its packed bytes are damaged, which the checks on
+    /// decoding rule out.
     #[must_use]
     pub fn to_state(&self) -> Option<SeriesState> {
         Some(match *self {
@@ -127,7 +126,7 @@ impl View<'_> {
 }
 
 impl SeriesState {
-    /// Packs what a [`View`] of this state borrows: a sketch, or members.
+    /// Packs the part that a [`View`] of this state borrows: a sketch, or members.
     #[must_use]
     pub fn to_packed_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -139,7 +138,8 @@ impl SeriesState {
         bytes
     }
 
-    /// The state as a record's view; `packed` is what [`SeriesState::to_packed_bytes`] gave. `None` for a check without an outcome.
+    /// The state as a record's view; `packed` is the result of [`SeriesState::to_packed_bytes`]. `None` for a check
+    /// without an outcome.
     #[must_use]
     pub fn as_view<'s>(&'s self, total: f64, packed: &'s [u8]) -> Option<View<'s>> {
         Some(match self {

@@ -1,4 +1,4 @@
-//! A standing as bytes, beside the windows it goes with.
+//! Encodes a container's summary, which accompanies its windows.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use tallyport_wal::decode;
 use super::{ContainerSummary, LastCheck, Lasting, Ledger, LedgerRow};
 use crate::aggregate::aggregator::Habits;
 use crate::aggregate::aggregator::snapshot::MANY;
-use tallyport_wal::encode_after;
 use crate::aggregate::histogram::Histogram;
 use crate::aggregate::record::{EVENTS, EventRecord};
 use crate::aggregate::state::CheckOutcome;
 use crate::aggregate::window::{CodecError, KnownLayout, Layout};
 use crate::model::{MetricType, Series, Timestamp};
+use tallyport_wal::encode_after;
 
 #[derive(Serialize, Deserialize)]
 struct SummaryV3 {
@@ -27,7 +27,7 @@ struct SummaryV3 {
 }
 
 impl Lasting {
-    /// Whether an aggregator can have written it.
+    /// Whether an aggregator can have produced it.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         let lasts = !matches!(self.series.metric_type, MetricType::Set | MetricType::ServiceCheck);
@@ -36,7 +36,7 @@ impl Lasting {
 }
 
 impl Ledger {
-    /// The series that its rows are of.
+    /// The series of its rows.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -44,7 +44,7 @@ impl Ledger {
 }
 
 impl ContainerSummary {
-    /// A standing with nothing in its ledger, of which the rest is known.
+    /// A summary with an empty ledger.
     #[must_use]
     pub fn without_ledger(
         events: Vec<Arc<EventRecord>>,
@@ -57,7 +57,7 @@ impl ContainerSummary {
         Self { ledger: Arc::new(ledger), events, checks, lasting, habits }
     }
 
-    /// Appends the standing to bytes. `layout` is the fingerprint of its ledger's layout, which is written elsewhere.
+    /// Appends the encoded summary. `layout` is the fingerprint of its ledger's layout, which is stored separately.
     pub fn encode(&self, layout: u64, out: &mut Vec<u8>) {
         let checks =
             self.checks.iter().map(|check| (Arc::clone(&check.series), check.at, Arc::clone(&check.outcome)));
@@ -76,7 +76,7 @@ impl ContainerSummary {
     /// The summary that [`ContainerSummary::encode`] wrote.
     ///
     /// # Errors
-    /// When the bytes are no standing of this layout.
+    /// When the bytes are not a summary with this layout.
     pub fn decode(bytes: &[u8], layout: &KnownLayout) -> Result<Self, CodecError> {
         let summary: SummaryV3 = decode(bytes).ok_or(CodecError::Damaged)?;
         if summary.layout != layout.fingerprint() {

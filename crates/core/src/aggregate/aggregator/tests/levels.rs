@@ -1,4 +1,4 @@
-//! Levels and totals: what a change is added to, and how long each is remembered.
+//! Levels and totals: the base to which changes are added, and how long each is kept.
 
 use super::*;
 
