@@ -339,14 +339,16 @@ pub enum AfterHandOver {
 impl AgentConfig {
     /// Reads layered settings.
     ///
-    /// # Errors With every error in them.
+    /// # Errors
+    /// With every error in them.
     pub fn from_layers(layers: &Layers) -> Result<Self, ConfigErrors> {
         read::read_config(layers)
     }
 
     /// Reads the text of a configuration file alone, over the defaults.
     ///
-    /// # Errors With every error in it.
+    /// # Errors
+    /// With every error in it.
     pub fn from_toml(text: &str, environment: &dyn Environment) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::with_defaults(environment);
         let errors = layers.add_toml(text, "configuration");

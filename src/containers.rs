@@ -168,7 +168,8 @@ impl ContainerTableHandle {
     /// Attaches the process of a container. A container that was reserved before its network namespace existed gets its
     /// socket now.
     ///
-    /// # Errors When there is no such container or process, or another process is attached already.
+    /// # Errors
+    /// When there is no such container or process, or another process is attached already.
     pub async fn attach_process(
         &self,
         id: ContainerId,
@@ -182,7 +183,8 @@ impl ContainerTableHandle {
 
     /// The same with a handle of the process, which need not have an id in this PID namespace.
     ///
-    /// # Errors As [`Self::attach_process`], and when the descriptors do not match each other or the reservation.
+    /// # Errors
+    /// As [`Self::attach_process`], and when the descriptors do not match each other or the reservation.
     pub async fn attach_handle(
         &self,
         id: ContainerId,
@@ -196,7 +198,8 @@ impl ContainerTableHandle {
     /// Registers a running container without a socket, so that it is shown and counted until it ends, with the reason.
     /// A container that is known already stays unchanged.
     ///
-    /// # Errors When the node has reached its limit of containers, or the agent is ending.
+    /// # Errors
+    /// When the node has reached its limit of containers, or the agent is ending.
     pub async fn register_unserved(
         &self,
         reservation: Reservation,
@@ -235,7 +238,8 @@ impl ContainerTableHandle {
     /// Prepares to hand everything over to another process; no datagrams are received until the outcome is known.
     /// Containers that were sent ahead are sent as changes.
     ///
-    /// # Errors When a shard has ended, or descriptors ran out. The table then resumes.
+    /// # Errors
+    /// When a shard has ended, or descriptors ran out. The table then resumes.
     pub async fn hand_over(&self, sent: SentAhead) -> io::Result<Leaving> {
         let ending = || Err(io::Error::other("the agent is shutting down"));
         self.send_request(|reply| TableRequest::HandOver(sent, reply)).await.unwrap_or_else(ending)

@@ -270,7 +270,8 @@ fn backup_of(path: &Path) -> PathBuf {
 
 /// Plans an installation.
 ///
-/// # Errors When the request is invalid, a file cannot be read or edited, the name is taken, or a program is missing.
+/// # Errors
+/// When the request is invalid, a file cannot be read or edited, the name is taken, or a program is missing.
 pub fn plan_installation(request: &InstallRequest) -> Result<InstallPlan, Error> {
     request.ensure_valid()?;
     let (path, entry) = (request.config_path(), request.entry()?);

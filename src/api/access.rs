@@ -130,7 +130,8 @@ pub enum Mistake {
 impl Tokens {
     /// Reads tokens, one per line. Empty lines and lines that start with `#` are ignored.
     ///
-    /// # Errors With the first invalid line, or when there are no tokens.
+    /// # Errors
+    /// With the first invalid line, or when there are no tokens.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
         let lines = (1..).zip(text.lines().map(str::trim));
         let tokens = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));

@@ -87,7 +87,8 @@ fn ttl(given: wire::TtlDocument) -> Result<Ttl, ApiError> {
 
 /// Reads the body of a reserve call.
 ///
-/// # Errors When the JSON does not match the schema, or an id or a time in it is invalid.
+/// # Errors
+/// When the JSON does not match the schema, or an id or a time in it is invalid.
 pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ApiError> {
     check(parse_body(bytes)?)
 }

@@ -208,7 +208,8 @@ impl Pages {
     /// on the control runtime. It collects data from other threads, and runs long computations on a thread of the build
     /// ([`PageWork::run`]). It returns the function that renders the page, which runs on such a thread.
     ///
-    /// # Errors With 429 if too many pages wait for a builder, with 503 if the page was not finished in time, and with
+    /// # Errors
+    /// With 429 if too many pages wait for a builder, with 503 if the page was not finished in time, and with
     /// the errors of `gather` and the renderer.
     pub(super) async fn answer_request<R, F>(
         &self,

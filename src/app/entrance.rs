@@ -79,7 +79,8 @@ fn read_tokens(path: &Path) -> Result<Tokens, EntranceError> {
 
 /// Checks that the files named in a configuration can be used.
 ///
-/// # Errors When one cannot be used.
+/// # Errors
+/// When one cannot be used.
 pub fn check_entrance(http: &HttpConfig) -> Result<(), EntranceError> {
     read(http).map(drop)
 }

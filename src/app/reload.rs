@@ -29,7 +29,8 @@ pub struct Loader {
 impl Loader {
     /// Reads every layer.
     ///
-    /// # Errors With all errors of all sources.
+    /// # Errors
+    /// With all errors of all sources.
     pub fn load_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
         self.load_from(&ProcessEnvironment)
     }
@@ -94,7 +95,8 @@ pub(super) async fn serve_reloads(
 /// Reads the configuration again. Returns what can be applied, TLS and tokens of the HTTP listener, and the settings
 /// that need a restart.
 ///
-/// # Errors With all errors, or with the protection that the new configuration would remove, unless `force` is set.
+/// # Errors
+/// With all errors, or with the protection that the new configuration would remove, unless `force` is set.
 fn reload_config(
     loader: &Loader,
     old: &AgentConfig,

@@ -103,7 +103,8 @@ impl SettingKind {
 
     /// Reads the text of a value.
     ///
-    /// # Errors When the form is wrong or the value is out of range; the text is printed after the key and the value.
+    /// # Errors
+    /// When the form is wrong or the value is out of range; the text is printed after the key and the value.
     pub(super) fn read(&self, text: &str) -> Result<Value, String> {
         let read = match *self {
             Self::Text(least, most) => {

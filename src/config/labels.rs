@@ -24,7 +24,8 @@ const ORDERS: &str = "tallyport.";
 
 /// Reads a file's text.
 ///
-/// # Errors With every error and its line number.
+/// # Errors
+/// With every error and its line number.
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<(usize, String)>> {
     let (mut labels, mut mistakes) = (BTreeMap::new(), Vec::new());
     if text.len() > LONGEST {

@@ -128,7 +128,8 @@ pub struct Journal {
 impl Journal {
     /// Reads the journal in a directory. It is written with the first `Journal::rewrite_images`.
     ///
-    /// # Errors When it exists and cannot be read.
+    /// # Errors
+    /// When it exists and cannot be read.
     pub fn open(directory: &Path, health: JournalHealth) -> io::Result<(Self, Replayed)> {
         let path = directory.join(JOURNAL);
         let bytes = match files::read(&path) {

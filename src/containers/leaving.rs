@@ -151,7 +151,8 @@ pub enum ManifestError {
 impl Manifest {
     /// Restores everything, using what was received ahead, so that nothing can fail afterwards.
     ///
-    /// # Errors When the state or its descriptors are invalid.
+    /// # Errors
+    /// When the state or its descriptors are invalid.
     pub fn into_arriving(
         self,
         mut arrived: Arrived,

@@ -190,7 +190,8 @@ pub(super) struct PassedSocket {
 impl Handle {
     /// Validates descriptors.
     ///
-    /// # Errors When they are of the wrong number or kind. All of them are closed then.
+    /// # Errors
+    /// When they are of the wrong number or kind. All of them are closed then.
     pub fn from_descriptors(passed: Vec<OwnedFd>) -> Result<Self, HandleError> {
         let count = passed.len();
         let mut passed = passed.into_iter();

@@ -8,7 +8,8 @@ use crate::oci::file::StagedFile;
 
 /// Writes every file of a plan. Files are replaced only after all new versions have been written and checked.
 ///
-/// # Errors When a file cannot be written, was changed by another program, or is rejected by the engine.
+/// # Errors
+/// When a file cannot be written, was changed by another program, or is rejected by the engine.
 pub fn apply_plan(plan: &InstallPlan) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     let mut staged = Vec::new();

@@ -26,7 +26,8 @@ pub(super) struct Given {
 
 /// The adjustment for a container with these sockets.
 ///
-/// # Errors With the reason, when it has no socket, or its only socket cannot be mounted.
+/// # Errors
+/// With the reason, when it has no socket, or its only socket cannot be mounted.
 pub(super) fn build_adjustment(
     container: &NriContainer,
     info: &ContainerInfo,

@@ -16,7 +16,8 @@ const IMAGE_ANNOTATIONS: [&str; 2] = ["io.kubernetes.cri.image-name", "io.kubern
 
 /// The reservation of a container.
 ///
-/// # Errors When its id is invalid.
+/// # Errors
+/// When its id is invalid.
 pub(super) fn build_reservation(pod: &PodSandbox, container: &NriContainer) -> Result<Reservation, IdError> {
     let mut reservation = Reservation::new(ContainerId::new(&container.id)?);
     let (known, image) = (known(pod), image_name(container));

@@ -101,7 +101,8 @@ impl Plugin {
 
     /// Handles a call.
     ///
-    /// # Errors With a status, when the method is unknown, or when the description of the runtime or its list of
+    /// # Errors
+    /// With a status, when the method is unknown, or when the description of the runtime or its list of
     /// containers cannot be decoded. Calls about a container never fail: the runtime would not create it.
     pub(super) async fn call(&mut self, request: &TtrpcRequest) -> Result<Vec<u8>, TtrpcStatus> {
         let started = std::time::Instant::now();

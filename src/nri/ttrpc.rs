@@ -79,7 +79,8 @@ impl FrameAssembler {
 
     /// The next message, once it is complete.
     ///
-    /// # Errors When it is larger than allowed; nothing after it can be read.
+    /// # Errors
+    /// When it is larger than allowed; nothing after it can be read.
     pub fn next_frame(&mut self) -> Result<Option<TtrpcFrame>, TtrpcError> {
         let Some(mut header) = self.0.get(..HEADER) else { return Ok(None) };
         let length = usize::try_from(header.get_u32()).unwrap_or(usize::MAX);

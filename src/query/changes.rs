@@ -34,7 +34,8 @@ pub struct RecordFormat {
 /// Writes the records that match the filters. `found` is called with the next cursor once the query is known to
 /// succeed.
 ///
-/// # Errors When the cursor has expired, or the document is no longer wanted.
+/// # Errors
+/// When the cursor has expired, or the document is no longer wanted.
 pub fn write_changes<S: Sink>(
     writer: &mut S,
     data: &Data,

@@ -131,7 +131,8 @@ fn one_of<T: Copy>(query: &Query, key: &'static str, choices: &[(&str, T)]) -> R
 
 /// Gathers the series of a page.
 ///
-/// # Errors When the page is no longer wanted.
+/// # Errors
+/// When the page is no longer wanted.
 pub fn build_page<S: Sink>(
     data: &Data,
     wanted: &Wanted,

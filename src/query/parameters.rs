@@ -16,7 +16,8 @@ impl Query {
     /// Parses a query, and refuses keys that the route does not know: a misspelled filter would otherwise return
     /// everything.
     ///
-    /// # Errors With the first unknown key and the most similar known one.
+    /// # Errors
+    /// With the first unknown key and the most similar known one.
     pub fn read(raw: &str, known: &[&str]) -> Result<Self, Error> {
         let pairs: Vec<(String, String)> = form_urlencoded::parse(raw.as_bytes()).into_owned().collect();
         match pairs.iter().find(|(key, _)| !known.contains(&key.as_str())) {
@@ -51,7 +52,8 @@ impl Query {
 
     /// Parses a value.
     ///
-    /// # Errors When it is invalid.
+    /// # Errors
+    /// When it is invalid.
     pub fn parse_value<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, Error>
     where
         T::Err: std::fmt::Display,
@@ -84,7 +86,8 @@ pub struct Filters {
 impl Filters {
     /// Reads the filters of a query.
     ///
-    /// # Errors When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with
+    /// # Errors
+    /// When there are more than `MOST_FILTERS`, or one is longer than `LONGEST_FILTER`: each is compared with
     /// every series of the node.
     pub fn read(query: &Query) -> Result<Self, Error> {
         let of_key = |key: &'static str| query.all_values(key).map(move |value| (key, value));
@@ -213,7 +216,8 @@ pub(crate) const SELECTION: [&str; 9] =
 impl Selection {
     /// Reads a selection.
     ///
-    /// # Errors When `window` or `since` is invalid.
+    /// # Errors
+    /// When `window` or `since` is invalid.
     pub fn read(query: &Query, now: Timestamp) -> Result<Self, Error> {
         let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
         let windows = match query.last_value("window") {
@@ -245,7 +249,8 @@ fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
 
 /// Parses a duration such as `30s`.
 ///
-/// # Errors When the text is not a duration.
+/// # Errors
+/// When the text is not a duration.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "is not a time; write it like 30s or 5m".to_owned())
 }

@@ -53,7 +53,8 @@ pub async fn collect_sources(
 
 /// Writes a task with the records that a selection chooses from these sources, as `wire::TaskMetrics` reads them.
 ///
-/// # Errors When the document is no longer wanted.
+/// # Errors
+/// When the document is no longer wanted.
 pub fn write_task<S: Sink>(
     writer: &mut S,
     listed: &TaskContainers,

@@ -17,7 +17,8 @@ pub trait Budget {
 
     /// The items for which `wanted` returns true.
     ///
-    /// # Errors With [`Error::Unfinished`] if the time is up before all items were checked.
+    /// # Errors
+    /// With [`Error::Unfinished`] if the time is up before all items were checked.
     fn choose_items<T>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -62,13 +63,15 @@ pub trait Sink {
 
     /// Fails if the document is no longer wanted.
     ///
-    /// # Errors In that case.
+    /// # Errors
+    /// In that case.
     fn ensure_wanted(&self) -> Result<(), Self::Stop>;
 }
 
 /// Writes a document.
 ///
-/// # Panics If JSON cannot express the type: maps whose keys are not strings are the one case. That is a bug in the
+/// # Panics
+/// If JSON cannot express the type: maps whose keys are not strings are the one case. That is a bug in the
 /// type, which any test of it finds. The connection then ends without a response, so that no reader mistakes it for an
 /// empty one.
 #[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
@@ -78,7 +81,8 @@ pub(crate) fn append_json(out: &mut Vec<u8>, value: &impl Serialize) {
 
 /// A document as JSON.
 ///
-/// # Panics As [`append_json`].
+/// # Panics
+/// As [`append_json`].
 pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     append_json(&mut out, value);

@@ -62,7 +62,8 @@ impl Sender<'_> {
     /// Sends everything, and returns when the pause may begin. A signal to end cancels the hand-over during the first
     /// round of windows; after that, the pause begins at once.
     ///
-    /// # Errors When the other process does not reply as expected or in time, and when a shard has ended.
+    /// # Errors
+    /// When the other process does not reply as expected or in time, and when a shard has ended.
     pub(super) fn send(&self) -> io::Result<SentWindows> {
         let mut sent = SentWindows::default();
         self.send_windows(&mut sent.windows, true)?;

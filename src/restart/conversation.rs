@@ -80,7 +80,8 @@ pub(super) fn send_word(channel: &Channel, word: &str) -> io::Result<()> {
 
 /// Waits for the given word.
 ///
-/// # Errors When another word arrives, which then is the error text, or none in time.
+/// # Errors
+/// When another word arrives, which then is the error text, or none in time.
 pub(super) fn expect_word(channel: &Channel, word: &str, patience: Duration) -> io::Result<()> {
     check_word(channel.receive(patience).map(|(heard, _)| heard), word, patience)
 }

@@ -115,7 +115,8 @@ impl Inherited {
     /// Takes the descriptors that were passed to this process. Must be called once, before any other descriptor is
     /// opened.
     ///
-    /// # Errors When there are fewer descriptors than the environment says.
+    /// # Errors
+    /// When there are fewer descriptors than the environment says.
     pub fn from_environment() -> io::Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let ours = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());

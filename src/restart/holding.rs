@@ -188,7 +188,8 @@ impl Holding {
 
     /// The right to hand over to a successor.
     ///
-    /// # Errors When another process has taken over already, or this agent is ending.
+    /// # Errors
+    /// When another process has taken over already, or this agent is ending.
     pub(super) fn claim_for_successor(&self) -> io::Result<Claim<'_>> {
         let claim = self.claim_move()?;
         match *claim.whereabouts {

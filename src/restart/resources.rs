@@ -74,7 +74,8 @@ pub struct AgentResources {
 impl AgentResources {
     /// Acquires the state directory and the addresses.
     ///
-    /// # Errors When another process has one of them; those already acquired are released.
+    /// # Errors
+    /// When another process has one of them; those already acquired are released.
     pub async fn acquire_all(config: &AgentConfig) -> Result<Self, ListenError> {
         let state = unix::hold_directory(&config.state_dir)?;
         let (http, http_address) = listen_http(config.http.listen).await?;
@@ -120,7 +121,8 @@ struct AdminSockets {
 
 /// Opens both sockets.
 ///
-/// # Errors When another agent has them, or they cannot be created.
+/// # Errors
+/// When another agent has them, or they cannot be created.
 fn admin_sockets(config: &AgentConfig) -> Result<AdminSockets, ListenError> {
     let (admin, socket) = unix::listen_for_streams(&config.admin.socket, config.admin.mode)?;
     let beside = config.admin.socket.with_added_extension("fd");
@@ -183,7 +185,8 @@ enum HttpListenerPlan {
 impl SuccessorListeners {
     /// Opens the listeners whose addresses have changed.
     ///
-    /// # Errors When an address is used by a third process, or the admin socket cannot be created.
+    /// # Errors
+    /// When an address is used by a third process, or the admin socket cannot be created.
     pub(super) fn open_changed(config: &AgentConfig, before: &Offer) -> io::Result<Self> {
         let same_admin = before.admin_socket() == config.admin.socket;
         let admin = (!same_admin).then(|| admin_sockets(config)).transpose();
@@ -195,7 +198,8 @@ impl SuccessorListeners {
 
     /// Uses the received listeners, and closes those whose addresses have changed.
     ///
-    /// # Errors When a received lock does not match its path, or the HTTP address does not become free.
+    /// # Errors
+    /// When a received lock does not match its path, or the HTTP address does not become free.
     pub async fn into_resources(
         self,
         config: &AgentConfig,

@@ -93,7 +93,8 @@ impl SavedState {
 
     /// Decodes the state.
     ///
-    /// # Errors When an agent of this version and configuration cannot use it.
+    /// # Errors
+    /// When an agent of this version and configuration cannot use it.
     pub(super) fn assemble_state(
         mut self,
         config: &AgentConfig,

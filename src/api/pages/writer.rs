@@ -122,7 +122,8 @@ impl PageWriter {
 
     /// Writes an array of documents, each of them as it comes.
     ///
-    /// # Errors When the build has to stop.
+    /// # Errors
+    /// When the build has to stop.
     pub(in crate::api) fn write_array<T: serde::Serialize>(
         &mut self,
         documents: impl Iterator<Item = T>,

@@ -45,7 +45,8 @@ impl KubernetesNode {
 
 /// Checks in a response to `GET /ready` that the agent is ready and that the runtime has registered it.
 ///
-/// # Errors With what is missing, as text for people.
+/// # Errors
+/// With what is missing, as text for people.
 pub(super) fn ensure_registered(status: u16, body: &[u8]) -> Result<(), String> {
     let ready: ReadyDocument = serde_json::from_slice(body)
         .map_err(|error| format!("/ready answers {status}, and not as expected: {error}"))?;
