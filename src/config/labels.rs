@@ -122,8 +122,8 @@ mod tests {
             (7, "left over"),
             (8, "escape"),
             (9, "control"),
-            (10, "who a container is"),
-            (11, "who a container is"),
+            (10, "identifies a container"),
+            (11, "identifies a container"),
         ];
         assert_eq!(mistakes.len(), expected.len(), "{mistakes:?}");
         for ((line, mistake), (expected_line, part)) in mistakes.iter().zip(expected) {

@@ -229,10 +229,10 @@ fn what_makes_no_sense_is_a_mistake_of_whoever_asks() {
     let Some(etc) = Etc::new() else { return };
     for (engine, more, why) in [
         ("docker", &["--mechanism", "hook"][..], "only podman"),
-        ("podman", &["--mechanism", "hook", "--default"], "no default to be"),
+        ("podman", &["--mechanism", "hook", "--default"], "--default has no meaning"),
         ("docker", &["--runtime-name", "runc"], "a real runtime"),
-        ("docker", &["--runtime-name", "Über\"x"], "no name of a runtime"),
-        ("docker", &["--runtime-name", ""], "no name of a runtime"),
+        ("docker", &["--runtime-name", "Über\"x"], "not a valid runtime name"),
+        ("docker", &["--runtime-name", ""], "not a valid runtime name"),
     ] {
         let ran = etc.hook("install", engine, "file", more);
         assert!(ran.code == 2 && ran.err.contains(why), "{more:?}: {} {}", ran.code, ran.err);

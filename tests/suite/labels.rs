@@ -49,7 +49,7 @@ fn a_reload_reads_the_file_again_for_those_that_come_after() {
     let message = refused["message"].as_str().unwrap();
     assert_eq!(status, 400, "{refused}");
     assert!(
-        message.contains(&format!("{}:2: namespace says who a container is", file.display())),
+        message.contains(&format!("{}:2: namespace identifies a container", file.display())),
         "{message}"
     );
     agent.reserve("later", "t");

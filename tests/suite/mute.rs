@@ -57,7 +57,7 @@ fn an_adopted_pod_is_heard_where_clients_send_that_were_told_nothing() {
     let (agent, _runtime, _listener) = told(ADOPTING, &pod, &[mute("main"), mute("sidecar")]);
     for name in ["main", "sidecar"] {
         assert_eq!(shown(&agent, name)["state"], "mute", "it has no socket of its own, and that stays so");
-        assert!(warning(&agent, name).contains("here as container s1"), "{}", warning(&agent, name));
+        assert!(warning(&agent, name).contains("as container s1"), "{}", warning(&agent, name));
     }
     let socket = shown(&agent, "s1");
     let expected = json!(["listening", "127.0.0.1", 8125, "netns", true, true, TASK]);
@@ -105,7 +105,7 @@ fn a_pod_that_cannot_be_adopted_says_why_and_its_containers_stay_mute() {
     let (namespace, other) = (Namespace::new(), Namespace::new());
     let (holder, stranger) = (namespace.process(), other.process());
     for (pod, why) in [
-        (pod_in(&namespace), "which process holds its pod's network"),
+        (pod_in(&namespace), "process that holds its pod's network is unknown"),
         (held(&namespace, &stranger), "another network namespace"),
         (PodSandbox { linux: None, ..held(&namespace, &holder) }, "its network is the node's"),
     ] {
