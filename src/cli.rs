@@ -10,6 +10,7 @@ mod containers;
 mod details;
 mod doctor;
 mod documents;
+mod encoding;
 mod explain;
 mod failure;
 mod hdr_log;

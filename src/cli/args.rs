@@ -2,11 +2,23 @@
 
 mod options;
 
+use std::sync::LazyLock;
+
 use clap::{Parser, Subcommand};
 
 pub(super) use options::*;
 
-use super::manual::VERSION;
+use crate::products::Product;
+
+/// The version, and the optional parts that this program was built without.
+pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let missing: Vec<_> = Product::list_missing().map(Product::feature_name).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    match missing.is_empty() {
+        true => version.to_owned(),
+        false => format!("{version} (built without {})", missing.join(", ")),
+    }
+});
 
 /// A StatsD socket for every container on the node.
 #[derive(Debug, Parser)]

@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::args::{ContainerArgs, ContainersListArgs, OutputArgs, OutputFormat, ReconcileArgs, TasksArgs};
 use super::documents::format_elapsed;
+use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::resolve::{encode_query, encode_segment, flag_pairs, parse_response};
+use super::resolve::{flag_pairs, parse_response};
 use super::table::{Align, TextTable};
 use crate::client::Response;
 use crate::net::clock;

@@ -6,10 +6,11 @@ use serde_json::{Map, Value};
 
 use super::args::{DetailsArgs, OutputFormat, WindowSelection};
 use super::documents::{container_names, format_elapsed, format_number};
+use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::hdr_log::HdrLog;
 use super::output::Console;
-use super::resolve::{encode_query, encode_segment, find_task, parse_response};
+use super::resolve::{find_task, parse_response};
 use super::table::{Align, TextTable};
 use crate::model::Timestamp;
 use crate::net::clock;

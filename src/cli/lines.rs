@@ -6,9 +6,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::args::{OutputFormat, ParseArgs, TailArgs};
+use super::encoding::encode_segment;
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::resolve::{encode_segment, find_task};
+use super::resolve::find_task;
 use crate::client::Response;
 use crate::render::parsed::describe_datagram;
 use crate::statsd::style;

@@ -1,25 +1,12 @@
 //! Completions, manual pages and the version, generated from the definitions of the commands.
 
-use std::fmt::Write as _;
-use std::sync::LazyLock;
-
 use clap::CommandFactory as _;
 use serde::Serialize;
 
-use super::args::{Cli, ManArgs, OutputFormat, VersionArgs};
+use super::args::{Cli, ManArgs, OutputFormat, VERSION, VersionArgs};
 use super::failure::Failure;
 use super::output::Console;
 use crate::products::Product;
-
-/// The version, and the optional parts that this program was built without.
-pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let missing: Vec<_> = Product::list_missing().map(Product::feature_name).collect();
-    let mut version = env!("CARGO_PKG_VERSION").to_owned();
-    if !missing.is_empty() {
-        let _infallible = write!(version, " (built without {})", missing.join(", "));
-    }
-    version
-});
 
 #[derive(Serialize)]
 struct VersionDocument {

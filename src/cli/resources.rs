@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::encoding::encode_segment;
 use super::failure::Failure;
-use super::resolve::{encode_segment, parse_response};
+use super::resolve::parse_response;
 use crate::client::Client;
 use crate::wire::Task;
 use crate::wire::v0::{Datapoint, Message};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::resolve::encode_segment;
+use super::super::encoding::encode_segment;
 use super::node::KubernetesNode;
 use crate::client::{Client, ClientError, Response, Target};
 
