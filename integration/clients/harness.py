@@ -167,7 +167,7 @@ def npm(package):
 
 
 def go(package, source):
-    """Compiles a program from one file and its imports."""
+    """Compiles a Go program of one file that imports this package, given with its version. Returns its path."""
     target = CACHE / "go" / package
     if not (target / "program").exists():
         shutil.rmtree(target, ignore_errors=True)
@@ -198,7 +198,7 @@ def maven(*artifacts):
 
 
 def servers():
-    """The available servers by version: Debian's, and one that is compiled once."""
+    """The available Prometheus servers by version, each with its environment: Debian's, and one compiled here once."""
     found = {}
     try:
         root = debian("prometheus")

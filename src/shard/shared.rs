@@ -18,18 +18,19 @@ pub(super) struct PoolShared {
     /// Total time each shard was busy, in nanoseconds.
     pub(super) busy: Vec<AtomicU64>,
     pub(super) memory_limit: AtomicUsize,
+    /// Maximum number of remembered totals, as in `ShardPlan`.
     pub(super) remembered: AtomicUsize,
     steps_forward: AtomicU64,
     steps_back: AtomicU64,
-    /// The number of times a shard read nothing for seconds.
+    /// The number of times that a shard's thread did not run for seconds, and read nothing meanwhile.
     pauses: AtomicU64,
-    /// How often shards have failed and gone on.
+    /// The number of panics that shards have recovered from.
     pub(super) failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
-    /// Bytes of lines that wait in all tails.
+    /// Bytes of lines that wait for readers that tail containers, in total.
     pub(super) tails: Arc<AtomicUsize>,
     pub(super) loss_log: LossLog,
-    /// How long closing windows kept a shard from receiving at one go, in microseconds.
+    /// How long each stretch of closing windows kept a shard from receiving, in microseconds.
     close: Mutex<Histogram<u64>>,
 }
 
@@ -42,11 +43,11 @@ pub struct Gauges {
     pub steps_forward: u64,
     /// How often the clock was set back.
     pub steps_back: u64,
-    /// The number of times a shard read nothing for seconds.
+    /// The number of times that a shard's thread did not run for seconds, and read nothing meanwhile.
     pub pauses: u64,
-    /// The number of panics that a shard has recovered from.
+    /// The number of panics that shards have recovered from.
     pub failures: u64,
-    /// How long closing windows kept a shard from receiving at one go, in microseconds.
+    /// How long each stretch of closing windows kept a shard from receiving, in microseconds.
     pub close: Histogram<u64>,
 }
 

@@ -107,9 +107,9 @@ pub(super) struct Orders {
 pub(super) struct Setup {
     /// Its number.
     pub(super) index: usize,
-    /// How long datagrams may gather.
+    /// How long datagrams may gather before they are read.
     pub(super) gather: Duration,
-    /// The earliest time of its clock: another process has closed windows up to it.
+    /// The earliest time that its clock may give, because the previous process has closed windows up to then.
     pub(super) not_before: Option<Timestamp>,
     pub(super) orders: Orders,
     pub(super) store: Arc<Store>,

@@ -224,7 +224,7 @@ mod tests {
         let (containers, at) = (2, Timestamp::from_secs(2));
         assert_eq!(stats.failure_streak(), Some(FailureStreak { containers, at, why: "second".to_owned() }));
         stats.count(NriOutcome::Excluded);
-        assert!(stats.failure_streak().is_some(), "one that wants none says nothing about those that do");
+        assert!(stats.failure_streak().is_some(), "an excluded container does not end the streak");
         stats.count(NriOutcome::Injected);
         assert_eq!((stats.failure_streak(), stats.count_for(NriOutcome::Failed)), (None, 2));
     }

@@ -404,7 +404,7 @@ mod tests {
                 break;
             }
             if parts == 3 {
-                // Others come and go meanwhile.
+                // Meanwhile windows are closed, one container is forgotten, and another comes.
                 node.run(1);
                 node.forget(1);
                 node.open(9);
@@ -420,14 +420,14 @@ mod tests {
         let mut node = Node::new(3);
         node.run(KEEP as u64);
         let of = |most| node.store.next_part(&mut SentStore::default(), most).bytes.len();
-        // Names and totals are sent as a whole.
+        // Only windows are limited; names and totals are always sent completely.
         let (least, one) = (of(0), of(1));
         let window = one - least;
         assert!(least > 0 && window > 0);
         let largest = of(3 * window);
         assert!(
             largest <= least + 5 * window,
-            "{largest} bytes where a window is {window} and the rest {least}"
+            "{largest} bytes, though a window takes {window} and all else {least}"
         );
         assert!(of(usize::MAX) > least + 6 * window);
     }

@@ -106,7 +106,7 @@ fn traffic(most: usize) -> impl Strategy<Value = Vec<Line>> {
     })
 }
 
-/// Sends lines, those of one moment in one datagram, and closes every window until `until`.
+/// The windows that an aggregator makes of lines, those of one moment sent in one datagram, up to `until` milliseconds.
 fn windows(lines: &[Line], window_secs: u64, until: u64) -> Vec<Window> {
     let settings =
         AggregatorSettings { window: Duration::from_secs(window_secs), ..AggregatorSettings::default() };
@@ -135,6 +135,7 @@ fn close(found: f64, wanted: f64, scale: f64) -> bool {
 /// Every sample of one series in one window.
 #[derive(Default, Debug)]
 struct Kept {
+    /// Values, each with its weight.
     weighted: Vec<(f64, f64)>,
     members: BTreeSet<u16>,
     samples: u64,

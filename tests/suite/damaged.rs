@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::agent::Agent;
 
-/// Kills an agent, changes one of its files, and starts another there.
+/// Kills an agent, changes one of its state files, and starts another agent in the same directory.
 fn restarted(mut agent: Agent, file: &str, change: impl FnOnce(&mut Vec<u8>)) -> Agent {
     agent.signal(Signal::SIGKILL);
     assert!(!agent.wait().success());
@@ -19,7 +19,7 @@ fn restarted(mut agent: Agent, file: &str, change: impl FnOnce(&mut Vec<u8>)) ->
     Agent::in_directory(directory, &["--window", "1s"])
 }
 
-/// Changes the last byte of every occurrence.
+/// Changes the last byte of every occurrence of a text.
 fn garble(bytes: &mut [u8], what: &str) {
     let found: Vec<_> = bytes
         .windows(what.len())
@@ -27,7 +27,7 @@ fn garble(bytes: &mut [u8], what: &str) {
         .filter(|(_, it)| *it == what.as_bytes())
         .map(|(at, _)| at)
         .collect();
-    assert!(!found.is_empty(), "{what} is not in it");
+    assert!(!found.is_empty(), "{what} is not in the file");
     found.into_iter().for_each(|at| bytes[at + what.len() - 1] ^= 1);
 }
 
@@ -38,7 +38,7 @@ fn a_damaged_journal_is_reported_with_the_containers_that_are_missing_and_the_ot
         agent.reserve(&format!("damaged-{n}"), &format!("task.{n}")).send("a:1|c");
         agent.until("a window closes", || !agent.metrics(&format!("task.{n}"), "?window=all").is_empty());
     }
-    agent.until("all is written", || agent.own_metric("tallyport_window_log_windows_total") >= 3.0);
+    agent.until("all windows are written", || agent.own_metric("tallyport_window_log_windows_total") >= 3.0);
     let agent = restarted(agent, "containers.journal", |bytes| {
         garble(bytes, "damaged-0");
         garble(bytes, "damaged-2");

@@ -38,11 +38,15 @@ impl Becomes {
 
 /// One failure.
 struct Row {
+    /// The failure, in the words of the documentation.
     what: &'static str,
     /// The affected runtimes.
     runtimes: &'static [&'static str],
+    /// The outcome without `fail_closed`.
     open: Becomes,
+    /// The outcome with `fail_closed`.
     closed: Becomes,
+    /// Causes the failure, or prepares it.
     breaks: fn(&mut Scene),
     /// The action between create and start.
     between: fn(&Scene),
@@ -130,7 +134,7 @@ const ROWS: &[Row] = &[
         between: |_| {},
     },
     Row {
-        // crun 1.8 has no such limit: it waits until a stopped process is resumed.
+        // Only for runc: crun 1.8 has no time limit for hooks, and waits until a stopped one is resumed.
         what: "the hook is stopped, until runc's patience with it ends (the budget and two seconds)",
         runtimes: &["runc"],
         open: Refused("hook"),

@@ -284,7 +284,7 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
         address.send(format!("meanwhile:1|c{}", names.collect::<String>()));
         std::thread::sleep(Duration::from_millis(50));
     }
-    agent.until("it says so", || agent.own_metric("tallyport_window_log_failing") == 1.0);
+    agent.until("the failure is reported", || agent.own_metric("tallyport_window_log_failing") == 1.0);
     let served = sum(&agent.records("web.1"), "meanwhile");
     assert!(served > 20.0, "{served} of what was sent is served");
     agent.reserve("newcomer-7", "web.2").send("new:1|c");
@@ -294,7 +294,7 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     let complaints = agent.log().matches("cannot write the window log").count();
     assert_eq!(complaints, 1, "{}", agent.log());
     std::fs::remove_file(&filler).unwrap();
-    agent.until("it is written again", || agent.own_metric("tallyport_window_log_failing") == 0.0);
+    agent.until("the failure is over", || agent.own_metric("tallyport_window_log_failing") == 0.0);
     agent.until_logged("the window log is written again");
     address.send("meanwhile:1|c");
     agent.until("the open window is closed", || sum(&agent.records("web.1"), "meanwhile") > served);

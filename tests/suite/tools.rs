@@ -29,7 +29,7 @@ pub(crate) fn promtool() -> Option<PathBuf> {
     on_path("promtool").then(|| "promtool".into())
 }
 
-/// A Node.js that finds hot-shots from `integration/clients/node`.
+/// Node.js, if it finds the package hot-shots of `integration/clients/node`.
 pub(crate) fn node() -> Option<PathBuf> {
     let mut command = Command::new("node");
     command.args(["-e", "require('hot-shots')"]).current_dir(root().join("integration/clients/node"));
@@ -41,7 +41,7 @@ pub(crate) fn network_namespaces() -> Option<()> {
     let root = nix::unistd::geteuid().is_root();
     found(root, (), "root, who may make network namespaces,", "sudo")?;
     let there = ["ip", "unshare", "nsenter", "bash", "pgrep"].iter().all(|tool| on_path(tool));
-    found(there, (), "ip, unshare, nsenter or pgrep", "scripts/setup containers")
+    found(there, (), "ip, unshare, nsenter, bash or pgrep", "scripts/setup containers")
 }
 
 /// Root privileges and the programs for mounting file systems.
@@ -55,7 +55,7 @@ pub(crate) fn mounts() -> Option<()> {
     )
 }
 
-/// The mount point of the complete cgroup v2 hierarchy.
+/// The mount point of the complete cgroup v2 hierarchy, whose root has inode 1; that of a mounted subtree has another.
 pub(crate) fn cgroups() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());

@@ -174,8 +174,8 @@ impl Hierarchy {
         Below::Unknown
     }
 
-    /// The group of a container's process: the container's group if the path names it, since a container may create
-    /// groups below its own; otherwise the group of the process.
+    /// The group of a container, found by one of its processes: the process's group or the one above it that is named
+    /// after the container, since a container may create groups below its own. If none is, the process's group.
     ///
     /// # Errors
     /// When no group distinguishes the process from others, or the process has ended.

@@ -208,7 +208,7 @@ impl ContainerTable {
     }
 }
 
-/// A container that has ended, and whose windows are in the store.
+/// A container that has ended, and of which only the windows were restored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FinishedContainer {
     /// Its unique number.
@@ -217,9 +217,9 @@ pub struct FinishedContainer {
     pub origin: Arc<Origin>,
     /// Another name by which its task can be read.
     pub alias: Option<TaskId>,
-    /// When it came.
+    /// When it was reserved.
     pub opened: Timestamp,
-    /// When it had ended.
+    /// When it had ended and had been drained.
     pub finished_at: Timestamp,
 }
 
@@ -245,7 +245,7 @@ impl ContainerTable {
 }
 
 impl FinishedContainer {
-    /// The container as readers see it. Its counts are lost with the previous agent.
+    /// The container as readers see it. Its counts were lost with the previous agent.
     fn into_info(self) -> ContainerInfo {
         let last = ContainerStats::of_ended(self.allocation, Accounting::default());
         ContainerInfo {

@@ -43,7 +43,7 @@ pub(super) struct Overflow {
     warning: Arc<Warning>,
 }
 
-/// A connection that waits for room.
+/// A connection that waits until its client may have another one, and for a place.
 pub(super) struct WaitingConnection {
     stream: UnixStream,
     peer: Peer,
@@ -57,14 +57,14 @@ impl Overflow {
         Self { connections, limits, places, needs: Arc::default(), room, warning: Arc::default() }
     }
 
-    /// Waits until an accepted connection needs a place. The accept loop holds one while no client connects, and then
-    /// gives it up.
+    /// Waits until an accepted connection needs a place. The accept loop, which holds a free place for the next client,
+    /// then gives it up.
     pub(super) async fn needs_place(&self) {
         self.needs.notified().await;
     }
 
-    /// Takes a connection whose client has reached its limit. `None` if it was refused at once, because it is from the
-    /// HTTP listener or too many are waiting.
+    /// Lets a connection whose client has reached its limit wait for room. `None` if it was refused at once, because it
+    /// is from the HTTP listener or too many are waiting.
     pub(super) fn queue_connection(&self, socket: Socket, peer: Peer) -> Option<WaitingConnection> {
         match (socket, Arc::clone(&self.room).try_acquire_owned()) {
             (Socket::Unix(stream), Ok(room)) => {

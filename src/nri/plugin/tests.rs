@@ -195,7 +195,7 @@ async fn without_its_process_the_runtimes_word_ends_a_container() {
         let mut node = Node::new(10);
         node.create(&container("c1")).await.unwrap();
         node.happens("StartContainer", &container("c1")).await;
-        assert_eq!(node.state("c1"), Some(LifecycleState::Listening), "no process is no reason");
+        assert_eq!(node.state("c1"), Some(LifecycleState::Listening), "it is served without a process");
         match event {
             None => node.happens(method, &container("c1")).await,
             Some(event) => {

@@ -52,7 +52,6 @@ fn holding(nri: Suspender) -> Holding {
     Holding::new(MovableParts { store, pool, containers, pages, config }, shared, pauser, nri)
 }
 
-#[cfg(feature = "nri")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_wait_for_a_plugin_that_is_busy() {
     let (nri, _never_answered) = suspension_channel();

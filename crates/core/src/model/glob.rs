@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub struct Glob {
     /// The part before the first star; the whole pattern if there is none.
     first: GlobPart,
-    /// The parts after the first star.
+    /// The parts after the first star; `None` if there is none.
     rest: Option<Rest>,
 }
 
@@ -23,15 +23,17 @@ struct Rest {
     last: GlobPart,
 }
 
-/// A part of a pattern without stars.
+/// A part of a pattern that contains no star.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum GlobPart {
+    /// A part without `?`.
     Literal(String),
+    /// A part with `?`.
     Wild(Wild),
 }
 
 impl Glob {
-    /// A pattern.
+    /// Parses a pattern; every text is a valid one.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         let mut parts = pattern.split('*').map(GlobPart::new);

@@ -286,7 +286,7 @@ mod tests {
         product
     }
 
-    /// The bit length of this number minus one.
+    /// ⌈log₂ of a number⌉: the bit length of the next smaller integer. Digits have 64 bits each, lowest first.
     fn bit_length_below(digits: &[u64]) -> usize {
         let lowest = digits.iter().position(|digit| *digit != 0).unwrap();
         let highest = digits.iter().rposition(|digit| *digit != 0).unwrap();
@@ -301,12 +301,12 @@ mod tests {
         native
     }
 
-    /// Buckets above 0, as indexes and whole counts.
+    /// The buckets of positive values, as indexes and whole counts.
     fn positive(native: &Native) -> Vec<(i32, u32)> {
         native.positive_buckets().map(|(index, count)| (index, whole(count))).collect()
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tests count no further")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts in tests are small")]
     fn whole(count: Weight) -> u32 {
         count.to_rounded_f64() as u32
     }

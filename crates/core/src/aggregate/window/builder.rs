@@ -95,6 +95,7 @@ impl WindowBuilder {
     fn push_gauge(&mut self, place: u32, samples: u32, gauge: &Gauge) {
         let last_at = Offset::new(gauge.last_at, self.span.start);
         self.gauges.push(GaugeRow { place, samples, last: gauge.last, last_at });
+        // Without a range, both its ends are read as the last value. 0 and -0 are equal, but have different bits.
         if gauge.min < gauge.max || gauge.min.to_bits() != gauge.last.to_bits() {
             self.ranges.push(RangeRow { place, min: gauge.min, max: gauge.max });
         }
