@@ -293,5 +293,6 @@ impl Drop for Moving<'_> {
 }
 
 // An absent plugin is never busy, which is what they test.
-#[cfg(all(test, feature = "nri"))]
+#[cfg(test)]
+#[cfg(feature = "nri")]
 mod tests;
