@@ -22,6 +22,6 @@ pub use inlet::Senders;
 pub use listener::{Before, NewListener};
 pub use looks::{ContainerSelection, ContainerStats, StatsByContainer};
 pub use pool::{OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
-pub use shared::Gauges;
+pub use shared::PoolMeasurements;
 pub use suspend::{ContainerPart, OpenState, SentAhead, SuspendedContainers};
 pub use tail::{TailRoom, TappedLine};

@@ -117,7 +117,7 @@ pub(super) fn node_document(agent: &AgentContext) -> wire::NodeDocument {
         shards: agent.reading.data.pool.len(),
         shards_ended: agent.reading.data.pool.ended_shards().len(),
         containers: live,
-        memory: agent.reading.data.pool.read_gauges().memory,
+        memory: agent.reading.data.pool.read_measurements().memory,
         memory_limit: config.node_limits.memory,
         receive_buffer: config.listeners.receive_buffer,
         receive_buffers: agent.reading.data.pool.receive_buffers().used_bytes(),

@@ -111,7 +111,7 @@ impl Overview {
                 at: clock::wall_time(),
                 ready: agent.readiness.pending_conditions().is_empty(),
                 degraded: degraded_parts(&agent, DetailLevel::Reason),
-                memory: agent.reading.data.pool.read_gauges().memory,
+                memory: agent.reading.data.pool.read_measurements().memory,
                 last_scrape: agent.reading.stats.last_scrape(),
             };
             Ok(write_rows(text, look, &tasks, &stats_by_container, &before))

@@ -102,7 +102,7 @@ impl MetricsPage {
         let buffers = agent.reading.data.pool.receive_buffers().used_bytes();
         let config = agent.reading.data.current_config();
         self.write_value(stats::SERIES, series as f64);
-        self.write_value(stats::MEMORY, agent.reading.data.pool.read_gauges().memory as f64);
+        self.write_value(stats::MEMORY, agent.reading.data.pool.read_measurements().memory as f64);
         self.write_value(stats::MEMORY_LIMIT, config.node_limits.memory as f64);
         self.write_value(stats::CONTAINERS_LIMIT, config.node_limits.containers as f64);
         self.write_value(stats::RECEIVE_BUFFER, buffers as f64);
@@ -143,8 +143,8 @@ impl MetricsPage {
         let family = self.start_family(stats::TOTALS_EVICTED);
         family.write_sample(&[("reason", "series_limit")], evicted.series_limit as f64);
         family.write_sample(&[("reason", "node")], evicted.node as f64);
-        let gauges = agent.reading.data.pool.read_gauges();
-        self.write_summary(stats::CLOSE, &gauges.close);
+        let measured = agent.reading.data.pool.read_measurements();
+        self.write_summary(stats::CLOSE, &measured.closing_times);
         let ended = agent.reading.data.pool.ended_shards().len();
         let shards = self.start_family(stats::SHARDS);
         shards.write_sample(&[("state", "running")], (agent.reading.data.pool.len() - ended) as f64);
@@ -156,12 +156,12 @@ impl MetricsPage {
             let places = found.get(&file).map_or(0, |damaged| damaged.places);
             damaged.write_sample(&[("file", file.as_str())], places as f64);
         }
-        self.write_value(stats::SHARD_FAILURES, gauges.failures as f64);
-        self.write_value(stats::SHARD_PAUSES, gauges.pauses as f64);
+        self.write_value(stats::SHARD_FAILURES, measured.failures as f64);
+        self.write_value(stats::SHARD_PAUSES, measured.pauses as f64);
         self.write_value(stats::ADDRESS_IN_USE, agent.containers.addresses_in_use() as f64);
         let steps = self.start_family(stats::CLOCK_STEPS);
-        steps.write_sample(&[("direction", "forward")], gauges.steps_forward as f64);
-        steps.write_sample(&[("direction", "back")], gauges.steps_back as f64);
+        steps.write_sample(&[("direction", "forward")], measured.steps_forward as f64);
+        steps.write_sample(&[("direction", "back")], measured.steps_back as f64);
     }
 
     fn write_window_log(&mut self, agent: &AgentContext) {

@@ -92,7 +92,7 @@ impl Sender<'_> {
             loop {
                 let part = self.holding.movable_parts().store.next_part(sent, PART);
                 self.send_message(&AheadMessage::Windows(part.bytes.into()))?;
-                if part.whole {
+                if part.is_complete {
                     break;
                 }
                 if self.holding.is_told_to_end() {

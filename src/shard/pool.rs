@@ -16,7 +16,7 @@ use super::balance::{Balance, choose_container, find_imbalance};
 use super::command::{Checkpoint, Question, ShardCommand, SnapshotSlice};
 use super::listener::NewListener;
 use super::looks::ContainerStats;
-use super::shared::{Gauges, PoolShared};
+use super::shared::{PoolMeasurements, PoolShared};
 use super::worker::{Orders, Setup, Worker};
 use crate::aggregate::AggregatorSettings;
 use crate::model::{Allocation, Timestamp};
@@ -337,8 +337,8 @@ impl ShardPool {
 
     /// Reads the shards' measurements.
     #[must_use]
-    pub fn read_gauges(&self) -> Gauges {
-        self.shared.read_gauges()
+    pub fn read_measurements(&self) -> PoolMeasurements {
+        self.shared.read_measurements()
     }
 }
 

@@ -28,15 +28,15 @@ pub(super) struct PoolShared {
     pub(super) failures: watch::Sender<u64>,
     pub(super) buffers: Arc<Buffers>,
     /// Bytes of lines that wait for readers that tail containers, in total.
-    pub(super) tails: Arc<AtomicUsize>,
+    pub(super) tail_bytes: Arc<AtomicUsize>,
     pub(super) loss_log: LossLog,
     /// How long each stretch of closing windows kept a shard from receiving, in microseconds.
-    close: Mutex<Histogram<u64>>,
+    closing_times: Mutex<Histogram<u64>>,
 }
 
 /// Measurements of the shards, for the agent's own metrics.
 #[derive(Debug)]
-pub struct Gauges {
+pub struct PoolMeasurements {
     /// Bytes that are held for containers, by aggregators and by the store.
     pub memory: usize,
     /// How often the clock was set forward.
@@ -48,7 +48,7 @@ pub struct Gauges {
     /// The number of panics that shards have recovered from.
     pub failures: u64,
     /// How long each stretch of closing windows kept a shard from receiving, in microseconds.
-    pub close: Histogram<u64>,
+    pub closing_times: Histogram<u64>,
 }
 
 impl PoolShared {
@@ -64,21 +64,21 @@ impl PoolShared {
             failures: watch::Sender::new(0),
             // No buffer grows until the container table has set the budget.
             buffers: Arc::new(Buffers::new(0, 0)),
-            tails: Arc::default(),
+            tail_bytes: Arc::default(),
             loss_log: LossLog::default(),
-            close: Mutex::new(new_stall_histogram()),
+            closing_times: Mutex::new(new_stall_histogram()),
         }
     }
 
     /// What the shards tell about themselves.
-    pub(super) fn read_gauges(&self) -> Gauges {
-        Gauges {
+    pub(super) fn read_measurements(&self) -> PoolMeasurements {
+        PoolMeasurements {
             memory: self.store.held_bytes(),
             steps_forward: self.steps_forward.load(Ordering::Relaxed),
             steps_back: self.steps_back.load(Ordering::Relaxed),
             pauses: self.pauses.load(Ordering::Relaxed),
             failures: *self.failures.borrow(),
-            close: self.close.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            closing_times: self.closing_times.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -113,7 +113,7 @@ impl PoolShared {
     /// Records how long closing windows kept a shard from receiving.
     pub(super) fn held_up(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.close.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
+        self.closing_times.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
     }
 
     /// Whether the node's memory for containers is used up.

@@ -51,7 +51,7 @@ pub(super) struct Worker {
     wake: Arc<EventFd>,
     commands: Receiver<ShardCommand>,
     /// Whether commands may be left over from the last turn.
-    orders_left: bool,
+    commands_left: bool,
     questions: Receiver<Question>,
     /// Whether questions may be left over from the last turn.
     questions_left: bool,
@@ -135,7 +135,7 @@ impl Worker {
             epoll,
             wake,
             commands,
-            orders_left: false,
+            commands_left: false,
             questions,
             questions_left: false,
             looks: Looks::default(),
@@ -269,7 +269,7 @@ impl Worker {
     /// Whether work other than looks of readers is left over from the last turn.
     fn has_work(&self) -> bool {
         let left = !(self.ready.is_empty() && self.merging.is_empty() && self.draining.is_empty());
-        left || self.closing.is_some() || self.orders_left || self.questions_left
+        left || self.closing.is_some() || self.commands_left || self.questions_left
     }
 
     /// The longest wait: until the next window ends or remaining work can continue.

@@ -123,7 +123,7 @@ pub struct NriStats {
     failing: Mutex<Option<FailureStreak>>,
     outcomes: [AtomicU64; NriOutcome::ALL.len()],
     /// Handling times in microseconds.
-    handled: Mutex<Histogram<u64>>,
+    handling_times: Mutex<Histogram<u64>>,
 }
 
 /// Maximum recorded time, in microseconds. The runtime itself times out after two seconds.
@@ -132,12 +132,12 @@ const LONGEST_MICROS: u64 = 10_000_000;
 impl Default for NriStats {
     #[expect(clippy::expect_used, reason = "the bounds are constants, and good ones")]
     fn default() -> Self {
-        let handled = Histogram::new_with_max(LONGEST_MICROS, 2).expect("bounds from 1 to 10 s");
+        let handling_times = Histogram::new_with_max(LONGEST_MICROS, 2).expect("bounds from 1 to 10 s");
         Self {
             link: Mutex::default(),
             failing: Mutex::default(),
             outcomes: Default::default(),
-            handled: Mutex::new(handled),
+            handling_times: Mutex::new(handling_times),
         }
     }
 }
@@ -197,13 +197,13 @@ impl NriStats {
     /// Records how long a call took.
     pub fn record_handling(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST_MICROS);
-        lock_ignoring_poison(&self.handled).saturating_record(micros);
+        lock_ignoring_poison(&self.handling_times).saturating_record(micros);
     }
 
     /// How long calls took, in microseconds.
     #[must_use]
     pub fn handling_times(&self) -> Histogram<u64> {
-        lock_ignoring_poison(&self.handled).clone()
+        lock_ignoring_poison(&self.handling_times).clone()
     }
 }
 

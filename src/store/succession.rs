@@ -50,7 +50,7 @@ pub struct StorePart {
     /// The encoded bytes.
     pub bytes: Vec<u8>,
     /// Whether nothing was left to send at that moment.
-    pub whole: bool,
+    pub is_complete: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,27 +89,27 @@ impl Store {
         let past = sent.past.learn_changes(&past);
         let known: HashSet<_> = here.iter().copied().collect();
         sent.containers.retain(|allocation, _| known.contains(allocation));
-        let (mut histories, mut room, mut whole) = (Vec::new(), most, true);
+        let (mut histories, mut room, mut is_complete) = (Vec::new(), most, true);
         for (allocation, origin, head, published, summary) in new {
             let first = !sent.containers.contains_key(&allocation);
             if room == 0 {
-                whole = false;
+                is_complete = false;
                 break;
             }
             let of_it = sent.containers.entry(allocation).or_default();
             if first || !of_it.is_current(&published, summary.as_ref()) {
                 let (part, all) = of_it.write_part(&origin, &head, &published, summary.as_ref(), room);
                 room = room.saturating_sub(part.len());
-                whole &= all;
+                is_complete &= all;
                 histories.push((allocation, part.into()));
             }
         }
-        if whole {
+        if is_complete {
             sent.seq = seq;
         }
         let losses = snapshot.losses.changes_since(&mut sent.forgotten);
         let part = PartV4 { end: (self.epoch, seq), here, histories, past, losses, names };
-        StorePart { bytes: encode(&part), whole }
+        StorePart { bytes: encode(&part), is_complete }
     }
 }
 
@@ -394,13 +394,13 @@ mod tests {
         let (mut sent, mut received) = (SentStore::default(), ReceivedStore::default());
         node.run(KEEP as u64);
         let most = 300;
-        let whole = node.store.next_part(&mut SentStore::default(), usize::MAX).bytes.len();
+        let total_bytes = node.store.next_part(&mut SentStore::default(), usize::MAX).bytes.len();
         let mut parts = 0;
         loop {
             let part = node.store.next_part(&mut sent, most);
             received.add(&part.bytes).unwrap();
             parts += 1;
-            if part.whole {
+            if part.is_complete {
                 break;
             }
             if parts == 3 {
@@ -410,7 +410,7 @@ mod tests {
                 node.open(9);
             }
         }
-        assert!(parts >= 5, "{parts} parts of {whole} bytes");
+        assert!(parts >= 5, "{parts} parts of {total_bytes} bytes");
         received.add(&node.store.next_part(&mut sent, usize::MAX).bytes).unwrap();
         assert_eq!(seen(&received.into_store(KEEP).unwrap()), seen(&node.store));
     }
@@ -419,17 +419,17 @@ mod tests {
     fn a_part_has_no_more_windows_than_fit() {
         let mut node = Node::new(3);
         node.run(KEEP as u64);
-        let of = |most| node.store.next_part(&mut SentStore::default(), most).bytes.len();
+        let part_bytes = |most| node.store.next_part(&mut SentStore::default(), most).bytes.len();
         // Only windows are limited; names and totals are always sent completely.
-        let (least, one) = (of(0), of(1));
-        let window = one - least;
-        assert!(least > 0 && window > 0);
-        let largest = of(3 * window);
+        let (without_windows, with_one) = (part_bytes(0), part_bytes(1));
+        let window = with_one - without_windows;
+        assert!(without_windows > 0 && window > 0);
+        let largest = part_bytes(3 * window);
         assert!(
-            largest <= least + 5 * window,
-            "{largest} bytes, though a window takes {window} and all else {least}"
+            largest <= without_windows + 5 * window,
+            "{largest} bytes, though a window takes {window} and all else {without_windows}"
         );
-        assert!(of(usize::MAX) > least + 6 * window);
+        assert!(part_bytes(usize::MAX) > without_windows + 6 * window);
     }
 
     #[test]

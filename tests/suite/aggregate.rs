@@ -106,8 +106,8 @@ fn traffic(most: usize) -> impl Strategy<Value = Vec<Line>> {
     })
 }
 
-/// The windows that an aggregator makes of lines, those of one moment sent in one datagram, up to `until` milliseconds.
-fn windows(lines: &[Line], window_secs: u64, until: u64) -> Vec<Window> {
+/// The windows that an aggregator makes of lines, those of one moment sent in one datagram, up to `until_millis`.
+fn windows(lines: &[Line], window_secs: u64, until_millis: u64) -> Vec<Window> {
     let settings =
         AggregatorSettings { window: Duration::from_secs(window_secs), ..AggregatorSettings::default() };
     let mut aggregator = Aggregator::new(Arc::new(settings), GaugeSign::Delta, moment(0).wall);
@@ -124,11 +124,11 @@ fn windows(lines: &[Line], window_secs: u64, until: u64) -> Vec<Window> {
         assert!(aggregator.accounting().is_balanced(aggregator.open_values()));
         assert_eq!(aggregator.accounting().rejected.total_count(), 0, "{texts:?}");
     }
-    roll(&mut aggregator, until);
+    roll(&mut aggregator, until_millis);
     windows
 }
 
-fn close(found: f64, wanted: f64, scale: f64) -> bool {
+fn is_close(found: f64, wanted: f64, scale: f64) -> bool {
     (found - wanted).abs() <= 1e-9 * scale.max(f64::MIN_POSITIVE)
 }
 
@@ -179,8 +179,8 @@ fn check(view: &View<'_>, kept: &Kept) -> Result<(), TestCaseError> {
     prop_assert_eq!(view.sample_count(), kept.samples);
     match view {
         View::Counter { counter, .. } => {
-            prop_assert!(close(counter.sum, sum, scale), "sum {} is not {sum}", counter.sum);
-            prop_assert!(close(counter.count.as_f64(), weight, weight));
+            prop_assert!(is_close(counter.sum, sum, scale), "sum {} is not {sum}", counter.sum);
+            prop_assert!(is_close(counter.count.as_f64(), weight, weight));
         }
         View::Gauge(gauge) => {
             prop_assert_eq!((gauge.last, gauge.min, gauge.max), (values[values.len() - 1], min, max));
@@ -188,13 +188,15 @@ fn check(view: &View<'_>, kept: &Kept) -> Result<(), TestCaseError> {
         View::Distribution { summary, .. } => {
             prop_assert_eq!((summary.min, summary.max), (min, max));
             prop_assert_eq!((summary.first, summary.last), (values[0], values[values.len() - 1]));
-            prop_assert!(close(summary.sum, sum, scale) && close(summary.count.as_f64(), weight, weight));
+            prop_assert!(
+                is_close(summary.sum, sum, scale) && is_close(summary.count.as_f64(), weight, weight)
+            );
             let mean = sum / weight;
             let squares: f64 =
                 kept.weighted.iter().map(|(value, weight)| weight * (value - mean).powi(2)).sum();
             let (stddev, wanted) = (summary.stddev().unwrap(), (squares / weight).sqrt());
             let size = min.abs().max(max.abs());
-            prop_assert!(close(stddev, wanted, size), "stddev {stddev} is not {wanted}");
+            prop_assert!(is_close(stddev, wanted, size), "stddev {stddev} is not {wanted}");
             check_percentiles(view, kept)?;
         }
         View::Set { .. } => {
@@ -250,7 +252,7 @@ fn same(merged: &SeriesState, together: &SeriesState) -> Result<(), TestCaseErro
     prop_assert_eq!(merged.count(), together.count(), "counts merge exactly");
     match (merged, together) {
         (SeriesState::Counter(a), SeriesState::Counter(b)) => {
-            prop_assert!(close(a.sum, b.sum, b.sum.abs().max(1.0)));
+            prop_assert!(is_close(a.sum, b.sum, b.sum.abs().max(1.0)));
         }
         (SeriesState::Gauge(a), SeriesState::Gauge(b)) => prop_assert_eq!(a, b),
         (SeriesState::Distribution(a), SeriesState::Distribution(b)) => {
@@ -261,8 +263,8 @@ fn same(merged: &SeriesState, together: &SeriesState) -> Result<(), TestCaseErro
             );
             prop_assert_eq!((sum.first_at, sum.last_at), (other.first_at, other.last_at));
             let size = other.min.abs().max(other.max.abs());
-            prop_assert!(close(sum.sum, other.sum, size * other.count.as_f64()));
-            prop_assert!(close(sum.stddev().unwrap(), other.stddev().unwrap(), size));
+            prop_assert!(is_close(sum.sum, other.sum, size * other.count.as_f64()));
+            prop_assert!(is_close(sum.stddev().unwrap(), other.stddev().unwrap(), size));
             let packed = |values: &tallyport::aggregate::Distribution| {
                 let mut bytes = Vec::new();
                 values.sketch.pack_into(&mut bytes);

@@ -129,9 +129,9 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
     std::fs::write(&file, "limits.series = 1\n").unwrap();
     let agent = Agent::with(&["--config", file.to_str().unwrap(), "--window", "10s"]);
     let address = agent.reserve("c1", "web.1");
-    let series = |n: usize| agent.get("/v1/tasks/web.1").1["series"] == n;
+    let has_series = |n: usize| agent.get("/v1/tasks/web.1").1["series"] == n;
     address.send("a:1|g\nb:1|g");
-    agent.until("one fits", || series(1));
+    agent.until("one fits", || has_series(1));
     std::fs::write(&file, "limits.series = 2\nhttp.max_connections = 7\nagent.gather = \"3ms\"\n").unwrap();
     let (status, reloaded) = agent.admin("POST", "/v1/config/reload", &Value::Null);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
         (200, json!({"applied": true, "needs_restart": ["http.max_connections", "agent.gather"]}))
     );
     address.send("b:1|g\nc:1|g");
-    agent.until("two fit", || series(2));
+    agent.until("two fit", || has_series(2));
 
     std::fs::write(&file, "limits.series = \"many\"\nlimits.sries = 1\n").unwrap();
     let (status, refused) = agent.admin("POST", "/v1/config/reload", &Value::Null);
@@ -153,7 +153,7 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
     agent.signal(Signal::SIGHUP);
     agent.until("a signal reloads, too", || agent.log().matches("configuration reloaded").count() == 2);
     address.send("c:1|g");
-    agent.until("three fit", || series(3));
+    agent.until("three fit", || has_series(3));
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn twenty_thousand_reservations_are_served_or_told_why_not() {
 
 #[test]
 fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good() {
-    let Some(()) = tools::mounts() else { return };
+    let Some(()) = tools::mounting() else { return };
     let directory = tempfile::tempdir().unwrap();
     let state = Mounted::new(directory.path().join("state"), "10m");
     let path = state.0.to_str().unwrap().to_owned();

@@ -265,7 +265,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
-    let Some(()) = tools::mounts() else { return };
+    let Some(()) = tools::mounting() else { return };
     let directory = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(directory.path().join("state"));
     let agent = Agent::in_directory(directory, &["--window", "1s"]);
@@ -317,7 +317,7 @@ fn fill(path: &Path) {
 
 #[test]
 fn a_read_only_state_directory_is_refused_by_name() {
-    let Some(()) = tools::mounts() else { return };
+    let Some(()) = tools::mounting() else { return };
     let directory = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(directory.path().join("disk"));
     let state = disk.path().join("state");

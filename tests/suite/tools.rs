@@ -45,7 +45,7 @@ pub(crate) fn network_namespaces() -> Option<()> {
 }
 
 /// Root privileges and the programs for mounting file systems.
-pub(crate) fn mounts() -> Option<()> {
+pub(crate) fn mounting() -> Option<()> {
     found(nix::unistd::geteuid().is_root(), (), "root, who may mount file systems,", "sudo")?;
     found(
         ["mount", "umount"].iter().all(|tool| on_path(tool)),

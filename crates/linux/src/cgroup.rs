@@ -14,9 +14,9 @@ use nix::sched::{CloneFlags, setns};
 /// The inode of the root directory (`kernfs` numbers from one).
 const ROOT: u64 = 1;
 /// Maximum number of descendant groups that one search visits: a container may create any number of them.
-const LOOKED_AT: usize = 64;
+const MAX_GROUPS: usize = 64;
 /// Maximum number of directory entries that one search reads; a group has some fifty files.
-const ENTRIES: usize = 8192;
+const MAX_ENTRIES: usize = 8192;
 
 /// Moves this thread, and threads that it starts later, to the node's cgroup namespace, if it is in another one and can
 /// see the node's processes: the kernel reports paths of groups relative to the reader's namespace, and those of other
@@ -145,20 +145,20 @@ impl Hierarchy {
     /// number of groups; in the usual case, without any, it reads one directory's metadata.
     #[must_use]
     pub fn find_below(&self, path: &str, id: u64) -> Below {
-        self.find_below_within(path, id, ENTRIES)
+        self.find_below_within(path, id, MAX_ENTRIES)
     }
 
     /// Like [`Hierarchy::find_below`], reading at most this many directory entries.
     fn find_below_within(&self, path: &str, id: u64, mut entries_left: usize) -> Below {
-        let mut left = vec![self.path.join(path.trim_start_matches('/'))];
+        let mut unvisited = vec![self.path.join(path.trim_start_matches('/'))];
         // The kernel counts a directory, the entry for it in its parent, and its subdirectories.
-        match left.last().map(std::fs::metadata) {
+        match unvisited.last().map(std::fs::metadata) {
             Some(Ok(metadata)) if metadata.nlink() <= 2 => return Below::HasNone,
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return Below::Unknown,
         }
-        for _ in 0..LOOKED_AT {
-            let Some(directory) = left.pop() else { break };
+        for _ in 0..MAX_GROUPS {
+            let Some(directory) = unvisited.pop() else { break };
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
             for entry in entries.take(entries_left) {
                 entries_left -= 1;
@@ -168,7 +168,7 @@ impl Hierarchy {
                 if entry.ino() == id {
                     return Below::Has;
                 }
-                left.push(entry.path());
+                unvisited.push(entry.path());
             }
         }
         Below::Unknown
@@ -302,7 +302,7 @@ mod tests {
             let has = |id: &&u64| hierarchy.find_below_within("container", **id, entries) == Below::Has;
             ids.iter().filter(has).count()
         };
-        assert_eq!((found(10), found(40), found(ENTRIES)), (10, 40, 40));
+        assert_eq!((found(10), found(40), found(MAX_ENTRIES)), (10, 40, 40));
     }
 
     #[test]

@@ -37,9 +37,9 @@ pub(super) struct Overflow {
     /// One permit for each connection that is served.
     places: Arc<Semaphore>,
     /// Notified when a connection waits for a place and all are taken.
-    needs: Arc<Notify>,
+    place_needed: Arc<Notify>,
     /// One permit for each connection that may wait.
-    room: Arc<Semaphore>,
+    waiting_permits: Arc<Semaphore>,
     warning: Arc<Warning>,
 }
 
@@ -48,27 +48,27 @@ pub(super) struct WaitingConnection {
     stream: UnixStream,
     peer: Peer,
     overflow: Overflow,
-    _room: OwnedSemaphorePermit,
+    _waiting_permit: OwnedSemaphorePermit,
 }
 
 impl Overflow {
     pub(super) fn new(connections: Connections, limits: ConnectionLimits, places: Arc<Semaphore>) -> Self {
-        let room = Arc::new(Semaphore::new((limits.connections / WAITING).max(1)));
-        Self { connections, limits, places, needs: Arc::default(), room, warning: Arc::default() }
+        let waiting_permits = Arc::new(Semaphore::new((limits.connections / WAITING).max(1)));
+        Self { connections, limits, places, place_needed: Arc::default(), waiting_permits, warning: Arc::default() }
     }
 
     /// Waits until an accepted connection needs a place. The accept loop, which holds a free place for the next client,
     /// then gives it up.
     pub(super) async fn needs_place(&self) {
-        self.needs.notified().await;
+        self.place_needed.notified().await;
     }
 
     /// Lets a connection whose client has reached its limit wait for room. `None` if it was refused at once, because it
     /// is from the HTTP listener or too many are waiting.
     pub(super) fn queue_connection(&self, socket: Socket, peer: Peer) -> Option<WaitingConnection> {
-        match (socket, Arc::clone(&self.room).try_acquire_owned()) {
-            (Socket::Unix(stream), Ok(room)) => {
-                Some(WaitingConnection { stream, peer, overflow: self.clone(), _room: room })
+        match (socket, Arc::clone(&self.waiting_permits).try_acquire_owned()) {
+            (Socket::Unix(stream), Ok(permit)) => {
+                Some(WaitingConnection { stream, peer, overflow: self.clone(), _waiting_permit: permit })
             }
             (Socket::Unix(stream), Err(_)) => {
                 self.record_refusal(peer);
@@ -122,10 +122,10 @@ impl WaitingConnection {
     }
 
     async fn wait_for_admission(&self) -> (Open, OwnedSemaphorePermit) {
-        let Overflow { connections, limits, places, needs, .. } = &self.overflow;
+        let Overflow { connections, limits, places, place_needed, .. } = &self.overflow;
         loop {
             if places.available_permits() == 0 {
-                needs.notify_one();
+                place_needed.notify_one();
             }
             // The place comes first: once registered, an idle connection can be closed in favour of another.
             if let Ok(place) = Arc::clone(places).acquire_owned().await
@@ -278,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_has_gone_is_refused_like_any_other() {
         let (_open, overflow, client, socket) = full();
-        let taken = Arc::clone(&overflow.room).acquire_many_owned(1).await.unwrap();
+        let taken = Arc::clone(&overflow.waiting_permits).acquire_many_owned(1).await.unwrap();
         drop(client);
         assert!(overflow.queue_connection(socket, PEER).is_none());
         assert_eq!(overflow.connections.refused_counts().next(), Some((RefusalReason::Client, 1)));
@@ -300,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn where_too_many_wait_the_next_one_is_answered_at_once() {
         let (_open, overflow, mut client, socket) = full();
-        let taken = Arc::clone(&overflow.room).acquire_many_owned(1).await.unwrap();
+        let taken = Arc::clone(&overflow.waiting_permits).acquire_many_owned(1).await.unwrap();
         assert!(overflow.queue_connection(socket, PEER).is_none());
         assert!(read_to_end(&mut client).starts_with("HTTP/1.1 503 "));
         assert_eq!(overflow.connections.refused_counts().next(), Some((RefusalReason::Client, 1)));

@@ -95,7 +95,7 @@ impl ShardPool {
     /// The memory allowance of a new tail, which reads the lines of one or more containers.
     #[must_use]
     pub fn tail_room(&self) -> TailRoom {
-        TailRoom::with_shared_bound(&self.shared.tails)
+        TailRoom::with_shared_bound(&self.shared.tail_bytes)
     }
 
     /// Copies of a container's lines as they arrive. At most `most` lines wait, and no more bytes than the tail has room for.

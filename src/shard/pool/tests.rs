@@ -132,7 +132,7 @@ async fn windows_close_without_traffic() {
     tokio::time::timeout(Duration::from_secs(5), newest.wait_for(|seq| *seq > 0)).await.unwrap().unwrap();
     assert_eq!(sums(&node, 1), 1.0);
     // It is recorded shortly after the window becomes readable.
-    while node.pool.read_gauges().close.is_empty() {
+    while node.pool.read_measurements().closing_times.is_empty() {
         tokio::task::yield_now().await;
     }
 }

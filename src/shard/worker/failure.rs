@@ -57,7 +57,7 @@ impl Worker {
         // The panic may have kept windows that have ended from being closed.
         self.next_end = Timestamp::MIN;
         // Commands may be waiting whose wake-up was already consumed.
-        (self.orders_left, self.questions_left) = (true, true);
+        (self.commands_left, self.questions_left) = (true, true);
         let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
             Some(listener) => (Some(listener.name()), listener.recover_from_panic(&self.store, now)),

@@ -32,13 +32,13 @@ impl Worker {
                 }
                 Ok(command) => self.execute_command(command),
                 Err(TryRecvError::Empty) => {
-                    self.orders_left = false;
+                    self.commands_left = false;
                     return LoopControl::Go;
                 }
                 Err(TryRecvError::Disconnected) => return LoopControl::End,
             }
         }
-        self.orders_left = true;
+        self.commands_left = true;
         LoopControl::Go
     }
 

@@ -124,7 +124,7 @@ fn commands_beyond_a_turns_share_are_obeyed_in_the_next_turns() {
     }
     assert!(turns >= 4);
     assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
-    assert!(!bench.worker.orders_left);
+    assert!(!bench.worker.commands_left);
 }
 
 #[test]

@@ -267,7 +267,7 @@ mod tests {
         for _ in 0..schema.max(0) {
             power = squared(&power);
         }
-        let whole = i32::try_from(bit_length_below(&power)).unwrap() + (exponent << schema.max(0));
+        let whole = i32::try_from(ceil_log2(&power)).unwrap() + (exponent << schema.max(0));
         // ⌈x / n⌉ = ⌈⌈x⌉ / n⌉ for whole n.
         if schema < 0 { (whole + (1 << -schema) - 1) >> -schema } else { whole }
     }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     /// ⌈log₂ of a number⌉: the bit length of the next smaller integer. Digits have 64 bits each, lowest first.
-    fn bit_length_below(digits: &[u64]) -> usize {
+    fn ceil_log2(digits: &[u64]) -> usize {
         let lowest = digits.iter().position(|digit| *digit != 0).unwrap();
         let highest = digits.iter().rposition(|digit| *digit != 0).unwrap();
         let bits = 64 * highest + 64 - digits[highest].leading_zeros() as usize;
@@ -295,14 +295,14 @@ mod tests {
         bits - usize::from(power_of_two)
     }
 
-    fn of(values: &[f64]) -> Native {
+    fn native_of(values: &[f64]) -> Native {
         let mut native = Native::new(0);
         values.iter().for_each(|value| native.insert(*value, Weight::ONE));
         native
     }
 
     /// The buckets of positive values, as indexes and whole counts.
-    fn positive(native: &Native) -> Vec<(i32, u32)> {
+    fn positive_counts(native: &Native) -> Vec<(i32, u32)> {
         native.positive_buckets().map(|(index, count)| (index, whole(count))).collect()
     }
 
@@ -347,8 +347,8 @@ mod tests {
                 if *negative { -size } else { size }
             };
             let parts: Vec<Vec<f64>> = parts.iter().map(|part| part.iter().map(value).collect()).collect();
-            let together = of(&parts.concat());
-            let [a, b, c] = [0, 1, 2].map(|part| of(&parts[part]));
+            let together = native_of(&parts.concat());
+            let [a, b, c] = [0, 1, 2].map(|part| native_of(&parts[part]));
             for order in [[&a, &b, &c], [&c, &a, &b], [&b, &c, &a]] {
                 let mut left = order[0].clone();
                 prop_assert!(left.merge(order[1]) && left.merge(order[2]));
@@ -369,7 +369,7 @@ mod tests {
             let mut native = Native::new(3);
             native.insert(milliseconds, Weight::ONE);
             native.insert(milliseconds.next_up(), Weight::ONE);
-            assert_eq!(positive(&native), [(8 * power, 1), (8 * power + 1, 1)], "{milliseconds} ms");
+            assert_eq!(positive_counts(&native), [(8 * power, 1), (8 * power + 1, 1)], "{milliseconds} ms");
         }
     }
 
@@ -387,11 +387,11 @@ mod tests {
             assert_eq!(native.count(), Weight::from_count(values.len() as u64));
             if schemas.last() != Some(&native.schema()) {
                 schemas.push(native.schema());
-                assert_eq!(positive(&native), by_searching(&values, native.schema()));
+                assert_eq!(positive_counts(&native), by_searching(&values, native.schema()));
             }
         }
         assert_eq!(schemas, [3, 2, 1, 0, -1, -2, -3, -4]);
-        assert_eq!(positive(&native), by_searching(&values, -4));
+        assert_eq!(positive_counts(&native), by_searching(&values, -4));
     }
 
     /// The number of values in each bucket above 0, found by searching all bounds for each value.
@@ -409,18 +409,18 @@ mod tests {
 
     #[test]
     fn what_is_nearly_nothing_is_nothing_and_the_largest_has_a_bucket() {
-        let native = of(&[0.0, -0.0, ZERO_THRESHOLD, -ZERO_THRESHOLD, f64::MIN_POSITIVE, 5e-324]);
+        let native = native_of(&[0.0, -0.0, ZERO_THRESHOLD, -ZERO_THRESHOLD, f64::MIN_POSITIVE, 5e-324]);
         assert_eq!((native.zero_count(), native.bucket_count()), (Weight::from_count(6), 0));
         assert_eq!(ZERO_THRESHOLD, 2_f64.powi(-128));
-        let native = of(&[f64::MAX, f64::MIN, ZERO_THRESHOLD.next_up()]);
-        assert_eq!(positive(&native), [(-1023, 1), (8192, 1)]);
+        let native = native_of(&[f64::MAX, f64::MIN, ZERO_THRESHOLD.next_up()]);
+        assert_eq!(positive_counts(&native), [(-1023, 1), (8192, 1)]);
         assert_eq!(native.negative_buckets().map(|(index, _)| index).collect::<Vec<_>>(), [8192]);
         assert!(native.is_plausible());
     }
 
     #[test]
     fn other_units_are_not_added_up() {
-        let (mut seconds, plain) = (Native::new(3), of(&[1.0]));
+        let (mut seconds, plain) = (Native::new(3), native_of(&[1.0]));
         assert!(!seconds.merge(&plain));
         assert_eq!(seconds, Native::new(3));
     }
@@ -428,18 +428,18 @@ mod tests {
     #[test]
     fn counts_that_may_be_no_whole_numbers_stay_known_as_such() {
         let third = Weight::from_f64(1.5);
-        let mut native = of(&[1.0]);
+        let mut native = native_of(&[1.0]);
         assert!(!native.is_fractional());
         native.insert(1.0, third);
         native.insert(1.0, third);
         assert!(native.is_fractional(), "though four are whole");
-        let mut other = of(&[2.0]);
+        let mut other = native_of(&[2.0]);
         assert!(other.merge(&native) && other.is_fractional());
     }
 
     #[test]
     fn what_no_values_can_have_made_is_not_plausible() {
-        let sound = of(&[1.0, 2.0, -4.0]);
+        let sound = native_of(&[1.0, 2.0, -4.0]);
         assert!(sound.is_plausible());
         let damages: [fn(&mut Native); 6] = [
             |native| native.schema = FINEST_SCHEMA + 1,
