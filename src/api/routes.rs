@@ -41,7 +41,7 @@ pub fn admin_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     recover_rejections(changing.or(others).unify().boxed())
 }
 
-/// The response to a request that is refused before routing.
+/// An error response made outside the routes: before a request is routed, or when its time is over.
 #[must_use]
 pub fn refusal_response(error: ApiError) -> Response {
     ApiResponse::from(error).into_response()

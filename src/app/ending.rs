@@ -127,8 +127,10 @@ impl AgentShutdown {
                 Conclusion { succeeded: true, ..Conclusion::new(true) }
             }
             Why::StateSaved(store) => {
+                // The state may have been saved just before a second signal was heard.
+                let cleanly = !self.at_once;
                 self.leave_to_heir(store, AgentWindowLog::finish_keeping_open).await;
-                Conclusion::new(true)
+                Conclusion::new(cleanly)
             }
             Why::Replaced(channel) => {
                 tracing::info!(?deadline, "draining for another process that starts from what is on disk");

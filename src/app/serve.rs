@@ -1,6 +1,6 @@
 //! The layer between the accept loop and the routes: refuses requests without access, ends streams whose access is
-//! revoked, counts every response, and logs every call on the admin socket with its user and process. Requests without a valid token are counted, and logged at
-//! most once a minute.
+//! revoked, counts every response, and logs every call on the admin socket with its user and process. Requests
+//! without a valid token are counted, and logged at most once a minute.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -29,7 +29,7 @@ pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<U
         let answer = client
             .get(&format!("/v0/containers/{}", encode_segment(&container.reserved.container_id)))
             .await?;
-        // 204 where nothing is known of the container, 404 from an agent that was built without the DC/OS calls.
+        // 204 if the agent does not know its usage; 404 if the container is gone, or the agent was built without the DC/OS calls.
         if matches!(answer.status, 204 | 404) {
             continue;
         }

@@ -208,8 +208,8 @@ impl Journal {
         }
     }
 
-    /// Adds a container's record. One that is too long is left out and reported: the journal then has the container as it was before,
-    /// and goes on with the others.
+    /// Adds a container's record. One that is too long is left out and reported: the journal keeps the
+    /// previous record until it is rewritten, and continues with the other containers.
     fn put_image(&mut self, image: ContainerSnapshot, bytes: &mut Vec<u8>) {
         let (allocation, container) = (image.allocation, image.origin.container_id.clone());
         match JournalRecord::Put(Box::new(image)).put(self.format, self.seed, bytes) {

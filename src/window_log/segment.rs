@@ -170,7 +170,8 @@ impl LogSegment {
     }
 
     /// Adds what has changed in an open window of a container that this file describes. If a change is too long, later ones of the
-    /// same window are left out as well: the window comes back as of the checkpoint before it, and not as a mixture of two.
+    /// same window are left out as well: the window comes back as of the checkpoint before it, unless the file was renewed since, and not
+    /// as a mixture of two.
     pub(super) fn put_open_window(&mut self, key: ContainerKey, open: &Window) {
         let start = Some(open.span.start);
         if self.described.get(&key).is_none_or(|described| described.incomplete == start) {

@@ -158,7 +158,7 @@ fn what_is_not_complete_is_let_go_of_and_the_agent_starts_from_what_is_on_disk()
     let directory = agent.into_directory();
     manager.stored.lock().unwrap().retain(|(name, _)| name != "tp0" && name != "tp3");
     let agent = manager.service(directory, 4096);
-    agent.until_logged("is not complete");
+    agent.until_logged("is incomplete");
     assert_eq!(manager.names(), Vec::<String>::new());
     web.send("a:4|c");
     agent.until("its address is its own", || shown(&agent, &of_this_test("stored-1"))["received"] == 1);

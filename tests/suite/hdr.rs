@@ -85,7 +85,7 @@ fn a_log_without_a_line_is_reported_and_other_commands_refuse_the_format() {
         (4, 0),
         "{counters:?}"
     );
-    assert!(counters.err.contains("no timer, histogram or distribution"), "{}", counters.err);
+    assert!(counters.err.contains("no matching timer, histogram or distribution"), "{}", counters.err);
     assert_eq!(agent.cli(&["metrics", "details", "web.1", "--name", "nope", "-o", "hdr"]).code, 4);
     assert_eq!(agent.cli(&["metrics", "summary", "web.1", "-o", "hdr"]).code, 2);
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -72,8 +73,13 @@ impl ServiceManager {
         let rights = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
         let rights = rights.as_ref().map_or([].as_slice(), |rights| rights.as_slice());
         let parts = [IoSlice::new(message.as_bytes())];
-        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
-        Ok(())
+        loop {
+            match sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None) {
+                // With a time limit on the socket, the kernel does not restart the call after a signal.
+                Err(Errno::EINTR) => {}
+                sent => return Ok(sent.map(drop)?),
+            }
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Channel {
             }
             let left = match &self.given_up {
                 Some(given_up) if given_up.load(Ordering::Relaxed) => {
-                    let why = "cancelled, because this process received another signal to end";
+                    let why = "given up, because this process was told to end again";
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
                 }
                 Some(_) => left.min(LOOK),

@@ -1,5 +1,5 @@
-//! `create`, `run` and `restore`: reserves a socket for the container, and writes its address to the bundle. `tallyport-oci precreate` does the same as a
-//! hook of podman, which reads a configuration and writes the one to be used.
+//! `create`, `run` and `restore`: reserves a socket for the container, and writes its address to the bundle.
+//! `tallyport-oci precreate` does the same as a hook of podman, which reads a configuration and writes the one to be used.
 //!
 //! If that hook fails, podman starts no container at all and does not say why, so the input is then written unchanged.
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::lane::{BuilderPermit, ThreadPriority};
 use super::page::BufferedPage;
-use super::room::Room;
+use super::room::{LOOK, Room};
 use crate::api::error::ApiError;
 use crate::net::sys;
 use crate::query::Budget;
@@ -126,7 +126,9 @@ impl TimeLimit {
         let mut waits = std::pin::pin!(waits);
         loop {
             let left = self.remaining_time(room, Instant::now());
-            match tokio::time::timeout(left, &mut waits).await {
+            // While everything stands still, the remaining time stays the same, so it is checked less often.
+            let next_check = if room.is_still() { left.max(LOOK) } else { left };
+            match tokio::time::timeout(next_check, &mut waits).await {
                 Ok(done) => return Some(done),
                 Err(_) if left.is_zero() => return None,
                 // Everything may have stood still meanwhile, which leaves more time.

@@ -248,7 +248,8 @@ impl ContainerTable {
         }
     }
 
-    /// Directories of an earlier life of the agent rest as long as addresses: the runtime may still report a container that has one mounted.
+    /// Keeps directories of an earlier agent for as long as addresses rest, because the runtime may still report a container
+    /// that has one mounted.
     pub(super) fn sweep_unix(&mut self) {
         if self.unix.is_swept() || self.started.elapsed() < self.settings.rest {
             return;

@@ -54,7 +54,14 @@ pub(super) struct WaitingConnection {
 impl Overflow {
     pub(super) fn new(connections: Connections, limits: ConnectionLimits, places: Arc<Semaphore>) -> Self {
         let waiting_permits = Arc::new(Semaphore::new((limits.connections / WAITING).max(1)));
-        Self { connections, limits, places, place_needed: Arc::default(), waiting_permits, warning: Arc::default() }
+        Self {
+            connections,
+            limits,
+            places,
+            place_needed: Arc::default(),
+            waiting_permits,
+            warning: Arc::default(),
+        }
     }
 
     /// Waits until an accepted connection needs a place. The accept loop, which holds a free place for the next client,

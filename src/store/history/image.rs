@@ -1,7 +1,8 @@
 //! A container's history as bytes for the next process: as a whole, or in parts that each contain what the previous
 //! ones did not.
 //!
-//! An image is a [`DocumentFormat`] document with the mark `TPHI`. Layouts are written as changes, each from the one before; windows name them by fingerprint.
+//! An image is a [`DocumentFormat`] document with the mark `TPHI`. Layouts are
+//! written as changes, each from the one before; windows name them by fingerprint.
 
 use std::collections::HashMap;
 use std::sync::Arc;

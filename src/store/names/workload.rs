@@ -18,7 +18,7 @@ pub(super) struct Workload {
     pub(super) claims: Claims,
     /// By escaping scheme: which name has claimed which spelling.
     pub(super) taken: [HashMap<u64, Name>; Escaping::ALL.len()],
-    /// Names without a series, in the order of their last use; some have got a series again since.
+    /// Names in the order in which they lost their last series. Some have had a series again since.
     pub(super) at_rest: VecDeque<(Timestamp, Name)>,
     pub(super) resting: usize,
     /// Bytes of the claims.
