@@ -185,11 +185,11 @@ impl Run {
     /// Hands everything to another store, in parts; the last part follows after more changes.
     fn hand_over(&mut self) {
         let (mut sent, mut received) = (SentStore::default(), ReceivedStore::default());
-        let mut whole = false;
-        while !whole {
+        let mut is_complete = false;
+        while !is_complete {
             let part = self.store.next_part(&mut sent, 4096);
             received.add(&part.bytes).expect("it was just made");
-            whole = part.whole;
+            is_complete = part.is_complete;
         }
         self.goes_on(Duration::from_secs(1));
         self.publish_all();
