@@ -116,7 +116,7 @@ class Kills:
         self.witness.go_on()
 
     def told(self, killed):
-        line = self.agent.said("the life before did not end in order; nobody received meanwhile")
+        line = self.agent.said("the previous agent did not end in order; no datagrams were received until this start")
         check(line, "the gap is not logged")
         gap, down = self.agent.metric("tallyport_gap_seconds"), self.agent.started - killed
         most = time.monotonic() - killed + CHECKPOINT + self.slack

@@ -83,7 +83,7 @@ fn log_report(report: &RecoveryReport) {
         );
     }
     if !in_order {
-        tracing::warn!(%last, ?gap, "the life before did not end in order; nobody received meanwhile");
+        tracing::warn!(%last, ?gap, "the previous agent did not end in order; no datagrams were received until this start");
     }
 }
 

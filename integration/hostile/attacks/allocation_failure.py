@@ -74,7 +74,7 @@ class AllocationFailure(Scenario):
         return ended
 
     def told(self, agent):
-        check(agent.said("the life before did not end in order"), "the gap is not logged")
+        check(agent.said("the previous agent did not end in order"), "the gap is not logged")
         check(agent.metric("tallyport_gap_seconds") > 0, "the gap is not counted")
         doctor = agent.command("doctor").stdout.decode()
         check("last restart" in doctor, "doctor does not mention the restart:", doctor)

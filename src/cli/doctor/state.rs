@@ -70,7 +70,7 @@ fn check_clock(log: &WindowLogDocument) -> Option<Finding> {
 fn check_restart_gap(log: &WindowLogDocument) -> Option<Finding> {
     let last = log.last_alive?;
     let found = format!(
-        "for {:.1} s after {last} nobody received; {} closed windows are back, and {} that were open",
+        "no datagrams were received for {:.1} s after {last}; {} closed windows were restored, and {} that were open",
         log.gap_seconds, log.restored_windows, log.restored_open
     );
     Some(match log.ended_in_order {

@@ -20,29 +20,36 @@ struct Node {
     store: Arc<Store>,
 }
 
-fn settings() -> TableSettings {
-    TableSettings {
-        containers: 100,
-        // Not the default port: an agent may be running here.
-        port: 18_625,
-        receive_buffer: 65_536,
-        receive_buffers: 1 << 30,
-        receive_buffer_max: 1 << 22,
-        rest: Duration::from_mins(10),
-        reservation_ttl: Duration::from_mins(1),
-        tombstone: Duration::from_mins(10),
-        adopt_mute: false,
-        gauge_sign: GaugeSign::Delta,
-        timer_unit: TimerUnit::default(),
-        dcos_host: None,
-        node_labels: Labels::new(),
-        unix: UnixSettings {
-            mode: crate::containers::UnixSocketMode::OptIn,
-            path: "/var/run/datadog/dsd.socket".into(),
-            directory: "/nowhere/sockets".into(),
-            queue: 1,
-        },
+impl TableSettings {
+    /// Defaults, with this limit and port. Each test module has a port of its own, and none has the default one, because an agent may
+    /// be running here.
+    pub(crate) fn for_tests(containers: usize, port: u16) -> Self {
+        Self {
+            containers,
+            port,
+            receive_buffer: 65_536,
+            receive_buffers: 1 << 30,
+            receive_buffer_max: 1 << 22,
+            rest: Duration::from_mins(10),
+            reservation_ttl: Duration::from_mins(1),
+            tombstone: Duration::from_mins(10),
+            adopt_mute: false,
+            gauge_sign: GaugeSign::Delta,
+            timer_unit: TimerUnit::default(),
+            dcos_host: None,
+            node_labels: Labels::new(),
+            unix: UnixSettings {
+                mode: crate::containers::UnixSocketMode::OptIn,
+                path: "/var/run/datadog/dsd.socket".into(),
+                directory: "/nowhere/sockets".into(),
+                queue: 1,
+            },
+        }
     }
+}
+
+fn settings() -> TableSettings {
+    TableSettings::for_tests(100, 18_625)
 }
 
 fn node(settings: TableSettings) -> Node {
@@ -54,15 +61,8 @@ fn node(settings: TableSettings) -> Node {
 
 fn table(settings: TableSettings) -> (ContainerTable, ContainerTableHandle) {
     let store = Arc::new(Store::new(1, 30));
-    let plan = ShardPlan {
-        shards: 1,
-        memory_limit: usize::MAX,
-        remembered: 1000,
-        gather: Duration::ZERO,
-        not_before: None,
-    };
     let pool = ShardPool::start(
-        &plan,
+        &ShardPlan::for_tests(),
         &store,
         &Arc::new(aggregate::AggregatorSettings::default()),
         Clock::default(),

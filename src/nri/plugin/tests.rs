@@ -28,42 +28,14 @@ impl Node {
     /// A node whose container table does not reply until it is run.
     fn with_table(containers: usize) -> (Self, ContainerTable) {
         let store = Arc::new(Store::new(1, 30));
-        let plan = ShardPlan {
-            shards: 1,
-            memory_limit: usize::MAX,
-            remembered: 1000,
-            gather: Duration::ZERO,
-            not_before: None,
-        };
         let pool = ShardPool::start(
-            &plan,
+            &ShardPlan::for_tests(),
             &store,
             &Arc::new(aggregate::AggregatorSettings::default()),
             Clock::default(),
         );
-        let table = containers::TableSettings {
-            containers,
-            // Not the default port: an agent may be running here.
-            port: 18_626,
-            receive_buffer: 65_536,
-            receive_buffers: 1 << 30,
-            receive_buffer_max: 1 << 22,
-            rest: Duration::from_mins(10),
-            reservation_ttl: Duration::from_mins(1),
-            tombstone: Duration::from_mins(10),
-            adopt_mute: false,
-            gauge_sign: aggregate::GaugeSign::Delta,
-            timer_unit: aggregate::TimerUnit::default(),
-            dcos_host: None,
-            node_labels: crate::model::Labels::new(),
-            unix: containers::UnixSettings {
-                mode: containers::UnixSocketMode::OptIn,
-                path: "/var/run/datadog/dsd.socket".into(),
-                directory: "/nowhere/sockets".into(),
-                queue: 1,
-            },
-        };
-        let (table, containers) = ContainerTable::new(table, Arc::new(pool.unwrap()), store);
+        let table_settings = containers::TableSettings::for_tests(containers, 18_626);
+        let (table, containers) = ContainerTable::new(table_settings, Arc::new(pool.unwrap()), store);
         let (settings, told) = watch::channel(Arc::new(PluginSettings::default()));
         let stats = Arc::new(Stats::default());
         let plugin = Plugin::new(containers.clone(), told, Arc::clone(&stats));

@@ -1,10 +1,8 @@
 use std::fs::File;
 
 use super::*;
-use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::config::ProcessEnvironment;
-use crate::containers::{ContainerTable, TableSettings, UnixSettings, UnixSocketMode};
-use crate::model::Labels;
+use crate::containers::{ContainerTable, TableSettings};
 use crate::net::clock::Clock;
 use crate::nri::suspension_channel;
 use crate::shard::ShardPlan;
@@ -14,36 +12,10 @@ use crate::shutdown::drain_channel;
 fn holding(nri: Suspender) -> Holding {
     let config = AgentConfig::from_toml("", &ProcessEnvironment).unwrap();
     let store = Arc::new(Store::new(1, 30));
-    let plan = ShardPlan {
-        shards: 1,
-        memory_limit: usize::MAX,
-        remembered: 1000,
-        gather: Duration::ZERO,
-        not_before: None,
-    };
     let aggregation = Arc::new(config.aggregation.clone());
-    let pool = Arc::new(ShardPool::start(&plan, &store, &aggregation, Clock::default()).unwrap());
-    let settings = TableSettings {
-        containers: 1,
-        port: 18_628,
-        receive_buffer: 65_536,
-        receive_buffers: 1 << 30,
-        receive_buffer_max: 1 << 22,
-        rest: Duration::from_mins(10),
-        reservation_ttl: Duration::from_mins(1),
-        tombstone: Duration::from_mins(10),
-        adopt_mute: false,
-        gauge_sign: GaugeSign::Delta,
-        timer_unit: TimerUnit::default(),
-        dcos_host: None,
-        node_labels: Labels::new(),
-        unix: UnixSettings {
-            mode: UnixSocketMode::OptIn,
-            path: "/var/run/datadog/dsd.socket".into(),
-            directory: "/nowhere/sockets".into(),
-            queue: 1,
-        },
-    };
+    let pool =
+        Arc::new(ShardPool::start(&ShardPlan::for_tests(), &store, &aggregation, Clock::default()).unwrap());
+    let settings = TableSettings::for_tests(1, 18_628);
     let (_, containers) = ContainerTable::new(settings, Arc::clone(&pool), Arc::clone(&store));
     let config = Arc::new(RwLock::new(Arc::new(config)));
     let pages = Pages::new(&config);

@@ -7,6 +7,19 @@ use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
 use crate::shard::looks::ContainerSelection;
 
+impl ShardPlan {
+    /// One shard without a memory limit, which reads datagrams at once.
+    pub(crate) const fn for_tests() -> Self {
+        Self {
+            shards: 1,
+            memory_limit: usize::MAX,
+            remembered: 1000,
+            gather: Duration::ZERO,
+            not_before: None,
+        }
+    }
+}
+
 struct Node {
     store: Arc<Store>,
     pool: ShardPool,
@@ -16,13 +29,7 @@ fn node(shards: usize) -> Node {
     let store = Arc::new(Store::new(1, 30));
     let settings =
         Arc::new(AggregatorSettings { window: Duration::from_secs(1), ..AggregatorSettings::default() });
-    let plan = ShardPlan {
-        shards,
-        memory_limit: usize::MAX,
-        remembered: 1000,
-        gather: Duration::from_millis(10),
-        not_before: None,
-    };
+    let plan = ShardPlan { shards, gather: Duration::from_millis(10), ..ShardPlan::for_tests() };
     let pool = ShardPool::start(&plan, &store, &settings, Clock::default()).unwrap();
     Node { store, pool }
 }
