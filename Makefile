@@ -70,7 +70,7 @@ lint: ## clippy with warnings denied
 	scripts/ci/lint
 
 features: ## the agent without its optional products, and with each alone
-	scripts/ci/features
+	scripts/ci/features --each
 
 layers: ## which module may use which
 	scripts/ci/layers
