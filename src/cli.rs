@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod background;
 mod config;
 mod containers;
 mod details;
@@ -28,6 +29,7 @@ mod table;
 mod text;
 #[cfg(feature = "nri")]
 mod untaint;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;

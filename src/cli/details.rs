@@ -12,6 +12,8 @@ use super::hdr_log::HdrLog;
 use super::output::Console;
 use super::resolve::{find_task, parse_response};
 use super::table::{Align, TextTable};
+use super::wait::repeat_until_complete;
+use crate::client::Client;
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::render::exposition::{Exposition, FamilyKind, Format as Text};
@@ -19,11 +21,9 @@ use crate::wire::{RecordDocument, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    let response = client
-        .get(&format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), details_query(args)))
-        .await?;
-    let TaskMetrics::<Value> { task, metrics } = parse_response(&response)?;
+    let query = async || fetch_metrics(args, &client).await;
+    let TaskMetrics { task, metrics } =
+        repeat_until_complete(args.wait.wait, query, |found| !found.metrics.is_empty()).await?;
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
         OutputFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
@@ -39,6 +39,14 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         out.write_stderr_line(format!("{} is finished", task.task_id));
     }
     Ok(())
+}
+
+async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<TaskMetrics<Value>, Failure> {
+    let task = find_task(client, &args.pod.of, &args.task_id).await?;
+    let response = client
+        .get(&format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), details_query(args)))
+        .await?;
+    parse_response(&response)
 }
 
 /// Writes the log, and reports on standard error what it does not contain.
