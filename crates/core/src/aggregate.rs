@@ -8,6 +8,7 @@
 mod accounting;
 mod aggregator;
 mod distribution;
+mod fingerprint;
 mod gauge;
 mod histogram;
 mod limits;
