@@ -23,6 +23,7 @@ mod probe;
 mod resolve;
 mod resources;
 mod run;
+mod scrape_page;
 mod summary;
 mod table;
 mod text;

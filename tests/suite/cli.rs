@@ -121,7 +121,7 @@ fn every_output_format_is_what_it_says() {
         details("ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(array, lines);
     let prom = details("prom");
-    assert!(prom.contains("# TYPE hits_total counter\nhits_total{container_id=\"c1\"} 3\n"), "{prom}");
+    assert!(prom.contains("# TYPE hits_total counter\nhits_total{task=\"web.1\"} 3\n"), "{prom}");
     for command in [
         vec!["tasks"],
         vec!["containers", "list"],
