@@ -24,6 +24,7 @@ mod resolve;
 mod resources;
 mod run;
 mod scrape_page;
+mod socket_access;
 mod summary;
 mod table;
 mod text;

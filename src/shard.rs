@@ -24,4 +24,4 @@ pub use looks::{ContainerSelection, ContainerStats, StatsByContainer};
 pub use pool::{OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
 pub use shared::PoolMeasurements;
 pub use suspend::{ContainerPart, OpenState, SentAhead, SuspendedContainers};
-pub use tail::{TailRoom, TappedLine};
+pub use tail::{LineFilter, TailRoom, TappedLine};
