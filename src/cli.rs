@@ -23,6 +23,8 @@ mod probe;
 mod resolve;
 mod resources;
 mod run;
+mod scrape_page;
+mod socket_access;
 mod summary;
 mod table;
 mod text;

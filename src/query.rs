@@ -8,6 +8,7 @@ mod changes;
 mod data;
 mod documents;
 mod exposition;
+mod names;
 mod parameters;
 mod records;
 mod sink;
@@ -22,6 +23,7 @@ pub use documents::{
     task_document, task_short,
 };
 pub use exposition::{Wanted, build_page};
+pub use names::write_names;
 pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use records::{RecordSource, collect_sources, write_task};

@@ -24,4 +24,4 @@ pub use pool::{OpenError, ShardGone, ShardId, ShardPlan, ShardPool};
 pub use shared::PoolMeasurements;
 pub use stats_queries::{ContainerSelection, ContainerStats, StatsByContainer};
 pub use suspend::{ContainerPart, OpenState, SentAhead, SuspendedContainers};
-pub use tail::{TailRoom, TappedLine};
+pub use tail::{LineFilter, TailRoom, TappedLine};

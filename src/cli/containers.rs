@@ -1,5 +1,6 @@
 //! `tallyport tasks` and `tallyport containers`.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::args::{ContainerArgs, ContainersListArgs, OutputArgs, OutputFormat, ReconcileArgs, TasksArgs};
@@ -26,9 +27,23 @@ pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console
         OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("containers are not metrics; use table, json or ndjson"));
         }
-        OutputFormat::Table => print_containers(&parse_response::<Vec<ContainerDocument>>(&response)?, out)?,
+        OutputFormat::Table => {
+            ensure_match("container", &query, &response)?;
+            print_containers(&parse_response::<Vec<ContainerDocument>>(&response)?, out)?;
+        }
     }
-    Ok(())
+    ensure_match("container", &query, &response)
+}
+
+/// Fails if filters select nothing.
+fn ensure_match(what: &str, query: &str, response: &Response) -> Result<(), Failure> {
+    if query.is_empty() || !parse_response::<Vec<IgnoredAny>>(response)?.is_empty() {
+        return Ok(());
+    }
+    let filters = form_urlencoded::parse(query.trim_start_matches('?').as_bytes());
+    let filters: Vec<String> = filters.map(|(key, value)| format!("--{key} {value}")).collect();
+    let message = format!("no {what} of this node matches {}", filters.join(" "));
+    Err(Failure::new(code::NO_TASK, message).with_hint("without filters, the command lists all of them"))
 }
 
 fn print_containers(containers: &[ContainerDocument], out: &mut Console) -> std::io::Result<()> {
@@ -150,9 +165,12 @@ pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<()
         OutputFormat::Prom | OutputFormat::Hdr => {
             return Err(Failure::usage_error("tasks are not metrics; use table, json or ndjson"));
         }
-        OutputFormat::Table => print_tasks(&parse_response::<Vec<Task>>(&response)?, out)?,
+        OutputFormat::Table => {
+            ensure_match("task", &query, &response)?;
+            print_tasks(&parse_response::<Vec<Task>>(&response)?, out)?;
+        }
     }
-    Ok(())
+    ensure_match("task", &query, &response)
 }
 
 fn print_tasks(tasks: &[Task], out: &mut Console) -> std::io::Result<()> {

@@ -19,6 +19,8 @@ pub(super) struct Used {
     memory_limit_bytes: Option<f64>,
     io_read_bytes: Option<f64>,
     io_written_bytes: Option<f64>,
+    /// Whether some of it is that of a first process alone, because it shares its control group with other processes.
+    first_process_only: bool,
 }
 
 /// Fetches the usage of all containers of a task; `None` if no container reports any.
@@ -36,6 +38,8 @@ pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<U
         let message: Message = parse_response(&answer)?;
         known = true;
         message.datapoints.iter().for_each(|point| used.add(point));
+        // Only a control group of its own has a number of processes.
+        used.first_process_only |= message.datapoints.iter().all(|point| point.name != "processes");
     }
     Ok(known.then_some(used))
 }
@@ -58,17 +62,22 @@ impl Used {
     /// Lines for the known values, for people.
     pub(super) fn format_lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
+        let alone = if self.first_process_only {
+            " (its first process; it has no control group of its own)"
+        } else {
+            ""
+        };
         if let Some(seconds) = self.cpu_seconds {
             let limit = self.cpu_limit.map_or(String::new(), |limit| format!(" of {limit} CPUs"));
             let throttled = self.cpu_throttled_seconds.filter(|seconds| *seconds > 0.0);
             let throttled = throttled.map_or(String::new(), |seconds| format!(", throttled {seconds:.2} s"));
-            lines.push(("cpu", format!("{seconds:.2} s{limit}{throttled}")));
+            lines.push(("cpu", format!("{seconds:.2} s{limit}{throttled}{alone}")));
         }
         if let Some(bytes) = self.memory_bytes {
             let limit = self
                 .memory_limit_bytes
                 .map_or(String::new(), |limit| format!(" of {}", format_mebibytes(limit)));
-            lines.push(("memory", format!("{}{limit}", format_mebibytes(bytes))));
+            lines.push(("memory", format!("{}{limit}{alone}", format_mebibytes(bytes))));
         }
         if let (Some(read), Some(written)) = (self.io_read_bytes, self.io_written_bytes) {
             lines.push((

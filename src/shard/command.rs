@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::listener::{ContainerListener, NewListener};
 use super::stats_queries::{ContainerSelection, ContainerStats, Reply, StatsDetail};
-use super::tail::{TailRoom, TappedLine};
+use super::tail::{LineFilter, TailRoom, TappedLine};
 use crate::aggregate::{AggregatorSettings, Window};
 use crate::model::{Allocation, Timestamp};
 use crate::net::process_identity::ProcessIdentity;
@@ -70,5 +70,5 @@ pub(super) enum Question {
     /// Statistics of containers.
     Stats(ContainerSelection, StatsDetail, Reply),
     /// Copies of a container's lines as they arrive.
-    Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom),
+    Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom, LineFilter),
 }

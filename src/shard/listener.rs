@@ -12,8 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::inlet::{Inlet, Senders};
 use super::shared::{LineDecision, LossLog};
-use super::stats_queries::{ContainerStats, StatsDetail};
-use super::tail::{TailRoom, TappedLine};
+use super::tail::{LineFilter, TailRoom, TappedLine};
 use crate::aggregate::{
     Accounting, Aggregator, AggregatorSettings, CheckpointContents, GaugeSign, RejectedLine, TimerUnit,
     Window,
@@ -110,12 +109,16 @@ pub(super) struct ListenerEnding {
 struct TailSink {
     to: mpsc::Sender<TappedLine>,
     room: TailRoom,
+    wanted: LineFilter,
     lost: u64,
 }
 
 impl TailSink {
     /// Answers whether the reader still listens.
     fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
+        if !self.wanted.matches_line(line, rejected.is_some()) {
+            return !self.to.is_closed();
+        }
         // The reader is slower than the container: drop the line, so that the container need not wait.
         let Some(taken) = self.room.reserve_line(line.len()) else {
             self.lost += 1;
@@ -194,10 +197,10 @@ impl ContainerListener {
         counts.received.saturating_mul(8).saturating_add(counts.lines)
     }
 
-    pub(super) fn add_tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
+    pub(super) fn add_tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom, wanted: LineFilter) {
         // Closed taps are otherwise removed with the next line, which may never arrive.
         self.taps.retain(|tap| !tap.to.is_closed());
-        self.taps.push(TailSink { to, room, lost: 0 });
+        self.taps.push(TailSink { to, room, wanted, lost: 0 });
     }
 
     /// Prefetches the fields that a read of the socket needs into the CPU cache.
@@ -366,10 +369,10 @@ mod tests {
         let (mut listener, _sender) = pair();
         let room = TailRoom::with_shared_bound(&Arc::default());
         let (to, reads) = mpsc::channel(1);
-        listener.add_tap(to, room.clone());
+        listener.add_tap(to, room.clone(), LineFilter::default());
         for _ in 0..10 {
             let (to, leaves) = mpsc::channel(1);
-            listener.add_tap(to, room.clone());
+            listener.add_tap(to, room.clone(), LineFilter::default());
             drop(leaves);
         }
         assert_eq!(

@@ -10,7 +10,7 @@ use crate::shard::command::Question;
 use crate::shard::stats_queries::{
     ContainerSelection, ContainerStats, MAX_SMALL_QUERY, StatsByContainer, StatsDetail,
 };
-use crate::shard::tail::{TailRoom, TappedLine};
+use crate::shard::tail::{LineFilter, TailRoom, TappedLine};
 
 /// Maximum number of attempts to find containers that are not where they were expected, because they are being moved to
 /// another shard.
@@ -103,7 +103,7 @@ impl ShardPool {
         TailRoom::with_shared_bound(&self.shared.tail_bytes)
     }
 
-    /// Copies of a container's lines as they arrive. At most `most` lines wait, and no more bytes than the tail has room for.
+    /// Copies of a container's wanted lines as they arrive. At most `most` lines wait, and no more bytes than the tail has room for.
     ///
     /// # Errors
     /// When its shard has ended.
@@ -112,12 +112,18 @@ impl ShardPool {
         allocation: Allocation,
         most: usize,
         room: &TailRoom,
+        wanted: &LineFilter,
     ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
         let (to, lines) = mpsc::channel(most);
         let places = self.places.read().await;
         // A container that has just ended has no more lines.
         if let Some(place) = places.get(&allocation) {
-            self.find_shard(*place)?.send_question(Question::Tap(allocation, to, room.clone()))?;
+            self.find_shard(*place)?.send_question(Question::Tap(
+                allocation,
+                to,
+                room.clone(),
+                wanted.clone(),
+            ))?;
         }
         Ok(lines)
     }

@@ -221,9 +221,9 @@ impl Worker {
         for _ in 0..most {
             match self.questions.try_recv() {
                 Ok(Question::Stats(of, detail, reply)) => self.queries.add(of, detail, reply),
-                Ok(Question::Tap(allocation, to, room)) => {
+                Ok(Question::Tap(allocation, to, room, wanted)) => {
                     if let Some(listener) = self.find(allocation) {
-                        listener.add_tap(to, room);
+                        listener.add_tap(to, room, wanted);
                     }
                 }
                 Err(_) => {
