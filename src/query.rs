@@ -8,7 +8,9 @@ mod changes;
 mod data;
 mod documents;
 mod exposition;
+mod merged;
 mod parameters;
+mod recent;
 mod records;
 mod sink;
 mod tasks;
@@ -24,6 +26,7 @@ pub use documents::{
 pub use exposition::{Wanted, build_page};
 pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
+pub use recent::RecentWindows;
 pub use records::{RecordSource, collect_sources, write_task};
 pub(crate) use sink::to_json;
 pub use sink::{Budget, Sink, format_event};
