@@ -144,6 +144,12 @@ impl IntervalWindows {
         self.0.first().map(|published| published.window.span)
     }
 
+    /// Number of values in its newest records. Walks over all of them.
+    #[must_use]
+    pub fn count_values(&self) -> u64 {
+        self.newest_records().map(|(_, _, record)| record.view.sample_count()).sum()
+    }
+
     /// Everything published of it, oldest first.
     pub fn published_windows(&self) -> impl Iterator<Item = &Arc<Published>> {
         self.0.iter()
