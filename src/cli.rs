@@ -5,8 +5,10 @@
 
 mod agent;
 mod args;
+mod cells;
 mod config;
 mod containers;
+mod csv_text;
 mod details;
 mod doctor;
 mod documents;
@@ -17,17 +19,23 @@ mod hdr_log;
 #[cfg(feature = "install")]
 mod hook;
 mod lines;
+mod listing;
 mod manual;
 mod output;
 mod probe;
+mod records;
 mod resolve;
 mod resources;
 mod run;
 mod scrape_page;
 mod socket_access;
+#[cfg(test)]
+mod snapshots;
 mod summary;
 mod table;
+mod tasks;
 mod text;
+mod units;
 #[cfg(feature = "nri")]
 mod untaint;
 mod watch;
@@ -100,7 +108,7 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
         .map_err(|error| Failure::system_error(&error))?;
     runtime.block_on(async {
         match command {
-            Command::Tasks(args) => containers::list_tasks(&args, out).await?,
+            Command::Tasks(args) => tasks::list_tasks(&args, out).await?,
             Command::Containers { command } => match command {
                 ContainersCommand::List(args) => containers::list_containers(&args, out).await?,
                 ContainersCommand::Show(args) => containers::show_container(&args, out).await?,

@@ -138,9 +138,6 @@ pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
-        }
         OutputFormat::Table => {
             let needs_restart = parse_response::<ReloadedDocument>(&response)?.needs_restart;
             out.write_line("the configuration was read again and is in force")?;

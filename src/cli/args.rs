@@ -86,6 +86,7 @@ Without an agent there are no variables and the unit starts; --fail-closed makes
     #[command(after_help = "\
 Examples:
   tallyport tasks
+  tallyport tasks --sort -dropped --limit 5
   tallyport tasks --label team=shop --json")]
     Tasks(TasksArgs),
     /// List, show or release containers
@@ -193,6 +194,7 @@ pub(super) enum ContainersCommand {
     #[command(after_help = "\
 Examples:
   tallyport containers list
+  tallyport containers list --state lost
   tallyport containers list --task 'web.*' -o ndjson")]
     List(ContainersListArgs),
     /// Show one container
@@ -220,9 +222,11 @@ pub(super) enum MetricsCommand {
 Examples:
   tallyport metrics details web.1
   tallyport metrics details web.1 --name 'response.*' --tag route=/pay
+  tallyport metrics details web.1 --type timer --sort -p99 --limit 5
   tallyport metrics details web.1 --since 5m --merge --json
   tallyport metrics details web.1 --window all -o hdr > web.1.hlog
   tallyport metrics details -n shop web-0 -c main
+  tallyport metrics details web.1 -o csv > web.1.csv
 
 Without --window, each series shows its newest closed record, or the open one if none is
 closed yet.")]

@@ -59,9 +59,6 @@ pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&explanation)?,
         OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("an explanation is not a metric; use table, json or ndjson"));
-        }
         OutputFormat::Table => print_explanation(&explanation, out)?,
     }
     Ok(if explanation.arrives { ExitCode::SUCCESS } else { ExitCode::from(code::NO_DATA) })

@@ -42,7 +42,7 @@ pub(super) fn write_man_pages(args: &ManArgs, out: &mut Console) -> Result<(), F
 
 pub(super) fn print_version(args: &VersionArgs, out: &mut Console) -> Result<(), Failure> {
     match args.output.selected_format() {
-        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
+        OutputFormat::Table => {
             out.write_line(format!("tallyport {}", *VERSION))?;
         }
         OutputFormat::Json | OutputFormat::Ndjson => {

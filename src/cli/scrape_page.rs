@@ -22,6 +22,11 @@ pub(super) async fn print_scrape_page(
             "-o prom prints what Prometheus scrapes, which has no windows; leave out --window, --since and --merge",
         ));
     }
+    if args.metric_type.is_some() || !args.list.is_default() {
+        return Err(Failure::usage_error(
+            "-o prom prints what Prometheus scrapes, in its order; leave out --type, --sort and --limit",
+        ));
+    }
     let response = client.get(&format!("/metrics/tasks{}", page_query(args, &task.task_id))).await?;
     if response.status != 200 {
         return Err(Failure::from_response(&response));

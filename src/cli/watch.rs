@@ -30,10 +30,10 @@ struct Screen {
 pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    let container = args.pod.container_label();
+    let container = args.pod.container_filter(&task)?;
     let (path, mut filters) =
         (format!("/v1/tasks/{}", encode_segment(&task.task_id)), args.filters.query_pairs());
-    filters.extend(container.as_deref().map(|label| ("label", label)));
+    filters.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
     let mut stream =
         EventStream::open(client.clone(), format!("{path}/watch{}", encode_query(filters.clone()))).await?;
     let mut screen = Screen::default();

@@ -40,6 +40,7 @@ mod kills;
 mod kubernetes;
 mod labels;
 mod lifecycle;
+mod listing;
 mod load;
 mod monitoring;
 mod mute;
