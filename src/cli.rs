@@ -28,9 +28,9 @@ mod resolve;
 mod resources;
 mod run;
 mod scrape_page;
-mod socket_access;
 #[cfg(test)]
 mod snapshots;
+mod socket_access;
 mod summary;
 mod table;
 mod tasks;

@@ -146,8 +146,6 @@ pub(super) fn format_value(record: &RecordDocument) -> String {
     record.value.map_or("-".to_owned(), format_number)
 }
 
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

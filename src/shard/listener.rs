@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::inlet::{Inlet, Senders};
 use super::shared::{LineDecision, LossLog};
+use super::stats_queries::{ContainerStats, StatsDetail};
 use super::tail::{LineFilter, TailRoom, TappedLine};
 use crate::aggregate::{
     Accounting, Aggregator, AggregatorSettings, CheckpointContents, GaugeSign, RejectedLine, TimerUnit,
