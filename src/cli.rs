@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod background;
 mod cells;
 mod config;
 mod containers;
@@ -38,6 +39,7 @@ mod text;
 mod units;
 #[cfg(feature = "nri")]
 mod untaint;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;

@@ -46,10 +46,13 @@ pub(super) enum Command {
     #[command(after_help = "\
 Examples:
   tallyport agent
+  tallyport agent --background
+  tallyport agent --stop
   tallyport agent --config /etc/tallyport/agent.toml --set limits.series=2000
 
 Without a file and without root it serves on http://127.0.0.1:9725. TERM drains and ends it,
-HUP reads the configuration again.")]
+HUP reads the configuration again. --background needs no `&`: the command returns when the agent is
+ready, or prints why it did not start.")]
     Agent(AgentArgs),
     /// Keep the sockets and windows of an agent that ends until the next one starts
     #[command(after_help = "\
@@ -143,9 +146,10 @@ A configuration with errors is refused: the old one stays in force, and the exit
 Examples:
   tallyport health
   tallyport health --instance 7d0f1a52
+  tallyport health --wait 10s
 
 For probes of orchestrators: the exit code is 0 if the agent is alive, 1 if another agent answers, 5 if
-none does. It requests only /health and needs no token.")]
+none does. It requests only /health and needs no token. With --wait it also requests /ready.")]
     Health(HealthArgs),
     /// Remove a taint from a Kubernetes node once its agent is registered with the container runtime
     #[cfg(feature = "nri")]
@@ -221,6 +225,7 @@ pub(super) enum MetricsCommand {
     #[command(after_help = "\
 Examples:
   tallyport metrics details web.1
+  tallyport metrics details web.1 --wait=1m
   tallyport metrics details web.1 --name 'response.*' --tag route=/pay
   tallyport metrics details web.1 --type timer --sort -p99 --limit 5
   tallyport metrics details web.1 --since 5m --merge --json

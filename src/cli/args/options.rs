@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::times;
 use crate::cli::listing::{ArgumentChoice, ListArgs};
 use crate::cli::resolve::parse_container_filter;
+use crate::cli::wait::WaitArgs;
 use crate::client::Target;
 use crate::model::MetricType;
 
@@ -40,6 +41,15 @@ pub(in crate::cli) struct AgentArgs {
     /// Like --take-over; if versions or window lengths differ, shut down the running agent and start from disk
     #[arg(long, conflicts_with = "take_over")]
     pub(in crate::cli) replace: bool,
+    /// Return once the agent is ready, and leave it running; it logs to agent.log in its state directory
+    #[arg(long)]
+    pub(in crate::cli) background: bool,
+    /// Stop the agent that runs with this configuration, and wait until it has ended
+    #[arg(long, conflicts_with_all = ["background", "take_over", "replace"])]
+    pub(in crate::cli) stop: bool,
+    /// Write the URL to standard output once the agent is ready, and leave the terminal's session
+    #[arg(long, hide = true)]
+    pub(in crate::cli) announce: bool,
     /// Log level: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,
@@ -169,6 +179,15 @@ pub(in crate::cli) struct HealthArgs {
     /// Fail unless the agent that answers has this name (agent.instance)
     #[arg(long, env = "TALLYPORT_AGENT_INSTANCE", value_name = "ID", hide_env_values = true)]
     pub(in crate::cli) instance: Option<String>,
+    /// Wait until the agent answers and is ready, at most this long [default with --wait: 30s]
+    #[arg(
+        long,
+        value_name = "DUR",
+        num_args = 0..=1,
+        default_missing_value = "30s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(in crate::cli) wait: Option<Duration>,
     #[command(flatten)]
     pub(in crate::cli) at: UrlArgs,
 }
@@ -455,6 +474,8 @@ pub(in crate::cli) struct DetailsArgs {
     #[arg(long)]
     pub(in crate::cli) merge: bool,
     #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
+    #[command(flatten)]
     pub(in crate::cli) filters: FilterArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
@@ -475,6 +496,8 @@ pub(in crate::cli) struct SummaryArgs {
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
@@ -508,6 +531,8 @@ pub(in crate::cli) struct ExplainArgs {
     pub(in crate::cli) pod: NamespaceArgs,
     /// The metric, or a pattern
     pub(in crate::cli) name: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
