@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod completion;
 mod config;
 mod containers;
 mod details;
@@ -30,6 +31,7 @@ mod table;
 mod text;
 #[cfg(feature = "nri")]
 mod untaint;
+mod version;
 mod watch;
 
 use std::ffi::OsString;
@@ -51,6 +53,10 @@ pub fn main() -> ExitCode {
 /// Runs the program with these arguments.
 #[must_use]
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if completion::answer_shell(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -84,9 +90,9 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
         },
         #[cfg(feature = "install")]
         Command::Hook { command } => hook::run_hook(&command, out)?,
-        Command::Completions { shell } => manual::print_completions(shell, out)?,
+        Command::Completions { shell } => completion::print_registration(shell, out)?,
         Command::Man(args) => manual::write_man_pages(&args, out)?,
-        Command::Version(args) => manual::print_version(&args, out)?,
+        Command::Version(args) => version::print_version(&args, out)?,
         command => return dispatch_client_command(command, out),
     }
     Ok(ExitCode::SUCCESS)

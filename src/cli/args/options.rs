@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::times;
+use crate::cli::completion::{container_ids, metric_names, pod_containers, task_names};
 use crate::client::Target;
 
 #[derive(Debug, Args)]
@@ -204,10 +205,10 @@ impl OutputArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FilterArgs {
     /// Only this container, or those that fit this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only series whose name matches this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = metric_names())]
     pub(in crate::cli) name: Vec<String>,
     /// Only series with this tag, K=V or K:V
     #[arg(long, value_name = "K=V")]
@@ -220,10 +221,10 @@ pub(in crate::cli) struct FilterArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TasksArgs {
     /// Only this task, or tasks that match this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
     /// Only tasks with a container that matches this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only tasks with this label
     #[arg(long, value_name = "K=V")]
@@ -237,10 +238,10 @@ pub(in crate::cli) struct TasksArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainersListArgs {
     /// Only containers of tasks that match this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
     /// Only this container, or those that fit this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only containers with this label
     #[arg(long, value_name = "K=V")]
@@ -262,6 +263,7 @@ pub(in crate::cli) struct ReconcileArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
     /// The container
+    #[arg(add = container_ids())]
     pub(in crate::cli) container_id: String,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
@@ -283,7 +285,7 @@ pub(in crate::cli) struct PodArgs {
     #[command(flatten)]
     pub(in crate::cli) of: NamespaceArgs,
     /// Only this container of the pod
-    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace")]
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace", add = pod_containers())]
     pub(in crate::cli) pod_container: Option<String>,
 }
 
@@ -301,6 +303,7 @@ pub(in crate::cli) enum WindowSelection {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DetailsArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -324,6 +327,7 @@ pub(in crate::cli) struct DetailsArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SummaryArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
@@ -336,6 +340,7 @@ pub(in crate::cli) struct SummaryArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WatchArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -353,10 +358,12 @@ pub(in crate::cli) struct WatchArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// The metric, or a pattern
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
@@ -369,10 +376,12 @@ pub(in crate::cli) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TailArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// Only lines of this metric, or of those that fit this pattern
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
     /// Only lines that are rejected
     #[arg(long, conflicts_with = "accepted")]
@@ -480,7 +489,7 @@ pub(in crate::cli) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ManArgs {
-    /// Write a page for every command into this directory
+    /// Write all pages below this directory, into man1, man5 and man8
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) dir: Option<PathBuf>,
 }
