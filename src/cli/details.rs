@@ -31,7 +31,7 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         OutputFormat::Hdr => print_hdr_log(args, &task.task_id, &parse_records(&metrics)?, out)?,
         OutputFormat::Table if metrics.is_empty() => {}
         OutputFormat::Table | OutputFormat::Prom => {
-            build_table(&parse_records(&metrics)?, clock::wall_time()).print_to(out)?
+            build_table(&parse_records(&metrics)?, clock::wall_time()).print_to(out)?;
         }
     }
     if metrics.is_empty() {

@@ -70,3 +70,4 @@ mod terminal;
 mod tools;
 mod unix;
 mod untaint;
+mod words;
