@@ -7,6 +7,7 @@ mod agent;
 mod args;
 mod background;
 mod cells;
+mod completion;
 mod config;
 mod containers;
 mod csv_text;
@@ -39,6 +40,7 @@ mod text;
 mod units;
 #[cfg(feature = "nri")]
 mod untaint;
+mod version;
 mod wait;
 mod watch;
 
@@ -61,6 +63,10 @@ pub fn main() -> ExitCode {
 /// Runs the program with these arguments.
 #[must_use]
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if completion::answer_shell(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -94,9 +100,9 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
         },
         #[cfg(feature = "install")]
         Command::Hook { command } => hook::run_hook(&command, out)?,
-        Command::Completions { shell } => manual::print_completions(shell, out)?,
+        Command::Completions { shell } => completion::print_registration(shell, out)?,
         Command::Man(args) => manual::write_man_pages(&args, out)?,
-        Command::Version(args) => manual::print_version(&args, out)?,
+        Command::Version(args) => version::print_version(&args, out)?,
         command => return dispatch_client_command(command, out),
     }
     Ok(ExitCode::SUCCESS)

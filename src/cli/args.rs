@@ -174,10 +174,15 @@ how far it came, and how to fix what failed.")]
     /// Send the metric that doctor's probe waits for
     #[command(hide = true)]
     ProbeSend,
-    /// Print completions for a shell
+    /// Print what a shell needs to complete commands, and names of tasks, containers and metrics
     #[command(after_help = "\
 Examples:
-  tallyport completions bash > /etc/bash_completion.d/tallyport")]
+  tallyport completions bash > /usr/share/bash-completion/completions/tallyport
+  source <(tallyport completions bash)
+  tallyport completions fish | source
+
+Names come from the running agent, which --url, --token-file and --admin-socket in the line select, as do their variables. If it
+does not answer within 0.3 seconds, only commands and options are completed.")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -186,7 +191,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport man | man -l -
-  tallyport man --dir /usr/local/share/man/man1")]
+  tallyport man --dir /usr/local/share/man")]
     Man(ManArgs),
     /// Print the version
     Version(VersionArgs),

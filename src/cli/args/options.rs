@@ -7,6 +7,7 @@ use clap::builder::{EnumValueParser, NonEmptyStringValueParser, PossibleValuesPa
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::times;
+use crate::cli::completion::{container_ids, metric_names, pod_containers, task_names};
 use crate::cli::listing::{ArgumentChoice, ListArgs};
 use crate::cli::resolve::parse_container_filter;
 use crate::cli::wait::WaitArgs;
@@ -347,10 +348,10 @@ pub(in crate::cli) enum RecordSortKey {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FilterArgs {
     /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only series whose name matches this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = metric_names())]
     pub(in crate::cli) name: Vec<String>,
     /// Only series with this tag, K=V or K:V
     #[arg(long, value_name = "K=V")]
@@ -363,10 +364,10 @@ pub(in crate::cli) struct FilterArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TasksArgs {
     /// Only this task, or tasks that match this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
     /// Only tasks with a container whose id matches this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only tasks with this label
     #[arg(long, value_name = "K=V")]
@@ -387,10 +388,10 @@ pub(in crate::cli) struct TasksArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainersListArgs {
     /// Only containers of tasks that match this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
     /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only containers with this label
     #[arg(long, value_name = "K=V")]
@@ -419,7 +420,7 @@ pub(in crate::cli) struct ReconcileArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
     /// The container's id, or the start of it
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = container_ids())]
     pub(in crate::cli) container_id: String,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
@@ -443,7 +444,7 @@ pub(in crate::cli) struct PodArgs {
     #[command(flatten)]
     pub(in crate::cli) of: NamespaceArgs,
     /// Only this container of the pod: its name, its id, or the start of its id
-    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace")]
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace", add = pod_containers())]
     pub(in crate::cli) pod_container: Option<String>,
 }
 
@@ -461,6 +462,7 @@ pub(in crate::cli) enum WindowSelection {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DetailsArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -493,6 +495,7 @@ pub(in crate::cli) struct DetailsArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SummaryArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
@@ -509,6 +512,7 @@ pub(in crate::cli) struct SummaryArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WatchArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -526,10 +530,12 @@ pub(in crate::cli) struct WatchArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// The metric, or a pattern
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) wait: WaitArgs,
@@ -544,10 +550,12 @@ pub(in crate::cli) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TailArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// Only lines of this metric, or of those that fit this pattern
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
     /// Only lines that are rejected
     #[arg(long, conflicts_with = "accepted")]
@@ -655,7 +663,7 @@ pub(in crate::cli) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ManArgs {
-    /// Write a page for every command into this directory
+    /// Write all pages below this directory, into man1, man5 and man8
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) dir: Option<PathBuf>,
 }
