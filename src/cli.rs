@@ -11,21 +11,28 @@ mod details;
 mod doctor;
 mod documents;
 mod encoding;
+mod events;
 mod explain;
 mod failure;
 mod hdr_log;
 #[cfg(feature = "install")]
 mod hook;
 mod lines;
+mod live;
 mod manual;
 mod output;
+#[cfg(feature = "top")]
+mod plot;
 mod probe;
 mod resolve;
 mod resources;
 mod run;
+mod screen;
 mod summary;
 mod table;
 mod text;
+#[cfg(feature = "top")]
+mod top;
 #[cfg(feature = "nri")]
 mod untaint;
 mod watch;
@@ -99,6 +106,8 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
     runtime.block_on(async {
         match command {
             Command::Tasks(args) => containers::list_tasks(&args, out).await?,
+            #[cfg(feature = "top")]
+            Command::Top(args) => top::run_top(&args, out).await?,
             Command::Containers { command } => match command {
                 ContainersCommand::List(args) => containers::list_containers(&args, out).await?,
                 ContainersCommand::Show(args) => containers::show_container(&args, out).await?,
@@ -109,6 +118,8 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
                 MetricsCommand::Details(args) => details::show_details(&args, out).await?,
                 MetricsCommand::Summary(args) => summary::show_summary(&args, out).await?,
                 MetricsCommand::Watch(args) => watch::watch_task(&args, out).await?,
+                #[cfg(feature = "top")]
+                MetricsCommand::Plot(args) => plot::plot_series(&args, out).await?,
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
             Command::Tail(args) => lines::tail_lines(&args, out).await?,
