@@ -1,5 +1,7 @@
 //! The commands. Help, completions and manual pages are generated from these definitions.
 
+#[cfg(feature = "top")]
+mod live;
 mod options;
 pub(super) mod times;
 
@@ -7,6 +9,8 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "top")]
+pub(super) use live::{PlotArgs, PlotField, TaskColumn, TopArgs};
 pub(super) use options::*;
 
 use crate::products::Product;
@@ -92,6 +96,21 @@ Examples:
   tallyport tasks --sort -dropped --limit 5
   tallyport tasks --label team=shop --json")]
     Tasks(TasksArgs),
+    /// Show the tasks of this node live, sorted by values per second
+    #[cfg(feature = "top")]
+    #[command(after_help = "\
+Examples:
+  tallyport top
+  tallyport top --sort dropped
+  tallyport top web.1
+  tallyport top -n shop
+
+Keys: arrows, j, k and the page keys move, Enter opens a task or a series, Esc goes back, s, < and >
+choose the column to sort by, r reverses the order, / filters, ? lists all keys, q quits.
+
+It needs a terminal. For pipes, `tallyport tasks -o ndjson` lists tasks and
+`tallyport metrics watch TASK -o ndjson` prints windows as they close.")]
+    Top(TopArgs),
     /// List, show or release containers
     Containers {
         #[command(subcommand)]
@@ -250,8 +269,19 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport metrics watch web.1
-  tallyport metrics watch web.1 --name 'response.*' --windows 6")]
+  tallyport metrics watch web.1 --name 'response.*' --windows 6
+
+On a terminal, it shows as many series as fit, and waits for an agent that goes away.")]
     Watch(WatchArgs),
+    /// Plot one series over its kept windows and the open one
+    #[cfg(feature = "top")]
+    #[command(after_help = "\
+Examples:
+  tallyport metrics plot web.1 request.latency --field p99
+  tallyport metrics plot web.1 page.views --tag route=/pay --field rate
+
+The plot fits the terminal; in a pipe it has 80 columns. If several series match, they are listed.")]
+    Plot(PlotArgs),
 }
 
 #[derive(Debug, Subcommand)]

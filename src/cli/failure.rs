@@ -90,6 +90,13 @@ impl Failure {
     }
 }
 
+/// The message alone, for commands that show it and go on.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // `tallyport tasks | head` is not an error.
