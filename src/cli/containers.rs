@@ -9,7 +9,7 @@ use super::csv_text::write_csv;
 use super::documents::{format_labels, format_last};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::Failure;
-use super::listing::{SortCell, report_removed};
+use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
 use super::resolve::{find_container, flag_pairs, parse_list, parse_response};
 use super::table::{Align, CellKind, Column, TextTable, print_pairs};
@@ -66,7 +66,10 @@ pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console
         ListFormat::Csv => {
             write_csv(&CSV_HEADINGS, containers.iter().map(|(_, container)| csv_row(container)), out)?;
         }
-        ListFormat::Table if containers.is_empty() => out.write_stderr_line(describe_absence(args)),
+        ListFormat::Table if containers.is_empty() => {
+            ensure_match("container", &query, args.state, false)?;
+            out.write_stderr_line("no containers yet");
+        }
         ListFormat::Table => {
             let precision = out.choose_precision(args.precision.raw);
             let containers = containers.iter().map(|(_, container)| container);
@@ -74,21 +77,12 @@ pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console
             report_removed(removed, out);
         }
     }
-    Ok(())
+    ensure_match("container", &query, args.state, !containers.is_empty())
 }
 
 fn order_of(container: &ContainerDocument) -> (&str, &str, u32) {
     let reserved = &container.reserved;
     (&reserved.task_id, &reserved.container_id, reserved.generation)
-}
-
-fn describe_absence(args: &ContainersListArgs) -> &'static str {
-    let filtered = args.state.is_some()
-        || [&args.task, &args.container, &args.label].iter().any(|filters| !filters.is_empty());
-    match filtered {
-        true => "no container matches; `tallyport containers list` without filters lists all",
-        false => "no containers yet",
-    }
 }
 
 fn sort_cell(key: ContainerSortKey, container: &ContainerDocument) -> SortCell<'_> {
@@ -231,9 +225,8 @@ fn list_pairs(document: &Value, precision: Precision) -> Vec<(String, String)> {
 /// A property of a container. Sizes in bytes are named here, because the document has no units.
 fn format_property(key: &str, value: &Value, precision: Precision) -> String {
     match (key, value) {
-        (_, Value::Null) => "-".to_owned(),
         (_, Value::String(text)) => text.clone(),
-        (_, Value::Object(_)) => "-".to_owned(),
+        (_, Value::Null | Value::Object(_)) => "-".to_owned(),
         (_, Value::Array(values)) if values.is_empty() => "-".to_owned(),
         (_, Value::Array(values)) => {
             let texts = values.iter().map(|value| format_property(key, value, precision));

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::failure::{Failure, code};
 use super::output::Console;
 use crate::model::Timestamp;
 
@@ -113,6 +114,24 @@ impl<K: ArgumentChoice> ListArgs<K> {
         rows.truncate(kept);
         removed
     }
+}
+
+/// Fails if filters select nothing: those in `query`, which the agent applied, and `state`, which was applied here.
+pub(super) fn ensure_match(
+    what: &str,
+    query: &str,
+    state: Option<impl ArgumentChoice>,
+    found: bool,
+) -> Result<(), Failure> {
+    let filters = form_urlencoded::parse(query.trim_start_matches('?').as_bytes());
+    let mut filters: Vec<String> = filters.map(|(key, value)| format!("--{key} {value}")).collect();
+    let state = state.and_then(|state| state.to_possible_value());
+    filters.extend(state.map(|state| format!("--state {}", state.get_name())));
+    if found || filters.is_empty() {
+        return Ok(());
+    }
+    let message = format!("no {what} of this node matches {}", filters.join(" "));
+    Err(Failure::new(code::NO_TASK, message).with_hint("without filters, the command lists all of them"))
 }
 
 /// Reports rows that `--limit` removed.

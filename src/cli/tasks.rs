@@ -5,7 +5,7 @@ use super::csv_text::write_csv;
 use super::documents::{format_labels, format_last};
 use super::encoding::encode_query;
 use super::failure::Failure;
-use super::listing::{SortCell, report_removed};
+use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
 use super::resolve::{flag_pairs, parse_list};
 use super::table::{CellKind, Column, TextTable};
@@ -56,7 +56,10 @@ pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<()
         ListFormat::Json => out.write_json(&tasks.iter().map(|(json, _)| json).collect::<Vec<_>>())?,
         ListFormat::Ndjson => out.write_ndjson(tasks.iter().map(|(json, _)| json))?,
         ListFormat::Csv => write_csv(&CSV_HEADINGS, tasks.iter().map(|(_, task)| csv_row(task)), out)?,
-        ListFormat::Table if tasks.is_empty() => out.write_stderr_line(describe_absence(args)),
+        ListFormat::Table if tasks.is_empty() => {
+            ensure_match("task", &query, args.state, false)?;
+            out.write_stderr_line("no tasks yet; start one with `tallyport run -- COMMAND`");
+        }
         ListFormat::Table => {
             let precision = out.choose_precision(args.precision.raw);
             let tasks = tasks.iter().map(|(_, task)| task);
@@ -64,16 +67,7 @@ pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<()
             report_removed(removed, out);
         }
     }
-    Ok(())
-}
-
-fn describe_absence(args: &TasksArgs) -> &'static str {
-    let filtered = args.state.is_some()
-        || [&args.task, &args.container, &args.label].iter().any(|filters| !filters.is_empty());
-    match filtered {
-        true => "no task matches; `tallyport tasks` without filters lists all",
-        false => "no tasks yet; start one with `tallyport run -- COMMAND`",
-    }
+    ensure_match("task", &query, args.state, !tasks.is_empty())
 }
 
 fn count_dropped(task: &Task) -> u64 {
