@@ -27,8 +27,10 @@ mod records;
 mod resolve;
 mod resources;
 mod run;
+mod scrape_page;
 #[cfg(test)]
 mod snapshots;
+mod socket_access;
 mod summary;
 mod table;
 mod tasks;

@@ -1,8 +1,8 @@
 //! Optional parts of the program. Each is a cargo feature of this package, on by default
 //! (`docs/adr/0065-optional-products.md`).
 //!
-//! A module that belongs to a product is compiled with its feature only. Where callers would need a condition of their own, a file
-//! `absent.rs` with the same functions takes the module's place.
+//! A module that belongs to a product is compiled with its feature only. Where callers would need a condition of their own,
+//! a file `absent.rs` with the same functions takes the module's place.
 
 /// An optional part of the program.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -96,6 +96,15 @@ pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCo
         loader.flags.push(("state_dir".to_owned(), state_dir.clone(), "--state-dir".to_owned()));
     }
     let (config, _) = loader.load_config()?;
+    if !config.state_dir.is_dir() {
+        return Err(Failure::new(
+            code::ERROR,
+            format!("there is no state directory {}", config.state_dir.display()),
+        )
+        .with_hint(
+            "the keeper needs the agent's own: start the agent first, or give its state_dir with --state-dir",
+        ));
+    }
     let _log = telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

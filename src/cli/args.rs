@@ -1,6 +1,7 @@
 //! The commands. Help, completions and manual pages are generated from these definitions.
 
 mod options;
+pub(super) mod times;
 
 use std::sync::LazyLock;
 
@@ -108,6 +109,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport tail web.1
+  tallyport tail web.1 'response.*'
+  tallyport tail web.1 --rejected
   tallyport tail web.1 --raw --lines 100 | sort | uniq -c")]
     Tail(TailArgs),
     /// Parse datagrams as the agent does, and print the result

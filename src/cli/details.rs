@@ -1,7 +1,5 @@
 //! `tallyport metrics details`: every series of a task.
 
-use std::fmt::Write as _;
-
 use serde_json::{Map, Value};
 
 use super::args::{DetailsArgs, DetailsFormat, WindowSelection};
@@ -14,13 +12,16 @@ use super::listing::report_removed;
 use super::output::Console;
 use super::records::{CSV_HEADINGS, build_csv_row, build_record_table, find_sort_cell, is_distribution};
 use super::resolve::{find_task, parse_response};
+use super::scrape_page::print_scrape_page;
 use crate::net::clock;
-use crate::render::exposition::{Exposition, FamilyKind, Format as Text};
 use crate::wire::{RecordDocument, Task, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod.of, &args.task_id).await?;
+    if args.output.selected_format() == DetailsFormat::Prom {
+        return print_scrape_page(&client, args, &task, out).await;
+    }
     let query = details_query(args, &task)?;
     let response = client.get(&format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id))).await?;
     let TaskMetrics::<Value> { task, mut metrics } = parse_response(&response)?;
@@ -32,10 +33,9 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
         DetailsFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
         DetailsFormat::Csv => write_csv(&CSV_HEADINGS, metrics.iter().map(build_csv_row), out)?,
-        DetailsFormat::Prom => out.write_data(&render_exposition(&parse_records(&metrics)?))?,
         DetailsFormat::Hdr => print_hdr_log(args, &task.task_id, &parse_records(&metrics)?, out)?,
         DetailsFormat::Table if metrics.is_empty() => {}
-        DetailsFormat::Table => {
+        DetailsFormat::Table | DetailsFormat::Prom => {
             let precision = out.choose_precision(args.precision.raw);
             build_record_table(&parse_records(&metrics)?, precision, clock::wall_time()).print_to(out)?;
             report_removed(removed, out);
@@ -146,77 +146,6 @@ pub(super) fn format_value(record: &RecordDocument) -> String {
     record.value.map_or("-".to_owned(), format_number)
 }
 
-/// Prometheus text: counters since their creation, gauges, and summaries of the window.
-fn render_exposition(records: &[RecordDocument]) -> String {
-    let mut families: std::collections::BTreeMap<(String, &str), Vec<&RecordDocument>> =
-        std::collections::BTreeMap::new();
-    for record in records {
-        families.entry((sanitize_name(&record.name), record.metric_type.as_str())).or_default().push(record);
-    }
-    let mut text = Exposition::new(Text::Prometheus);
-    let mut taken = std::collections::BTreeSet::new();
-    for ((name, metric_type), records) in &families {
-        // A family has one type; further types with the same name get their type as a suffix.
-        let name = if taken.insert(name.clone()) { name.clone() } else { format!("{name}_{metric_type}") };
-        let kind = match *metric_type {
-            "counter" => FamilyKind::Counter,
-            "timer" | "histogram" | "distribution" => FamilyKind::Summary,
-            _ => FamilyKind::Gauge,
-        };
-        let unit = records.first().map_or("", |record| record.unit.as_str());
-        let unit = if unit.is_empty() { String::new() } else { format!(" in {unit}") };
-        text.begin_family(&name, kind, &format!("{metric_type}{unit}"));
-        for record in records {
-            write_sample(&mut text, kind, record);
-        }
-    }
-    text.into_text()
-}
-
-fn write_sample(text: &mut Exposition, kind: FamilyKind, record: &RecordDocument) {
-    let mut labels: Vec<(String, String)> = Vec::new();
-    if let Some(container) = &record.origin.container_id {
-        labels.push(("container_id".to_owned(), container.clone()));
-    }
-    for (key, value) in &record.tags {
-        labels.push((sanitize_name(key), value.as_str().unwrap_or_default().to_owned()));
-    }
-    let mut borrowed: Vec<(&str, &str)> =
-        labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    match kind {
-        FamilyKind::Counter => {
-            text.write_sample(&borrowed, record.agg_value("total").or(record.value).unwrap_or_default());
-        }
-        FamilyKind::Summary => {
-            for (key, quantile) in
-                [("p50", "0.5"), ("p75", "0.75"), ("p90", "0.9"), ("p95", "0.95"), ("p99", "0.99")]
-            {
-                if let Some(value) = record.agg_value(key) {
-                    borrowed.push(("quantile", quantile));
-                    text.write_sample(&borrowed, value);
-                    borrowed.pop();
-                }
-            }
-            text.write_summary_part("_sum", &borrowed, record.agg_value("sum").unwrap_or_default());
-            text.write_summary_part("_count", &borrowed, record.agg_value("count").unwrap_or_default());
-        }
-        FamilyKind::Gauge | FamilyKind::Info => {
-            text.write_sample(&borrowed, record.value.unwrap_or_default());
-        }
-    }
-}
-
-fn sanitize_name(name: &str) -> String {
-    let mut text = String::with_capacity(name.len() + 1);
-    if name.starts_with(|c: char| c.is_ascii_digit()) {
-        text.push('_');
-    }
-    for c in name.chars() {
-        let _infallible = text.write_char(if c.is_ascii_alphanumeric() { c } else { '_' });
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,23 +180,5 @@ mod tests {
         );
         assert_eq!(format_value(&record(&serde_json::json!({"value": 3.0}))), "3");
         assert_eq!(format_value(&record(&serde_json::json!({}))), "-");
-    }
-
-    #[test]
-    fn prometheus_text_has_one_type_a_family() {
-        let text = render_exposition(&[
-            record(&serde_json::json!({"name": "a.b", "agg": {"total": 7.0}, "tags": {"route": "/pay"}})),
-            record(&serde_json::json!({"name": "a_b", "type": "gauge", "value": 2.5})),
-            record(
-                &serde_json::json!({"name": "1t", "type": "timer", "unit": "ms", "agg": {"p50": 1.5, "sum": 3.0, "count": 2}}),
-            ),
-        ]);
-        assert_eq!(
-            text,
-            "# HELP _1t timer in ms\n# TYPE _1t summary\n_1t{container_id=\"c1\",quantile=\"0.5\"} 1.5\n\
-             _1t_sum{container_id=\"c1\"} 3\n_1t_count{container_id=\"c1\"} 2\n\
-             # HELP a_b_total counter\n# TYPE a_b_total counter\na_b_total{container_id=\"c1\",route=\"/pay\"} 7\n\
-             # HELP a_b_gauge gauge\n# TYPE a_b_gauge gauge\na_b_gauge{container_id=\"c1\"} 2.5\n"
-        );
     }
 }

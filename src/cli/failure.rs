@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::output::Console;
+use super::socket_access::socket_hint;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
@@ -88,15 +89,13 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match &error {
             ClientError::Unreachable { source, .. } => {
-                let hint = match source.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        "your user may not use this socket; see admin.mode"
-                    }
+                let usual = match source.kind() {
                     std::io::ErrorKind::InvalidData => {
                         "set --ca to the certificates to trust; for an agent without TLS, use http://"
                     }
                     _ => "start one with `tallyport agent`, or give its address with --url or --admin-socket",
                 };
+                let hint = socket_hint(&error).unwrap_or_else(|| usual.to_owned());
                 Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint)
             }
             ClientError::Garbled { .. } | ClientError::Closed { .. } => {

@@ -100,6 +100,11 @@ impl SortCell<'_> {
 }
 
 impl<K: ArgumentChoice> ListArgs<K> {
+    /// Whether neither option is given.
+    pub(super) fn is_default(&self) -> bool {
+        self.sort.is_none() && self.limit.is_none()
+    }
+
     /// Sorts the rows and removes those beyond the limit. Rows that are equal keep their order. Returns how many were removed.
     pub(super) fn arrange_rows<T>(
         &self,

@@ -20,6 +20,8 @@ pub(super) struct Used {
     memory_limit_bytes: Option<f64>,
     io_read_bytes: Option<f64>,
     io_written_bytes: Option<f64>,
+    /// Whether some of it is that of a first process alone, because it shares its control group with other processes.
+    first_process_only: bool,
 }
 
 /// Fetches the usage of all containers of a task; `None` if no container reports any.
@@ -37,6 +39,8 @@ pub(super) async fn fetch_usage(client: &Client, task: &Task) -> Result<Option<U
         let message: Message = parse_response(&answer)?;
         known = true;
         message.datapoints.iter().for_each(|point| used.add(point));
+        // Only a control group of its own has a number of processes.
+        used.first_process_only |= message.datapoints.iter().all(|point| point.name != "processes");
     }
     Ok(known.then_some(used))
 }
@@ -59,6 +63,11 @@ impl Used {
     /// Lines for the known values, for people.
     pub(super) fn format_lines(&self, precision: Precision) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
+        let alone = if self.first_process_only {
+            " (its first process; it has no control group of its own)"
+        } else {
+            ""
+        };
         if let Some(seconds) = self.cpu_seconds {
             let used = precision.format_seconds(seconds);
             let limit = self
@@ -68,13 +77,13 @@ impl Used {
             let throttled = throttled.map_or(String::new(), |seconds| {
                 format!(", throttled {}", precision.format_seconds(seconds))
             });
-            lines.push(("cpu", format!("{used}{limit}{throttled}")));
+            lines.push(("cpu", format!("{used}{limit}{throttled}{alone}")));
         }
         if let Some(bytes) = self.memory_bytes {
             let limit = self
                 .memory_limit_bytes
                 .map_or(String::new(), |limit| format!(" of {}", precision.format_bytes(limit)));
-            lines.push(("memory", format!("{}{limit}", precision.format_bytes(bytes))));
+            lines.push(("memory", format!("{}{limit}{alone}", precision.format_bytes(bytes))));
         }
         if let (Some(read), Some(written)) = (self.io_read_bytes, self.io_written_bytes) {
             let (read, written) = (precision.format_bytes(read), precision.format_bytes(written));

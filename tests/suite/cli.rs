@@ -112,7 +112,7 @@ fn every_output_format_is_what_it_says() {
         details("ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(array, lines);
     let prom = details("prom");
-    assert!(prom.contains("# TYPE hits_total counter\nhits_total{container_id=\"c1\"} 3\n"), "{prom}");
+    assert!(prom.contains("# TYPE hits_total counter\nhits_total{task=\"web.1\"} 3\n"), "{prom}");
     for command in [
         vec!["tasks"],
         vec!["containers", "list"],
@@ -155,7 +155,7 @@ fn a_name_may_be_shortened_and_exit_codes_say_how_it_went() {
     assert_eq!(code(&["metrics", "details", "web.1", "--name", "nope"]).0, 4);
     assert_eq!(code(&["metrics", "details"]).0, 2);
     assert_eq!(code(&["containers", "show", "nope"]).0, 3);
-    assert_eq!(code(&["metrics", "details", "web.1", "--since", "soon"]).0, 1);
+    assert_eq!(code(&["metrics", "details", "web.1", "--since", "soon"]).0, 2);
 }
 
 #[test]
@@ -550,7 +550,11 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn doctor_shows_what_is_wrong() {
     let agent = Agent::with(&["--window", "10s"]);
-    some(&agent);
+    let address = agent.reserve("c1", "web.1");
+    address.send("hits:3|c\nbad line");
+    agent.until("the line is rejected", || {
+        agent.admin("GET", "/v1/containers/c1", &Value::Null).1["rejected"] == 1
+    });
     let ran = agent.cli(&["doctor"]);
     assert_eq!(ran.code, 0, "{}", ran.out);
     for part in [

@@ -23,6 +23,7 @@ mod descriptors;
 mod docs;
 mod ending;
 mod exhausted;
+mod exposed;
 mod failures;
 mod fd_store;
 mod groups;

@@ -61,7 +61,11 @@ async function follow(body, heard) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const events = (text + value).split("\n\n");
+    // An event of megabytes comes in many parts: only the new one is searched for its end.
+    const seam = text.slice(-1) + value;
+    text += value;
+    if (!seam.includes("\n\n")) continue;
+    const events = text.split("\n\n");
     text = events.pop();
     for (const event of events) {
       const field = (name) => event.split("\n").find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);

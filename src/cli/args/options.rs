@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::times;
 use crate::cli::listing::{ArgumentChoice, ListArgs};
 use crate::cli::resolve::parse_container_filter;
 use crate::client::Target;
@@ -28,7 +29,7 @@ pub(in crate::cli) struct AgentArgs {
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state_dir: Option<String>,
     /// Length of a window
-    #[arg(long, value_name = "DUR")]
+    #[arg(long, value_name = "DUR", value_parser = times::check_duration)]
     pub(in crate::cli) window: Option<String>,
     /// Closed windows to keep for each container
     #[arg(long, value_name = "N")]
@@ -55,7 +56,7 @@ pub(in crate::cli) struct KeeperArgs {
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state_dir: Option<String>,
     /// How long to keep state that no agent requests
-    #[arg(long, value_name = "DUR", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", default_value = "5m", value_parser = times::parse_duration)]
     pub(in crate::cli) hold: Duration,
 }
 
@@ -447,8 +448,8 @@ pub(in crate::cli) struct DetailsArgs {
     /// Which windows
     #[arg(long, value_name = "WINDOW")]
     pub(in crate::cli) window: Option<WindowSelection>,
-    /// Only windows that ended within this time, such as 5m
-    #[arg(long, value_name = "DUR")]
+    /// Only windows that ended within this time, such as 5m, or since this moment in RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = times::check_since)]
     pub(in crate::cli) since: Option<String>,
     /// One record per series, merged from all selected records
     #[arg(long)]
@@ -521,6 +522,14 @@ pub(in crate::cli) struct TailArgs {
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
+    /// Only lines of this metric, or of those that fit this pattern
+    pub(in crate::cli) name: Option<String>,
+    /// Only lines that are rejected
+    #[arg(long, conflicts_with = "accepted")]
+    pub(in crate::cli) rejected: bool,
+    /// Only lines that are accepted
+    #[arg(long)]
+    pub(in crate::cli) accepted: bool,
     /// Print only the lines: unchanged, or with control characters escaped on a terminal
     #[arg(long)]
     pub(in crate::cli) raw: bool,
