@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use unicode_segmentation::UnicodeSegmentation as _;
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::UnicodeWidthStr;
 
 /// The cells that a text takes: two for a wide character or an emoji, none for a combining mark.
 ///
@@ -12,7 +12,7 @@ use unicode_width::UnicodeWidthStr as _;
 pub(super) fn count_cells(text: &str) -> usize {
     match text.is_ascii() {
         true => text.len(),
-        false => text.graphemes(true).map(|cluster| cluster.width()).sum(),
+        false => text.graphemes(true).map(UnicodeWidthStr::width).sum(),
     }
 }
 

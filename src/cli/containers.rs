@@ -225,9 +225,8 @@ fn list_pairs(document: &Value, precision: Precision) -> Vec<(String, String)> {
 /// A property of a container. Sizes in bytes are named here, because the document has no units.
 fn format_property(key: &str, value: &Value, precision: Precision) -> String {
     match (key, value) {
-        (_, Value::Null) => "-".to_owned(),
         (_, Value::String(text)) => text.clone(),
-        (_, Value::Object(_)) => "-".to_owned(),
+        (_, Value::Null | Value::Object(_)) => "-".to_owned(),
         (_, Value::Array(values)) if values.is_empty() => "-".to_owned(),
         (_, Value::Array(values)) => {
             let texts = values.iter().map(|value| format_property(key, value, precision));

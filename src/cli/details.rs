@@ -27,7 +27,7 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
     let query = async || fetch_metrics(args, &client).await;
     let TaskMetrics { task, mut metrics } =
         repeat_until_complete(args.wait.wait, query, |found| !found.metrics.is_empty()).await?;
-    let removed = args.list.arrange_rows(&mut metrics, |key, record| find_sort_cell(key, record));
+    let removed = args.list.arrange_rows(&mut metrics, find_sort_cell);
     match args.output.selected_format() {
         DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
         DetailsFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,

@@ -36,10 +36,7 @@ pub(super) fn container_name<'a>(id: &'a str, labels: &'a Labels) -> &'a str {
 
 /// The display names of the containers of some records, by id. Containers with the same name, such as one before and
 /// after a restart, get their ids added.
-pub(super) fn container_names<'r>(
-    records: &'r [RecordDocument],
-    precision: Precision,
-) -> BTreeMap<&'r str, String> {
+pub(super) fn container_names(records: &[RecordDocument], precision: Precision) -> BTreeMap<&str, String> {
     let of = |record: &'_ RecordDocument| record.origin.container_id.is_some();
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for record in records.iter().filter(|record| of(record)) {

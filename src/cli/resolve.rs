@@ -209,14 +209,12 @@ fn named_state(task: &Task) -> (&str, &str) {
 /// Lists the names that fit, each with its state.
 fn ambiguous_failure<'n>(what: &str, found: impl IntoIterator<Item = (&'n str, &'n str)>) -> Failure {
     let found: Vec<_> = found.into_iter().collect();
-    let mut message = format!("{} {what}:", found.len());
-    for (name, state) in found.iter().take(CANDIDATES) {
-        message += &format!("\n    {name}  {state}");
-    }
+    let mut lines = vec![format!("{} {what}:", found.len())];
+    lines.extend(found.iter().take(CANDIDATES).map(|(name, state)| format!("    {name}  {state}")));
     if found.len() > CANDIDATES {
-        message += &format!("\n    and {} more", found.len() - CANDIDATES);
+        lines.push(format!("    and {} more", found.len() - CANDIDATES));
     }
-    Failure::new(code::AMBIGUOUS, message).with_hint("give more of the name")
+    Failure::new(code::AMBIGUOUS, lines.join("\n")).with_hint("give more of the name")
 }
 
 /// Finds a task by its name or a prefix of it.

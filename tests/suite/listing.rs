@@ -39,8 +39,11 @@ fn lists_are_sorted_limited_and_filtered_in_every_format() {
     assert_eq!(ids.iter().map(|task| &task["task_id"]).collect::<Vec<_>>(), ["c", "b"]);
     assert_eq!(json.err, "", "a document is not commented on");
     let none = tasks(&["--task", "nope"]);
-    assert_eq!((none.code, none.out.as_str()), (0, ""));
-    assert!(none.err.contains("no task matches"), "{}", none.err);
+    assert_eq!((none.code, none.out.as_str()), (3, ""));
+    assert!(none.err.contains("no task of this node matches --task nope"), "{}", none.err);
+    let none = tasks(&["--state", "lost", "--json"]);
+    assert_eq!((none.code, none.out.as_str()), (3, "[]\n"));
+    assert!(none.err.contains("matches --state lost"), "{}", none.err);
 
     let containers = |args: &[&str]| agent.cli(&[&["containers", "list"], args].concat());
     assert_eq!(first_column(&containers(&[]).out), ["c3", "c1", "c2"], "by task");
@@ -105,11 +108,10 @@ fn csv_is_read_back_exactly() {
         let mut reader = csv::Reader::from_reader(ran.out.as_bytes());
         let headings = reader.headers().unwrap().clone();
         let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-        let of = move |row: usize, heading: &str| {
+        move |row: usize, heading: &str| {
             let at = headings.iter().position(|it| it == heading).unwrap();
             rows[row].get(at).unwrap().to_owned()
-        };
-        of
+        }
     };
     let record = read(&["metrics", "details", "we,b\"1"]);
     assert_eq!((record(0, "name"), record(0, "value")), ("=hits".to_owned(), "3.0".to_owned()));
@@ -139,7 +141,7 @@ fn a_container_is_named_by_the_start_of_its_id_wherever_one_is_named() {
     agent.until("both have arrived", || {
         agent.get("/v1/tasks/shop_web-0_u").1["totals"]["values"]["accepted"] == 2
     });
-    let short = |id: &str| id[..12].to_owned();
+    let short = |id: &str| id.chars().take(12).collect::<String>();
     let shown = agent.cli(&["containers", "show", &short(&ids[0]), "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&shown.out).unwrap()["container_id"], ids[0]);
     let ambiguous = agent.cli(&["containers", "release", "a1"]);
