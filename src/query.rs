@@ -8,7 +8,10 @@ mod changes;
 mod data;
 mod documents;
 mod exposition;
+mod merged;
+mod names;
 mod parameters;
+mod recent;
 mod records;
 mod sink;
 mod tasks;
@@ -22,8 +25,10 @@ pub use documents::{
     task_document, task_short,
 };
 pub use exposition::{Wanted, build_page};
+pub use names::write_names;
 pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
+pub use recent::RecentWindows;
 pub use records::{RecordSource, collect_sources, write_task};
 pub(crate) use sink::to_json;
 pub use sink::{Budget, Sink, format_event};

@@ -39,7 +39,7 @@ pub struct BoundAgent {
 }
 
 /// The interval at which shards are checked.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl BoundAgent {
     /// The address that HTTP is served on, where the configured port was 0.
@@ -90,13 +90,15 @@ impl BoundAgent {
         );
         let scheme = if config.http.tls.is_some() { "https" } else { "http" };
         on_ready(&format!("{scheme}://{}", routes.agent.http_address));
-        // The listeners have their own copies and drop them when they end. One kept here would keep the store and the table's queue open.
+        // The listeners have their own copies and drop them when they end. One kept here would keep the store and the
+        // table's queue open.
         drop(routes);
         let (successors, mut successor) = mpsc::channel(1);
         let parts = running.movable_parts();
         let holding = Arc::new(Holding::new(parts, shared, drain.pauser(), pods.suspender));
         tasks.spawn(serve_successors(handover, Arc::clone(&holding), running.drain.clone(), successors));
-        let (mut look, mut failures) = (tokio::time::interval(LOOK), running.pool.subscribe_failures());
+        let (mut look, mut failures) =
+            (tokio::time::interval(CHECK_INTERVAL), running.pool.subscribe_failures());
         let mut asker = None;
         let why = loop {
             tokio::select! {

@@ -116,6 +116,15 @@ pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCo
         loader.flags.push(("state_dir".to_owned(), state_dir.clone(), "--state-dir".to_owned()));
     }
     let (config, _) = loader.load_config()?;
+    if !config.state_dir.is_dir() {
+        return Err(Failure::new(
+            code::ERROR,
+            format!("there is no state directory {}", config.state_dir.display()),
+        )
+        .with_hint(
+            "the keeper needs the agent's own: start the agent first, or give its state_dir with --state-dir",
+        ));
+    }
     let _log = telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -178,9 +187,6 @@ pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
-        }
         OutputFormat::Table => {
             let needs_restart = parse_response::<ReloadedDocument>(&response)?.needs_restart;
             out.write_line("the configuration was read again and is in force")?;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::output::Console;
+use super::socket_access::socket_hint;
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
@@ -89,6 +90,13 @@ impl Failure {
     }
 }
 
+/// The message alone, for commands that show it and go on.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // `tallyport tasks | head` is not an error.
@@ -101,15 +109,13 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match &error {
             ClientError::Unreachable { source, .. } => {
-                let hint = match source.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        "your user may not use this socket; see admin.mode"
-                    }
+                let usual = match source.kind() {
                     std::io::ErrorKind::InvalidData => {
                         "set --ca to the certificates to trust; for an agent without TLS, use http://"
                     }
                     _ => "start one with `tallyport agent`, or give its address with --url or --admin-socket",
                 };
+                let hint = socket_hint(&error).unwrap_or_else(|| usual.to_owned());
                 let failure = Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint);
                 match source.kind() {
                     // The agent has not created its socket, or does not listen yet.

@@ -64,11 +64,12 @@ impl Predecessor {
         Ok(channel.map(Self::Running))
     }
 
-    /// Receives everything, and opens the listeners whose addresses have changed. `None` where this process cannot go on with it and
-    /// is to start from what is on disk; then the agent has ended, and the store holds nothing.
+    /// Receives everything, and opens the listeners whose addresses have changed. `None` where this process cannot go on
+    /// with it and is to start from what is on disk; then the agent has ended, and the store holds nothing.
     ///
     /// # Errors
-    /// When something cannot be opened, or the agent does not hand over. Then that agent goes on, or the store still holds everything.
+    /// When something cannot be opened, or the agent does not hand over. Then that agent goes on, or the store still holds
+    /// everything.
     pub fn receive_state(self, config: &AgentConfig, how: TakeOver) -> io::Result<Option<ReceivedAgent>> {
         match self {
             Self::Ended(store, state) => receive_from_store(store, state, config),

@@ -270,7 +270,7 @@ pub fn listen_for_streams(path: &Path, mode: u32) -> Result<(UnixListener, Bound
 pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
     listen_as(path, mode, |path| {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.bind(&Short::from_path(path)?.socket_address()?)?;
+        socket.bind(&ShortPath::from_path(path)?.socket_address()?)?;
         socket.listen(BACKLOG)?;
         Ok(OwnedFd::from(socket).into())
     })
@@ -279,12 +279,12 @@ pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, Boun
 /// A path that is short enough for a Unix socket address, less than 108 bytes: a longer one is replaced by a path
 /// through a descriptor of its directory.
 #[derive(Debug)]
-pub(super) struct Short {
+pub(super) struct ShortPath {
     path: PathBuf,
     _directory: Option<File>,
 }
 
-impl Short {
+impl ShortPath {
     pub(super) fn from_path(path: &Path) -> io::Result<Self> {
         let parts = (path.parent(), path.file_name());
         let (true, (Some(directory), Some(name))) = (path.as_os_str().len() >= 108, parts) else {

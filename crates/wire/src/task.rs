@@ -70,6 +70,35 @@ pub struct WideTagDocument {
     pub series: usize,
 }
 
+/// The names of a task's metrics for Prometheus.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TaskNames {
+    /// The id of the task.
+    pub task_id: String,
+    /// Its metrics, by name and type.
+    pub names: Vec<ExposedNameDocument>,
+}
+
+/// A metric, and how a scraper of `/metrics/tasks` knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExposedNameDocument {
+    /// The name that the application sends.
+    pub name: String,
+    /// The type, such as `timer`.
+    #[serde(rename = "type")]
+    pub metric_type: Word,
+    /// The unit of the values that the application sends; empty if it is unknown.
+    pub unit: Word,
+    /// The name of the samples that `promql` reads.
+    pub scraped: String,
+    /// The names of all samples of the metric.
+    pub samples: Vec<String>,
+    /// A selector of the samples named `scraped`, with the labels of this task.
+    pub selector: String,
+    /// An expression for the whole metric.
+    pub promql: String,
+}
+
 /// A line that was rejected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RejectedLineDocument {
@@ -188,6 +217,9 @@ pub struct TaskChanges<Row = TaskRow, Id = String> {
     pub memory: usize,
     /// When the node was scraped last.
     pub last_scrape: Option<Timestamp>,
+    /// The end of the last window in `recent_values`; only where the stream was asked for them, in its first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_until: Option<Timestamp>,
     /// Tasks that are new or have changed.
     pub tasks: Vec<Row>,
     /// Tasks that are not known any more.
@@ -209,6 +241,9 @@ pub struct TaskRow<Id = String> {
     pub containers: usize,
     /// Series in its open windows.
     pub series: usize,
+    /// When its newest container was reserved.
+    #[serde(default)]
+    pub reserved_at: Timestamp,
     /// When its last datagram arrived.
     pub last_datagram: Option<Timestamp>,
     /// Datagrams received.
@@ -219,8 +254,14 @@ pub struct TaskRow<Id = String> {
     pub kernel_drops: u64,
     /// Datagrams and values dropped by limits.
     pub dropped: u64,
+    /// Values of counters beyond the series limit, counted in one series for all of them.
+    #[serde(default)]
+    pub folded: u64,
     /// Lines rejected.
     pub rejected: u64,
     /// Events received.
     pub events: u64,
+    /// Values in each kept window, the oldest first; only where the stream was asked for them, in its first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_values: Option<Vec<u64>>,
 }
