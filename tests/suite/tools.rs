@@ -66,7 +66,12 @@ pub(crate) fn network_namespaces() -> Option<()> {
     found(there, (), "ip, unshare, nsenter, bash or pgrep", "scripts/setup containers")?;
     // In a chroot, the root need not be one. scripts/ci/own-root makes it one.
     let mounts = succeeds(Command::new("unshare").args(["--mount", "true"]));
-    found(mounts, (), "a root directory that is a mount point, as mount namespaces need,", "scripts/ci/own-root")
+    found(
+        mounts,
+        (),
+        "a root directory that is a mount point, as mount namespaces need,",
+        "scripts/ci/own-root",
+    )
 }
 
 /// Root privileges and the programs for mounting file systems.
