@@ -22,6 +22,7 @@ mod lines;
 mod listing;
 mod manual;
 mod output;
+mod paragraphs;
 mod probe;
 mod records;
 mod resolve;
