@@ -62,7 +62,7 @@ test("hostile names never break the layout, at any size and in either scheme", a
       await row(page, "hostile.1").waitFor();
       await check("tasks");
       await row(page, "hostile.1").locator("a").click();
-      await until("all series are listed", async () => (await page.locator("#series-count").textContent()) === "15 series");
+      await until("all series are listed", async () => (await page.locator("#series-count").textContent()) === "16 series");
       await check("a task");
       for (const name of [HOSTILE.long, HOSTILE.rtl, HOSTILE.cjk, HOSTILE.markup]) {
         await page.locator("#series-search").fill(name.slice(0, 100).toLowerCase());
@@ -166,6 +166,7 @@ test("ten thousand series stay smooth", async () => {
   await until("its windows are loaded", async () => (await page.locator("#inspector tbody tr").count()) >= 2);
   assert.ok(seen.requests.filter((url) => /window=all/.test(url) && /name=latency/.test(url)).every((url) => /tag=id/.test(url)));
   clearInterval(sending);
-  clean(agent, seen);
+  // A busy agent puts requests off, and the page repeats them.
+  clean(agent, { ...seen, complaints: seen.complaints.filter((text) => !/429/.test(text)) });
   await close();
 });

@@ -68,7 +68,7 @@ pub(super) async fn tail_task(
         Some("accepted") => Some(false),
         Some(other) => return Err(ApiError::bad_parameter("outcome", other, "is not accepted or rejected")),
     };
-    let wanted = LineFilter { names: filters.names().to_vec(), rejected };
+    let wanted = LineFilter { names: filters.name_patterns().to_vec(), rejected };
     let containers = reading.find_task(asker, id).await?.containers;
     let events = reading.pages.event_renderer(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {

@@ -68,6 +68,7 @@ impl From<Successor> for Why {
         match successor {
             Successor::HasTakenOver(channel) => Self::HandedOver(channel),
             Successor::WaitsForTheEnd(channel) => Self::Replaced(channel),
+            Successor::AsksToEnd(_) => Self::Told(TERM),
         }
     }
 }

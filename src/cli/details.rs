@@ -13,21 +13,20 @@ use super::output::Console;
 use super::records::{CSV_HEADINGS, build_csv_row, build_record_table, find_sort_cell, is_distribution};
 use super::resolve::{find_task, parse_response};
 use super::scrape_page::print_scrape_page;
+use super::wait::{find_sending_task, repeat_until_complete};
+use crate::client::Client;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
     if args.output.selected_format() == DetailsFormat::Prom {
+        let task = find_sending_task(&client, &args.pod.of, &args.task_id, &args.wait).await?;
         return print_scrape_page(&client, args, &task, out).await;
     }
-    let query = details_query(args, &task)?;
-    let response = client.get(&format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id))).await?;
-    let TaskMetrics::<Value> { task, mut metrics } = parse_response(&response)?;
-    if let Some(wanted) = &args.metric_type {
-        metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
-    }
+    let query = async || fetch_metrics(args, &client).await;
+    let TaskMetrics { task, mut metrics } =
+        repeat_until_complete(args.wait.wait, query, |found| !found.metrics.is_empty()).await?;
     let removed = args.list.arrange_rows(&mut metrics, find_sort_cell);
     match args.output.selected_format() {
         DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
@@ -48,6 +47,18 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         out.write_stderr_line(format!("{} is finished", task.task_id));
     }
     Ok(())
+}
+
+/// The records that match the arguments.
+async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<TaskMetrics<Value>, Failure> {
+    let task = find_task(client, &args.pod.of, &args.task_id).await?;
+    let query = details_query(args, &task)?;
+    let response = client.get(&format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id))).await?;
+    let mut found: TaskMetrics<Value> = parse_response(&response)?;
+    if let Some(wanted) = &args.metric_type {
+        found.metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
+    }
+    Ok(found)
 }
 
 /// Writes the log, and reports on standard error what it does not contain.

@@ -11,7 +11,8 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::paragraphs::write_paragraph;
-use super::resolve::{find_task, parse_response};
+use super::resolve::parse_response;
+use super::wait::find_sending_task;
 use crate::aggregate::{Dropped, OVERFLOW};
 use crate::client::Client;
 use crate::model::Glob;
@@ -50,7 +51,7 @@ struct Explanation {
 
 pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod, &args.task_id).await?;
+    let task = find_sending_task(&client, &args.pod, &args.task_id, &args.wait).await?;
     // The admin socket also has the rejected lines; without it, only their codes are shown.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));

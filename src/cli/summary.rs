@@ -11,11 +11,12 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::records::{format_part, format_single_value};
-use super::resolve::{find_task, parse_response};
+use super::resolve::parse_response;
 use super::resources::{Used, fetch_usage};
 use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::text::SafeText;
 use super::units::{Precision, format_elapsed};
+use super::wait::find_sending_task;
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
@@ -58,7 +59,7 @@ struct Largest {
 
 pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod, &args.task_id).await?;
+    let task = find_sending_task(&client, &args.pod, &args.task_id, &args.wait).await?;
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let mut summary = build_summary(&task, &metrics);

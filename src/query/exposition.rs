@@ -128,7 +128,7 @@ impl Wanted {
     }
 
     /// The level of detail of the origin.
-    pub(super) fn level(&self) -> Level {
+    pub(super) fn identity_level(&self) -> Level {
         self.level
     }
 

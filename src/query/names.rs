@@ -52,7 +52,7 @@ pub fn write_names<S: Sink>(
     let page = build_page(data, wanted, now, writer)?;
     writer.hold_bytes(page.held_bytes());
     let origins = listed.containers.iter().map(|info| &*info.origin);
-    let labels = format_common_labels(origins, wanted.level());
+    let labels = format_common_labels(origins, wanted.identity_level());
     let names = page.list_names(&labels).into_iter().map(name_document).collect();
     writer.write_json(&wire::TaskNames { task_id: listed.task_id.to_string(), names })
 }

@@ -144,7 +144,7 @@ impl Filters {
 
     /// The patterns for names.
     #[must_use]
-    pub fn names(&self) -> &[Glob] {
+    pub fn name_patterns(&self) -> &[Glob] {
         &self.names
     }
 

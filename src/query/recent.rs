@@ -55,7 +55,8 @@ impl RecentWindows {
     ) -> Option<()> {
         let mut values = vec![0; self.count];
         for kept in history.kept_intervals() {
-            let Some(span) = kept.span().filter(|span| span.end <= self.until) else { continue };
+            // The last window of a container that has ended begins here and ends later: it counts as the newest.
+            let Some(span) = kept.span().filter(|span| span.start <= self.until) else { continue };
             let age = self.until.duration_since(span.end).as_micros() / length.as_micros().max(1);
             let age = usize::try_from(age).unwrap_or(usize::MAX);
             let place = self.count.checked_sub(age.saturating_add(1));

@@ -520,15 +520,16 @@ fn every_command_has_help_completions_and_a_manual_page() {
         assert!(ran.code == 0 && ran.out.contains("Usage: tallyport"), "{command}");
     }
     for shell in ["bash", "zsh", "fish"] {
-        assert!(tallyport(&["completions", shell]).out.contains("explain"), "{shell}");
+        assert!(tallyport(&["completions", shell]).out.contains("_TALLYPORT_COMPLETE"), "{shell}");
     }
     let directory = tempfile::tempdir().unwrap();
     let ran = tallyport(&["man", "--dir", directory.path().to_str().unwrap()]);
     assert_eq!(ran.code, 0);
-    let page = std::fs::read_to_string(directory.path().join("tallyport-metrics-details.1")).unwrap();
+    let page = std::fs::read_to_string(directory.path().join("man1/tallyport-metrics-details.1")).unwrap();
     assert!(page.contains("merge"), "{page}");
     assert!(tallyport(&["man"]).out.contains(".TH tallyport 1"));
-    assert_eq!(tallyport(&["version"]).out, format!("tallyport {}\n", env!("CARGO_PKG_VERSION")));
+    let version = tallyport(&["version"]).out;
+    assert!(version.starts_with(&format!("tallyport {}\n", env!("CARGO_PKG_VERSION"))), "{version}");
     assert_eq!(tallyport(&["nonsense"]).code, 2);
 }
 

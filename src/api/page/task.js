@@ -221,10 +221,13 @@ const taskView = {
       const tags = series.tags.map(([key, value]) => `${key}:${value}`).filter((tag) => new Blob([tag]).size <= 1024 && !/[:=]/.test(tag.split(":")[0]));
       filters.push(...tags.slice(0, 28).map((tag) => ["tag", tag]));
     }
-    for (const one of same.length > 40 ? [series] : same) one.loaded = true;
+    const wanted = same.length > 40 ? [series] : same;
+    for (const one of wanted) one.loaded = true;
     const answer = await ask(this.api(`/metrics?${new URLSearchParams(filters)}`));
     // A name can be a pattern that other names match as well.
-    if (turn === this.turn && answer && answer.status === 200) this.add(answer.body.metrics);
+    if (turn !== this.turn) return;
+    if (answer && answer.status === 200) this.add(answer.body.metrics);
+    else for (const one of wanted) one.loaded = false;
   },
 
   /** The task has changed: reads what stands beside the series, at most every two seconds. */

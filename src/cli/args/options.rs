@@ -7,8 +7,10 @@ use clap::builder::{EnumValueParser, NonEmptyStringValueParser, PossibleValuesPa
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::times;
+use crate::cli::completion::{container_ids, metric_names, pod_containers, task_names};
 use crate::cli::listing::{ArgumentChoice, ListArgs};
 use crate::cli::resolve::parse_container_filter;
+use crate::cli::wait::WaitArgs;
 use crate::client::Target;
 use crate::model::MetricType;
 
@@ -40,6 +42,15 @@ pub(in crate::cli) struct AgentArgs {
     /// Like --take-over; if versions or window lengths differ, shut down the running agent and start from disk
     #[arg(long, conflicts_with = "take_over")]
     pub(in crate::cli) replace: bool,
+    /// Return once the agent is ready, and leave it running; it logs to agent.log in its state directory
+    #[arg(long)]
+    pub(in crate::cli) background: bool,
+    /// Stop the agent that runs with this configuration, and wait until it has ended
+    #[arg(long, conflicts_with_all = ["background", "take_over", "replace"])]
+    pub(in crate::cli) stop: bool,
+    /// Write the URL to standard output once the agent is ready, and leave the terminal's session
+    #[arg(long, hide = true)]
+    pub(in crate::cli) announce: bool,
     /// Log level: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,
@@ -169,6 +180,15 @@ pub(in crate::cli) struct HealthArgs {
     /// Fail unless the agent that answers has this name (agent.instance)
     #[arg(long, env = "TALLYPORT_AGENT_INSTANCE", value_name = "ID", hide_env_values = true)]
     pub(in crate::cli) instance: Option<String>,
+    /// Wait until the agent answers and is ready, at most this long [default with --wait: 30s]
+    #[arg(
+        long,
+        value_name = "DUR",
+        num_args = 0..=1,
+        default_missing_value = "30s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(in crate::cli) wait: Option<Duration>,
     #[command(flatten)]
     pub(in crate::cli) at: UrlArgs,
 }
@@ -342,10 +362,10 @@ pub(in crate::cli) enum RecordSortKey {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FilterArgs {
     /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only series whose name matches this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = metric_names())]
     pub(in crate::cli) name: Vec<String>,
     /// Only series with this tag, K=V or K:V
     #[arg(long, value_name = "K=V")]
@@ -358,10 +378,10 @@ pub(in crate::cli) struct FilterArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TasksArgs {
     /// Only this task, or tasks that match this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
     /// Only tasks with a container whose id matches this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only tasks with this label
     #[arg(long, value_name = "K=V")]
@@ -382,10 +402,10 @@ pub(in crate::cli) struct TasksArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainersListArgs {
     /// Only containers of tasks that match this pattern
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
     /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only containers with this label
     #[arg(long, value_name = "K=V")]
@@ -414,7 +434,7 @@ pub(in crate::cli) struct ReconcileArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
     /// The container's id, or the start of it
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = container_ids())]
     pub(in crate::cli) container_id: String,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
@@ -438,7 +458,7 @@ pub(in crate::cli) struct PodArgs {
     #[command(flatten)]
     pub(in crate::cli) of: NamespaceArgs,
     /// Only this container of the pod: its name, its id, or the start of its id
-    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace")]
+    #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace", add = pod_containers())]
     pub(in crate::cli) pod_container: Option<String>,
 }
 
@@ -456,6 +476,7 @@ pub(in crate::cli) enum WindowSelection {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DetailsArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -468,6 +489,8 @@ pub(in crate::cli) struct DetailsArgs {
     /// One record per series, merged from all selected records
     #[arg(long)]
     pub(in crate::cli) merge: bool,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]
     pub(in crate::cli) filters: FilterArgs,
     #[command(flatten)]
@@ -486,9 +509,12 @@ pub(in crate::cli) struct DetailsArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SummaryArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
@@ -500,6 +526,7 @@ pub(in crate::cli) struct SummaryArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WatchArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -511,17 +538,21 @@ pub(in crate::cli) struct WatchArgs {
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) output: OutputArgs<StreamFormat>,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// The metric, or a pattern
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
@@ -533,10 +564,12 @@ pub(in crate::cli) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TailArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// Only lines of this metric, or of those that fit this pattern
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
     /// Only lines that are rejected
     #[arg(long, conflicts_with = "accepted")]
@@ -644,7 +677,7 @@ pub(in crate::cli) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ManArgs {
-    /// Write a page for every command into this directory
+    /// Write all pages below this directory, into man1, man5 and man8
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) dir: Option<PathBuf>,
 }

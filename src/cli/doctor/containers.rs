@@ -62,7 +62,7 @@ fn check_decremented_counters(client: &ClientDocument, named: &str) -> Option<Re
     }
     let counters = client.decremented.join(", ");
     let found =
-        format!("{named} has sent negative values of {counters}; their totals are served without a type",);
+        format!("{named} has sent negative values of {counters}; their totals are served without a type");
     let advice = "rate() and increase() treat each decrease as a restart: use delta(), or send a counter as a gauge \
                   (name:-1|g) and no negative durations";
     Some(RepeatedFinding {
