@@ -214,7 +214,7 @@ const taskView = {
   async loadWindows(series) {
     const turn = this.turn;
     const same = [...this.series.values()].filter((one) => one.name === series.name);
-    const filters = [["window", "all"], ["name", series.name]];
+    const filters = [["window", "all"], ["name", nameFilter(series.name)]];
     if (same.length > 40) {
       filters.push(["container", series.container]);
       // The agent takes 32 filters of 1024 bytes.
@@ -224,7 +224,7 @@ const taskView = {
     const wanted = same.length > 40 ? [series] : same;
     for (const one of wanted) one.loaded = true;
     const answer = await ask(this.api(`/metrics?${new URLSearchParams(filters)}`));
-    // A name can be a pattern that other names match as well.
+    // The filter is a pattern, so records of other names can come as well.
     if (turn !== this.turn) return;
     if (answer && answer.status === 200) this.add(answer.body.metrics);
     else for (const one of wanted) one.loaded = false;
