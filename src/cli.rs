@@ -5,29 +5,50 @@
 
 mod agent;
 mod args;
+mod background;
+mod cells;
+mod completion;
 mod config;
 mod containers;
+mod csv_text;
 mod details;
 mod doctor;
 mod documents;
 mod encoding;
+mod events;
 mod explain;
 mod failure;
 mod hdr_log;
 #[cfg(feature = "install")]
 mod hook;
 mod lines;
+mod listing;
+mod live;
 mod manual;
 mod output;
+#[cfg(feature = "top")]
+mod plot;
 mod probe;
+mod records;
 mod resolve;
 mod resources;
 mod run;
+mod scrape_page;
+mod screen;
+#[cfg(test)]
+mod snapshots;
+mod socket_access;
 mod summary;
 mod table;
+mod tasks;
 mod text;
+#[cfg(feature = "top")]
+mod top;
+mod units;
 #[cfg(feature = "nri")]
 mod untaint;
+mod version;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -49,6 +70,10 @@ pub fn main() -> ExitCode {
 /// Runs the program with these arguments.
 #[must_use]
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if completion::answer_shell(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -82,9 +107,9 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
         },
         #[cfg(feature = "install")]
         Command::Hook { command } => hook::run_hook(&command, out)?,
-        Command::Completions { shell } => manual::print_completions(shell, out)?,
+        Command::Completions { shell } => completion::print_registration(shell, out)?,
         Command::Man(args) => manual::write_man_pages(&args, out)?,
-        Command::Version(args) => manual::print_version(&args, out)?,
+        Command::Version(args) => version::print_version(&args, out)?,
         command => return dispatch_client_command(command, out),
     }
     Ok(ExitCode::SUCCESS)
@@ -98,7 +123,9 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
         .map_err(|error| Failure::system_error(&error))?;
     runtime.block_on(async {
         match command {
-            Command::Tasks(args) => containers::list_tasks(&args, out).await?,
+            Command::Tasks(args) => tasks::list_tasks(&args, out).await?,
+            #[cfg(feature = "top")]
+            Command::Top(args) => top::run_top(&args, out).await?,
             Command::Containers { command } => match command {
                 ContainersCommand::List(args) => containers::list_containers(&args, out).await?,
                 ContainersCommand::Show(args) => containers::show_container(&args, out).await?,
@@ -109,6 +136,8 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
                 MetricsCommand::Details(args) => details::show_details(&args, out).await?,
                 MetricsCommand::Summary(args) => summary::show_summary(&args, out).await?,
                 MetricsCommand::Watch(args) => watch::watch_task(&args, out).await?,
+                #[cfg(feature = "top")]
+                MetricsCommand::Plot(args) => plot::plot_series(&args, out).await?,
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
             Command::Tail(args) => lines::tail_lines(&args, out).await?,

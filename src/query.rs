@@ -9,6 +9,7 @@ mod data;
 mod documents;
 mod exposition;
 mod merged;
+mod names;
 mod parameters;
 mod recent;
 mod records;
@@ -24,6 +25,7 @@ pub use documents::{
     task_document, task_short,
 };
 pub use exposition::{Wanted, build_page};
+pub use names::write_names;
 pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use recent::RecentWindows;

@@ -1,17 +1,18 @@
-//! The agent's own metrics: one table of names, and the counters that belong to no other module, with damage that was found at start.
+//! The agent's own metrics: one table of names, and the counters that belong to no other module, with damage that was found
+//! at start.
 //!
 //! The reference page is made from the table, so what is not in it does not exist.
 
 mod nri;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub use nri::{FailureStreak, Link, NriOutcome, NriStats};
 
 use crate::model::Timestamp;
-use crate::render::exposition::FamilyKind;
+use crate::render::exposition::{Escaping, FamilyKind, Format};
 
 /// One family of the agent's own metrics.
 #[derive(Copy, Clone, Debug)]
@@ -161,6 +162,16 @@ impl TokenFailure {
 /// The classes of HTTP statuses.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Formats with the escaping of names in them.
+const STYLES: [(Format, Escaping); 6] = [
+    (Format::OpenMetrics, Escaping::Underscores),
+    (Format::OpenMetrics, Escaping::Utf8),
+    (Format::Prometheus, Escaping::Underscores),
+    (Format::Prometheus, Escaping::Utf8),
+    (Format::Protobuf, Escaping::Underscores),
+    (Format::Protobuf, Escaping::Utf8),
+];
+
 /// Counters that belong to no other module.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -169,6 +180,8 @@ pub struct Stats {
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     last_scrape: AtomicI64,
+    /// One more than the index in [`STYLES`]; 0 if unknown.
+    scrape_style: AtomicUsize,
     certificate_expires: AtomicI64,
     clashes: AtomicU64,
     /// The NRI plugin.
@@ -221,6 +234,18 @@ impl Stats {
     /// Records that containers' metrics were scraped.
     pub fn record_scrape(&self, at: Timestamp) {
         self.last_scrape.store(at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Records the format and the escaping of names that a scraper of containers' metrics asked for.
+    pub fn record_scrape_style(&self, format: Format, escaping: Escaping) {
+        let index = STYLES.iter().position(|style| *style == (format, escaping));
+        self.scrape_style.store(index.map_or(0, |index| index + 1), Ordering::Relaxed);
+    }
+
+    /// The format and escaping that the last scraper asked for.
+    #[must_use]
+    pub fn last_scrape_style(&self) -> Option<(Format, Escaping)> {
+        STYLES.get(self.scrape_style.load(Ordering::Relaxed).checked_sub(1)?).copied()
     }
 
     /// Records when the certificate for new connections expires.

@@ -12,7 +12,7 @@ use super::{ApiResponse, MaintenanceContext, NDJSON, ReaderContext, ReloadReques
 use crate::containers;
 use crate::model::ContainerId;
 use crate::query::{Budget as _, Filters, Query};
-use crate::shard::TappedLine;
+use crate::shard::{LineFilter, TappedLine};
 use crate::shutdown::Drain;
 use crate::wire;
 
@@ -51,7 +51,7 @@ pub(super) async fn reconcile_containers(maintenance: &MaintenanceContext) -> Re
 }
 
 /// Lines per container that may be queued for a slow reader.
-const ROOM: usize = 1024;
+const QUEUED_LINES: usize = 1024;
 
 /// `GET /v1/tasks/{task_id}/tail`
 pub(super) async fn tail_task(
@@ -60,7 +60,15 @@ pub(super) async fn tail_task(
     id: &str,
     raw: &str,
 ) -> Result<ApiResponse, ApiError> {
-    let filters = Filters::read(&Query::read(raw, &["container", "label"])?)?;
+    let query = Query::read(raw, &["container", "label", "name", "outcome"])?;
+    let filters = Filters::read(&query)?;
+    let rejected = match query.last_value("outcome") {
+        None => None,
+        Some("rejected") => Some(true),
+        Some("accepted") => Some(false),
+        Some(other) => return Err(ApiError::bad_parameter("outcome", other, "is not accepted or rejected")),
+    };
+    let wanted = LineFilter { names: filters.name_patterns().to_vec(), rejected };
     let containers = reading.find_task(asker, id).await?.containers;
     let events = reading.pages.event_renderer(asker, filters.has_patterns());
     let choose = move |deadline: &Deadline| {
@@ -69,9 +77,9 @@ pub(super) async fn tail_task(
     };
     let chosen = events.run(choose).await?;
     let room = reading.data.pool.tail_room();
-    let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
+    let (merged, lines) = mpsc::channel::<(String, TappedLine)>(QUEUED_LINES);
     for info in chosen {
-        let tapped = reading.data.pool.tap_lines(info.allocation, ROOM, &room).await?;
+        let tapped = reading.data.pool.tap_lines(info.allocation, QUEUED_LINES, &room, &wanted).await?;
         tokio::spawn(pass_on(tapped, info.origin.container_id.to_string(), merged.clone()));
     }
     let state = (lines, reading.drain.clone());

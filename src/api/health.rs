@@ -137,6 +137,7 @@ pub(super) fn node_document(agent: &AgentContext) -> wire::NodeDocument {
         totals_evicted: wire::TotalsEvicted { series_limit, node },
         names_marked: agent.reading.data.store.marked_names(),
         marked_names: agent.reading.data.store.name_meetings(LISTED).into_iter().map(marked_name).collect(),
+        scrape_clashes: agent.reading.stats.clash_count(),
         pages: Some(pages(agent)),
     }
 }

@@ -47,11 +47,31 @@ const CURSOR: &str = "tallyport-cursor";
 
 /// The request headers that scrapers send.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Accept {
+pub(super) struct ScraperHeaders {
     /// `Accept`.
     pub(super) media: Option<String>,
     /// `Accept-Encoding`.
     pub(super) encoding: Option<String>,
+    /// `User-Agent`.
+    pub(super) user_agent: Option<String>,
+}
+
+impl ScraperHeaders {
+    /// Whether a command of tallyport sent the request, which is no scrape.
+    fn is_of_a_command(&self) -> bool {
+        self.user_agent.as_deref().is_some_and(|program| program.starts_with("tallyport/"))
+    }
+
+    /// Whether the request names a format for scrapers. A request of a person, such as one with curl, does not.
+    fn names_a_format(&self) -> bool {
+        const MARKS: [&str; 4] = [
+            "application/openmetrics-text",
+            "application/vnd.google.protobuf",
+            "version=0.0.4",
+            "version=1.0.0",
+        ];
+        self.media.as_deref().is_some_and(|media| MARKS.iter().any(|mark| media.contains(mark)))
+    }
 }
 
 /// `GET /v1/metrics`
@@ -59,7 +79,7 @@ pub(super) async fn scrape_records(
     reading: &ReaderContext,
     asker: Asker,
     raw: &str,
-    accept: &Accept,
+    headers: &ScraperHeaders,
 ) -> Result<ApiResponse, ApiError> {
     let mut known = vec!["since", "format", "hdr"];
     known.extend(FILTERS);
@@ -70,10 +90,10 @@ pub(super) async fn scrape_records(
         Some("ndjson") => true,
         Some("json") => false,
         Some(other) => return Err(ApiError::bad_parameter("format", other, "is not json or ndjson")),
-        None => accept.media.as_deref().is_some_and(|media| media.contains(NDJSON)),
+        None => headers.media.as_deref().is_some_and(|media| media.contains(NDJSON)),
     };
     let format = RecordFormat { lines, hdr: query.parse_switch("hdr")? };
-    let gzip = takes_gzip(accept.encoding.as_deref());
+    let gzip = takes_gzip(headers.encoding.as_deref());
     let request = PageRequest {
         asker,
         lane: if filters.has_patterns() || format.hdr { BuildLane::Search } else { BuildLane::Node },
@@ -115,11 +135,16 @@ pub(super) async fn scrape_tasks(
     reading: &ReaderContext,
     asker: Asker,
     raw: &str,
-    accept: &Accept,
+    headers: &ScraperHeaders,
 ) -> Result<ApiResponse, ApiError> {
-    let wanted = Wanted::read(&reading.data.current_config(), raw, accept.media.as_deref())?;
-    reading.stats.record_scrape(clock::wall_time());
-    let gzip = takes_gzip(accept.encoding.as_deref());
+    let wanted = Wanted::read(&reading.data.current_config(), raw, headers.media.as_deref())?;
+    if !headers.is_of_a_command() {
+        reading.stats.record_scrape(clock::wall_time());
+    }
+    if headers.names_a_format() {
+        reading.stats.record_scrape_style(wanted.format, wanted.escaping);
+    }
+    let gzip = takes_gzip(headers.encoding.as_deref());
     let content_type = wanted.format.content_type(wanted.escaping);
     let request = PageRequest {
         asker,

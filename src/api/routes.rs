@@ -12,7 +12,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use super::error::ApiError;
-use super::metrics::Accept;
+use super::metrics::ScraperHeaders;
 use super::pages::Asker;
 use super::{AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, ReaderContext, Routes};
 use super::{
@@ -139,6 +139,14 @@ fn optional_header(name: &'static str) -> impl Filter<Extract = (Option<String>,
         .and_then(|value| async move { Ok::<_, Rejection>(value) })
 }
 
+/// The headers that answers to scrapers depend on.
+fn scraper_headers() -> impl Filter<Extract = (ScraperHeaders,), Error = Rejection> + Copy {
+    optional_header("accept")
+        .and(optional_header("accept-encoding"))
+        .and(optional_header("user-agent"))
+        .map(|media, encoding, user_agent| ScraperHeaders { media, encoding, user_agent })
+}
+
 /// The whole body, if it is not too long.
 fn limited_body() -> impl Filter<Extract = (Bytes,), Error = Rejection> + Copy {
     warp::body::stream().and_then(|stream| async move {
@@ -221,6 +229,13 @@ fn task_routes(reading: &ReaderContext, raw_lines: bool) -> BoxedFilter<(Respons
         .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
             build_response(metrics::get_task_metrics(&reading, asker, &id.0, &raw).await)
         });
+    let names = at!(get / "v1" / "tasks" / _ / "names")
+        .and(raw_query())
+        .and(request_asker())
+        .and(with_api(reading))
+        .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
+            build_response(tasks::list_names(&reading, asker, &id.0, &raw).await)
+        });
     let events = at!(get / "v1" / "tasks" / _ / "events")
         .and(raw_query())
         .and(request_asker())
@@ -243,28 +258,20 @@ fn task_routes(reading: &ReaderContext, raw_lines: bool) -> BoxedFilter<(Respons
         .then(|id: PathSegment, raw: String, last: Option<String>, asker: Asker, reading: ReaderContext| async move {
             build_response(watch::watch_task(&reading, asker, &id.0, &raw, last.as_deref()).await)
         });
-    list.or(show).unify().or(metrics).unify().or(events).unify().or(checks).unify().or(watch).unify().boxed()
+    let lists = list.or(show).unify().or(metrics).unify().or(names).unify();
+    lists.or(events).unify().or(checks).unify().or(watch).unify().boxed()
 }
 
 fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
     let reading = &agent.reading;
     let scrape = at!(get / "v1" / "metrics")
         .and(raw_query())
-        .and(optional_header("accept"))
-        .and(optional_header("accept-encoding"))
+        .and(scraper_headers())
         .and(request_asker())
         .and(with_api(reading))
-        .then(
-            |raw: String,
-             media: Option<String>,
-             encoding: Option<String>,
-             asker: Asker,
-             reading: ReaderContext| async move {
-                build_response(
-                    metrics::scrape_records(&reading, asker, &raw, &Accept { media, encoding }).await,
-                )
-            },
-        );
+        .then(|raw: String, headers: ScraperHeaders, asker: Asker, reading: ReaderContext| async move {
+            build_response(metrics::scrape_records(&reading, asker, &raw, &headers).await)
+        });
     let own =
         at!(get / "metrics").and(optional_header("accept")).and(request_asker()).and(with_api(agent)).then(
             |accept: Option<String>, asker: Asker, agent: AgentContext| async move {
@@ -273,21 +280,12 @@ fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
         );
     let of_tasks = at!(get / "metrics" / "tasks")
         .and(raw_query())
-        .and(optional_header("accept"))
-        .and(optional_header("accept-encoding"))
+        .and(scraper_headers())
         .and(request_asker())
         .and(with_api(reading))
-        .then(
-            |raw: String,
-             media: Option<String>,
-             encoding: Option<String>,
-             asker: Asker,
-             reading: ReaderContext| async move {
-                build_response(
-                    metrics::scrape_tasks(&reading, asker, &raw, &Accept { media, encoding }).await,
-                )
-            },
-        );
+        .then(|raw: String, headers: ScraperHeaders, asker: Asker, reading: ReaderContext| async move {
+            build_response(metrics::scrape_tasks(&reading, asker, &raw, &headers).await)
+        });
     let targets =
         at!(get / "v1" / "sd").and(no_query()).and(optional_header("host")).and(with_api(agent)).map(
             |host: Option<String>, agent: AgentContext| {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter};
-use super::{ApiResponse, ReaderContext};
+use super::{ApiResponse, JSON, ReaderContext};
 use crate::containers::{TaskContainers, suggest_names};
-use crate::query::{self, Budget as _, Filters, Query, Sink as _, Summaries};
+use crate::net::clock;
+use crate::query::{self, Budget as _, Filters, Query, Sink as _, Summaries, Wanted};
 use crate::wire;
 
 /// Maximum number of ids that an unknown one is compared with: a third of a second of work if all of them are long.
@@ -103,6 +104,34 @@ pub(super) async fn show_task(
         })
     };
     reading.pages.answer_request(request, gather).await
+}
+
+/// `GET /v1/tasks/{task_id}/names`
+pub(super) async fn list_names(
+    reading: &ReaderContext,
+    asker: Asker,
+    id: &str,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
+    let listed = reading.find_task(asker, id).await?;
+    let config = reading.data.current_config();
+    let wanted = Wanted::read_names(&config, raw, reading.stats.last_scrape_style(), &listed)?;
+    let request = PageRequest {
+        asker,
+        lane: if wanted.filters.has_patterns() { BuildLane::Search } else { BuildLane::Node },
+        route: "/v1/tasks/{task_id}/names",
+        detail: format!("{}\n{id}\n{raw}", wanted.format.content_type(wanted.escaping)),
+        content_type: JSON,
+        gzip: false,
+        shows: Some(reading.shown_state()),
+    };
+    let of_node = reading.clone();
+    let render = move |_| async move {
+        Ok(move |writer: &mut PageWriter| {
+            query::write_names(&of_node.data, &wanted, &listed, clock::wall_time(), writer)
+        })
+    };
+    reading.pages.answer_request(request, render).await
 }
 
 /// `GET /v1/tasks/{task_id}/events`

@@ -27,7 +27,7 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.selected_format() {
-        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
+        OutputFormat::Table => {
             out.write_line(format!("{named} is sound"))?;
         }
         OutputFormat::Json | OutputFormat::Ndjson => out.write_json(&serde_json::json!({"sound": true}))?,
@@ -51,7 +51,7 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&holds)?,
         OutputFormat::Ndjson => out.write_ndjson(&holds)?,
-        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
+        OutputFormat::Table => {
             let mut table =
                 TextTable::new(&[("KEY", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
             for held in &holds {

@@ -2,344 +2,85 @@
 
 mod containers;
 pub(super) mod finding;
+mod guard;
+mod node;
+mod plugin;
+mod series;
 mod state;
 
-use std::ops::RangeInclusive;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use super::args::{DoctorArgs, OutputFormat};
-use super::documents::{format_elapsed, name, sorted_counts};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::probe::run_probes;
 use super::resolve::parse_response;
+use super::socket_access::socket_hint;
 use crate::client::Client;
-use crate::config::{Effect, Setting};
-use crate::net::address::{ephemeral_ports, holder_of};
-use crate::net::clock;
-use crate::net::tls::RENEWAL;
-use crate::statsd::Rejected;
-use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, StateDamageDocument, Task};
-use finding::{Finding, FindingStatus, print_findings};
-
-/// Bytes that the kernel charges to a socket's buffer for a small datagram, as measured on Linux 6. The buffer is twice
-/// the requested size.
-const SMALL_DATAGRAM: usize = 832;
-
-const NODE_MEMORY: Effect = Setting::effect_of("limits.node_memory");
-const PORT: Effect = Setting::effect_of("listeners.port");
-const GUARD: Effect = Setting::effect_of("listeners.guard");
-const CERTIFICATE: Effect = Setting::effect_of("http.tls_certificate");
+use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, Task};
+use finding::{Finding, FindingStatus, drop_contradicted, merge_repeated, print_findings};
 
 pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let client = args.client.build_client()?;
     let node: NodeDocument = parse_response(&client.get("/v1/node").await?)?;
     let accounting: AccountingDocument = parse_response(&client.get("/v1/accounting").await?)?;
-    let mut findings =
-        vec![check_agent(&node), check_readiness(&node), check_memory(&node), check_accounting(&accounting)];
-    findings.extend(check_receive_buffers(&node));
-    findings.extend(check_ephemeral_ports(node.listeners_port));
-    findings.extend(node.listeners_port.and_then(check_port_holder));
-    findings.push(check_guard(&node));
-    findings.push(check_journal(&node));
-    findings.extend(node.state_damage.iter().map(damage));
-    findings.extend(check_certificate(&node));
+    let admin = args.admin.build_client();
+    let (reached, containers) = fetch_containers(&admin, &node).await;
+    let mut findings = node::check_node(&node, &accounting);
+    findings.push(guard::check_guard(&node, &containers));
     findings.extend(state::check_window_log(node.window_log.as_ref()));
-    findings.extend(node.nri.iter().flat_map(containers::plugin_findings));
+    findings.extend(node.nri.iter().flat_map(plugin::plugin_findings));
     findings.extend(state::totals_finding(node.totals_evicted));
-    findings.extend(state::check_marked_names(node.names_marked, &node.marked_names));
+    findings.extend(series::check_limits(&accounting));
+    findings.extend(series::check_names(&node));
     findings.extend(node.pages.iter().map(state::pages_finding));
-    findings.extend(check_containers(&args.admin.build_client()).await);
+    findings.push(reached);
+    findings.extend(merge_repeated(containers.iter().flat_map(containers::check_container).collect()));
+    findings.extend(check_tasks(&admin).await);
     findings.extend(run_probes(args).await);
+    drop_contradicted(&mut findings);
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&findings)?,
         OutputFormat::Ndjson => out.write_ndjson(&findings)?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("findings are not metrics; use table, json or ndjson"));
-        }
         OutputFormat::Table => print_findings(&findings, out)?,
     }
     let failed = findings.iter().any(|finding| finding.status == FindingStatus::Failed);
     Ok(if failed { ExitCode::from(code::ERROR) } else { ExitCode::SUCCESS })
 }
 
-fn check_agent(node: &NodeDocument) -> Finding {
-    let ours = env!("CARGO_PKG_VERSION");
-    let found =
-        format!("{} runs tallyport {} as pid {}, epoch {}", node.node, node.version, node.pid, node.epoch);
-    if node.version == ours {
-        return Finding::new("agent", FindingStatus::Ok, found);
-    }
-    Finding::new("agent", FindingStatus::Warning, found)
-        .with_advice(format!("this command is {ours}; restart the agent to have one version"))
-}
-
-fn check_readiness(node: &NodeDocument) -> Finding {
-    let shards = format!("{} of {} shards run", node.shards - node.shards_ended, node.shards);
-    match node.ready && node.shards_ended == 0 {
-        true => Finding::new("ready", FindingStatus::Ok, shards),
-        false => Finding::new("ready", FindingStatus::Failed, format!("not ready; {shards}"))
-            .with_advice("GET /ready says what is pending; the agent's log says why"),
-    }
-}
-
-fn check_memory(node: &NodeDocument) -> Finding {
-    let percent = node.memory.saturating_mul(100) / node.memory_limit.max(1);
-    let found = format!(
-        "{} MiB of {} MiB ({percent} %), {} containers",
-        node.memory >> 20,
-        node.memory_limit >> 20,
-        node.containers
-    );
-    match percent {
-        0..80 => Finding::new("memory", FindingStatus::Ok, found),
-        80..100 => {
-            Finding::new("memory", FindingStatus::Warning, found).with_advice("at 100 % no container gets new series")
-        }
-        _ => Finding::new("memory", FindingStatus::Failed, found).with_advice(format!(
-            "no container gets new series; raise limits.node_memory and {}, or use fewer names and tag values",
-            NODE_MEMORY.remedy_text()
-        )),
-    }
-}
-
-/// Checks that every value is counted exactly once; anything else is a bug of tallyport.
-fn check_accounting(accounting: &AccountingDocument) -> Finding {
-    let wrong = accounting.containers.iter().filter(|container| !container.counts.balanced);
-    let wrong: Vec<&str> = wrong.map(|container| container.container_id.as_str()).collect();
-    if wrong.is_empty() {
-        let n = accounting.containers.len();
-        return Finding::new(
-            "accounting",
-            FindingStatus::Ok,
-            format!("everything is counted once in {n} containers"),
-        );
-    }
-    Finding::new(
-        "accounting",
-        FindingStatus::Failed,
-        format!("the counts do not agree in {}", wrong.join(", ")),
-    )
-    .with_advice("this is a defect of tallyport; please report it with the output of GET /v1/accounting")
-}
-
-fn check_receive_buffers(node: &NodeDocument) -> Option<Finding> {
-    let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
-    let granted = node.receive_buffer.min(most);
-    let holds = granted * 2 / SMALL_DATAGRAM;
-    let found = format!(
-        "{} KiB a socket, which holds {holds} small datagrams; in all {} of {} MiB",
-        granted >> 10,
-        node.receive_buffers >> 20,
-        node.receive_buffers_limit >> 20
-    );
-    if granted == node.receive_buffer {
-        return Some(Finding::new("receive buffers", FindingStatus::Ok, found));
-    }
-    let wanted = node.receive_buffer >> 10;
-    Some(
-        Finding::new(
-            "receive buffers",
-            FindingStatus::Warning,
-            format!("{found}; {wanted} KiB were asked for"),
-        )
-        .with_advice(format!(
-            "sysctl -w net.core.rmem_max={}, or run with CAP_NET_ADMIN",
-            node.receive_buffer
-        )),
-    )
-}
-
-/// Checks whether the kernel could give the port of containers' sockets to another process.
-fn check_ephemeral_ports(port: Option<u16>) -> Option<Finding> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    Some(port_in(port?, &ephemeral_ports(&text)?))
-}
-
-/// Checks whether another process has bound the port on every address, so that no container on the host's network can
-/// bind it.
-fn check_port_holder(port: u16) -> Option<Finding> {
-    let holder = holder_of(port)?;
-    let found = format!(
-        "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
-    );
-    let advice =
-        format!("end that process, or set listeners.port to another port and {}", PORT.remedy_text());
-    Some(Finding::new("ports", FindingStatus::Failed, found).with_advice(advice))
-}
-
-fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
-    let (first, last) = (range.start(), range.end());
-    if !range.contains(&port) {
-        let found = format!("{port} (listeners.port) is outside the kernel's own {first} to {last}");
-        return Finding::new("ports", FindingStatus::Ok, found);
-    }
-    let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
-    Finding::new("ports", FindingStatus::Warning, found).with_advice(format!(
-        "the kernel may give it to another process; set listeners.port outside that range and {}",
-        PORT.remedy_text()
-    ))
-}
-
-/// Checks whether other processes can send metrics in the name of containers on the host's network.
-fn check_guard(node: &NodeDocument) -> Finding {
-    let all = "every process of the host's network can send to containers there";
-    match (&*node.guard, &node.guard_missing) {
-        ("on", _) => Finding::new(
-            "guard",
-            FindingStatus::Ok,
-            "the kernel keeps others from containers on the host's network",
-        ),
-        ("off", _) => Finding::new("guard", FindingStatus::Ok, format!("off (listeners.guard); {all}")),
-        (_, why) => {
-            let why = why.as_deref().unwrap_or("the agent does not say why");
-            Finding::new("guard", FindingStatus::Warning, format!("{all}: {why}"))
-                .with_advice(format!(
-                    "containers with a network of their own need none; if this is intended, set listeners.guard = \"off\" and {}",
-                    GUARD.remedy_text()
-                ))
-        }
-    }
-}
-
-/// Checks whether a crash would lose addresses.
-fn check_journal(node: &NodeDocument) -> Finding {
-    match &node.journal_trouble {
-        None => Finding::new("journal", FindingStatus::Ok, "containers outlive a crash of the agent"),
-        Some(why) => {
-            let found = format!("it cannot be written, and a crash would lose containers: {why}");
-            Finding::new("journal", FindingStatus::Failed, found)
-                .with_advice("make room in state_dir, or make it writable; the agent tries again by itself")
-        }
-    }
-}
-
-/// Reports state files of the previous run that could not be read.
-fn damage(damage: &StateDamageDocument) -> Finding {
-    let found = format!("{} was damaged at the start: {}", damage.file, damage.found);
-    let advice = match &*damage.file {
-        "journal" => "restart the containers that have no socket any more, and check the disk of state_dir",
-        _ => "check the disk of state_dir",
+/// Whether the admin socket answers, and the containers that have not ended.
+async fn fetch_containers(admin: &Client, node: &NodeDocument) -> (Finding, Vec<ContainerDocument>) {
+    const CHECK: &str = "admin socket";
+    let error = match admin.get("/v1/containers").await {
+        Ok(response) => match parse_response::<Vec<ContainerDocument>>(&response) {
+            Ok(mut containers) => {
+                containers.retain(|container| container.reserved.state != "gone");
+                let found = format!("{} answers", admin.target());
+                return (Finding::new(CHECK, FindingStatus::Ok, found), containers);
+            }
+            Err(_) => None,
+        },
+        Err(error) => Some(error),
     };
-    Finding::new("state files", FindingStatus::Warning, found).with_advice(advice)
-}
-
-fn check_certificate(node: &NodeDocument) -> Option<Finding> {
-    let (now, expires) = (clock::wall_time(), node.certificate_expires?);
-    let advice = format!(
-        "replace http.tls_certificate and {}; new connections get the new one",
-        CERTIFICATE.remedy_text()
-    );
-    let finding = |status, found| Finding::new("certificate", status, found);
-    Some(match expires.duration_since(now) {
-        Duration::ZERO => {
-            finding(FindingStatus::Failed, format!("it expired {} ago", format_elapsed(now, expires)))
-                .with_advice(advice)
+    let found = format!("{} does not answer; containers were not checked", admin.target());
+    let mut finding = Finding::new(CHECK, FindingStatus::Warning, found);
+    match error.as_ref().and_then(socket_hint) {
+        Some(hint) => finding = finding.with_advice(hint),
+        None if !node.admin_socket.is_empty() => {
+            finding = finding.with_advice(format!(
+                "the agent's own is {}: give it with --admin-socket; your user needs access to it (admin.mode)",
+                node.admin_socket
+            ));
         }
-        left if left < RENEWAL => {
-            finding(FindingStatus::Warning, format!("it expires in {}", format_elapsed(expires, now)))
-                .with_advice(advice)
-        }
-        _ => finding(FindingStatus::Ok, format!("it expires in {}", format_elapsed(expires, now))),
-    })
+        None => {}
+    }
+    (finding, Vec::new())
 }
 
-/// The checks that need the admin socket.
-async fn check_containers(admin: &Client) -> Vec<Finding> {
-    let listed = match admin.get("/v1/containers").await {
-        Ok(response) => parse_response::<Vec<ContainerDocument>>(&response),
-        Err(error) => Err(error.into()),
-    };
-    let Ok(containers) = listed else {
-        let found = format!("{} does not answer", admin.target());
-        let advice = "launchers cannot reserve; does your user belong to its group? See admin.mode";
-        return vec![Finding::new("admin socket", FindingStatus::Warning, found).with_advice(advice)];
-    };
-    let mut findings =
-        vec![Finding::new("admin socket", FindingStatus::Ok, format!("{} answers", admin.target()))];
-    for container in &containers {
-        findings.extend(check_container(container));
-        findings.extend(containers::check_client(container));
-    }
-    if let Ok(response) = admin.get("/v1/tasks").await
-        && let Ok(tasks) = parse_response::<Vec<Task>>(&response)
-    {
-        findings.extend(tasks.iter().filter_map(check_rejected_lines));
-    }
-    findings
-}
-
-fn check_container(container: &ContainerDocument) -> Option<Finding> {
-    let reserved = &container.reserved;
-    let named = format!("{} of task {}", name(container), reserved.task_id);
-    if matches!(&*reserved.state, "lost" | "mute") {
-        let said = reserved.reason.iter().chain(reserved.warnings.first());
-        let why = said.fold(String::new(), |why, said| why + "; " + said);
-        let advice = match &*reserved.state {
-            "lost" => "its metrics are lost until its address can be opened; the agent tries again by itself",
-            _ => "its metrics are not served under its name; restart it",
-        };
-        return Some(
-            Finding::new("container", FindingStatus::Failed, format!("{named} is {}{why}", reserved.state))
-                .with_advice(advice),
-        );
-    }
-    if container.kernel_drops + container.dropped > 0 {
-        let found = format!(
-            "{named} lost {} datagrams in the kernel and {} by its limits",
-            container.kernel_drops, container.dropped
-        );
-        return Some(
-            Finding::new("container", FindingStatus::Warning, found)
-                .with_advice(format!("`tallyport explain {}` says why", reserved.task_id)),
-        );
-    }
-    if let Some(why) = &container.origin_guard_missing {
-        let found = format!("others on the host's network can send to {named}: {why}");
-        return Some(Finding::new("container", FindingStatus::Warning, found));
-    }
-    let warning = reserved.warnings.first()?;
-    Some(Finding::new("container", FindingStatus::Warning, format!("{named}: {warning}")))
-}
-
-fn check_rejected_lines(task: &Task) -> Option<Finding> {
-    let codes = sorted_counts(&task.totals.lines.rejected);
-    if codes.is_empty() {
-        return None;
-    }
-    let text: Vec<String> = codes.iter().map(|(code, n)| format!("{n} {code}")).collect();
-    let mut finding = Finding::new(
-        "rejected lines",
-        FindingStatus::Warning,
-        format!("task {}: {}", task.task_id, text.join(", ")),
-    );
-    for line in task.recent_rejected.iter().rev().take(3) {
-        let advice = Rejected::ALL
-            .iter()
-            .find(|known| known.as_str() == line.code)
-            .map_or(&*line.advice, |c| c.suggested_fix());
-        let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
-        finding = finding.with_advice(format!(
-            "{} ago {shown}{}: {advice}",
-            format_elapsed(clock::wall_time(), line.at),
-            line.code
-        ));
-    }
-    Some(finding)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_port_that_is_set_is_compared_with_the_kernels_range() {
-        let check = |port| {
-            let finding = port_in(port, &(32_768..=60_999));
-            (finding.status, finding.found.contains(&port.to_string()))
-        };
-        assert_eq!(check(18_125), (FindingStatus::Ok, true));
-        assert_eq!(check(40_000), (FindingStatus::Warning, true));
-    }
+/// The rejected lines of tasks that have not ended; none without the admin socket.
+async fn check_tasks(admin: &Client) -> Vec<Finding> {
+    let Ok(response) = admin.get("/v1/tasks").await else { return Vec::new() };
+    let Ok(tasks) = parse_response::<Vec<Task>>(&response) else { return Vec::new() };
+    let live = tasks.iter().filter(|task| !task.finished);
+    merge_repeated(live.filter_map(containers::check_rejected_lines).collect())
 }

@@ -7,16 +7,17 @@ use serde::Serialize;
 use super::args::{ExplainArgs, OutputFormat};
 use super::details::format_value;
 use super::documents::{format_elapsed, name as name_of, sorted_counts};
-use super::encoding::encode_segment;
+use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::resolve::{find_task, parse_response};
+use super::resolve::parse_response;
+use super::wait::find_sending_task;
 use crate::aggregate::{Dropped, OVERFLOW};
 use crate::client::Client;
 use crate::model::Glob;
 use crate::net::clock;
 use crate::statsd::Rejected;
-use crate::wire::{ContainerDocument, RecordDocument, Task, TaskMetrics};
+use crate::wire::{ContainerDocument, ExposedNameDocument, RecordDocument, Task, TaskMetrics, TaskNames};
 
 /// The result at a station.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
@@ -49,18 +50,16 @@ struct Explanation {
 
 pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod, &args.task_id).await?;
+    let task = find_sending_task(&client, &args.pod, &args.task_id, &args.wait).await?;
     // The admin socket also has the rejected lines; without it, only their codes are shown.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
-    let explanation = build_explanation(&task, &metrics, args.name.as_deref());
+    let names = fetch_names(&client, &task, args.name.as_deref()).await;
+    let explanation = build_explanation(&task, &metrics, &names, args.name.as_deref());
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&explanation)?,
         OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("an explanation is not a metric; use table, json or ndjson"));
-        }
         OutputFormat::Table => print_explanation(&explanation, out)?,
     }
     Ok(if explanation.arrives { ExitCode::SUCCESS } else { ExitCode::from(code::NO_DATA) })
@@ -71,16 +70,30 @@ async fn with_lines(admin: &Client, task: &Task) -> Option<Task> {
     parse_response(&response).ok()
 }
 
-fn build_explanation(task: &Task, records: &[RecordDocument], name: Option<&str>) -> Explanation {
-    let stations = vec![
+/// The names for Prometheus; none from an agent without that route.
+async fn fetch_names(client: &Client, task: &Task, name: Option<&str>) -> Vec<ExposedNameDocument> {
+    let query = encode_query(name.map(|name| ("name", name)));
+    let path = format!("/v1/tasks/{}/names{query}", encode_segment(&task.task_id));
+    let Ok(response) = client.get(&path).await else { return Vec::new() };
+    parse_response(&response).map_or_else(|_| Vec::new(), |TaskNames { names, .. }| names)
+}
+
+fn build_explanation(
+    task: &Task,
+    records: &[RecordDocument],
+    names: &[ExposedNameDocument],
+    name: Option<&str>,
+) -> Explanation {
+    let mut stations = vec![
         check_containers(task),
         check_environment(task),
-        check_datagrams(task),
+        check_datagrams(task, !records.is_empty()),
         check_lines(task),
         check_values(task),
         check_records(records, name),
-        check_scrapes(task),
+        check_scrapes(task, names),
     ];
+    end_at_stop(&mut stations, task, records);
     let stopped = stations.iter().find(|station| station.outcome == StationOutcome::Bad);
     let arrives = matching_records(records, name).next().is_some();
     let subject = name.map_or_else(|| "its metrics".to_owned(), |name| format!("{name:?}"));
@@ -90,6 +103,24 @@ fn build_explanation(task: &Task, records: &[RecordDocument], name: Option<&str>
         None => format!("{subject}: nothing has arrived yet; wait for the first window"),
     };
     Explanation { task_id: task.task_id.clone(), name: name.map(str::to_owned), stations, verdict, arrives }
+}
+
+/// Ends the list at the station that stopped the metrics. A station that they have passed all the same, as the station of
+/// one container among several, did not stop them.
+fn end_at_stop(stations: &mut Vec<Station>, task: &Task, records: &[RecordDocument]) {
+    let passed = match () {
+        () if !records.is_empty() => "recorded",
+        () if task.last_datagram.is_some() => "received",
+        () => "known",
+    };
+    for station in stations.iter_mut().take_while(|station| station.station != passed) {
+        if station.outcome == StationOutcome::Bad {
+            station.outcome = StationOutcome::Note;
+        }
+    }
+    if let Some(stop) = stations.iter().position(|station| station.outcome == StationOutcome::Bad) {
+        stations.truncate(stop + 1);
+    }
 }
 
 fn new_station(name: &'static str, outcome: StationOutcome, found: impl Into<String>) -> Station {
@@ -189,9 +220,14 @@ fn environment_of(container: &ContainerDocument) -> Option<EnvironmentMatch> {
     })
 }
 
-fn check_datagrams(task: &Task) -> Station {
+/// `restored` says whether there are records. Counts begin at 0 when the agent starts, and records can be older.
+fn check_datagrams(task: &Task, restored: bool) -> Station {
     let (datagrams, kernel) = (task.totals.datagrams.received, task.totals.datagrams.kernel_drops);
     let Some(last) = task.last_datagram else {
+        if restored {
+            let found = "no datagram since the agent started; the records are from before";
+            return new_station("received", StationOutcome::Note, found);
+        }
         return new_station("received", StationOutcome::Bad, "no datagram has arrived").with_advice([
             "does the application send? `tallyport tail` shows lines as they come".to_owned(),
             "does its client read STATSD_UDP_HOST and STATSD_UDP_PORT, or is it configured with another address?"
@@ -340,8 +376,16 @@ fn nearest_names(records: &[RecordDocument], name: &str) -> Vec<String> {
     names.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
 }
 
-fn check_scrapes(task: &Task) -> Station {
-    match task.last_scrape {
+/// How many names are shown.
+const NAMES_SHOWN: usize = 5;
+
+fn check_scrapes(task: &Task, names: &[ExposedNameDocument]) -> Station {
+    let shown = names.iter().take(NAMES_SHOWN).flat_map(|name| {
+        [format!("{} {} is {}", name.metric_type, name.name, name.scraped), format!("  {}", name.promql)]
+    });
+    let rest = names.len().saturating_sub(NAMES_SHOWN);
+    let rest = (rest > 0).then(|| format!("and {rest} more; name one of them to see it"));
+    let station = match task.last_scrape {
         Some(last) => new_station(
             "scraped",
             StationOutcome::Good,
@@ -352,7 +396,8 @@ fn check_scrapes(task: &Task) -> Station {
             StationOutcome::Note,
             "this node has not been scraped since the agent started",
         ),
-    }
+    };
+    station.with_advice(shown).with_advice(rest)
 }
 
 fn print_explanation(explanation: &Explanation, out: &mut Console) -> std::io::Result<()> {

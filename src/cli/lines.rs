@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::args::{OutputFormat, ParseArgs, TailArgs};
-use super::encoding::encode_segment;
+use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::find_task;
@@ -18,7 +18,11 @@ use crate::wire::TailedLine;
 pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.admin.build_client();
     let task = find_task(&client, &args.pod, &args.task_id).await?;
-    let mut lines = client.stream_lines(&format!("/v1/tasks/{}/tail", encode_segment(&task.task_id))).await?;
+    let mut pairs: Vec<_> = args.name.iter().map(|name| ("name", name.as_str())).collect();
+    pairs.extend(args.rejected.then_some(("outcome", "rejected")));
+    pairs.extend(args.accepted.then_some(("outcome", "accepted")));
+    let path = format!("/v1/tasks/{}/tail{}", encode_segment(&task.task_id), encode_query(pairs));
+    let mut lines = client.stream_lines(&path).await?;
     if lines.status != 200 {
         return Err(Failure::from_response(&Response {
             status: lines.status,
@@ -26,7 +30,15 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
         }));
     }
     if out.is_terminal() {
-        out.write_stderr_line(format!("lines of {} as they arrive; Ctrl-C stops", task.task_id));
+        let which = if args.rejected {
+            "rejected lines"
+        } else if args.accepted {
+            "accepted lines"
+        } else {
+            "lines"
+        };
+        let of = args.name.as_ref().map_or_else(String::new, |name| format!(" named {name}"));
+        out.write_stderr_line(format!("{which}{of} of {} as they arrive; Ctrl-C stops", task.task_id));
     }
     let mut left = args.lines.unwrap_or(u64::MAX);
     while left > 0 {

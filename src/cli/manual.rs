@@ -1,54 +1,105 @@
-//! Completions, manual pages and the version, generated from the definitions of the commands.
+//! Manual pages: of every command, of the wrapper and of the configuration file.
+
+mod command_page;
+mod sections;
+mod settings_page;
+mod wrapper_page;
+
+use std::path::Path;
 
 use clap::CommandFactory as _;
-use serde::Serialize;
 
-use super::args::{Cli, ManArgs, OutputFormat, VERSION, VersionArgs};
+use super::args::{Cli, ManArgs};
 use super::failure::Failure;
 use super::output::Console;
-use crate::products::Product;
 
-#[derive(Serialize)]
-struct VersionDocument {
-    version: &'static str,
-    /// The features of missing products.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    without: Vec<&'static str>,
-}
-
-pub(super) fn print_completions(shell: clap_complete::Shell, out: &mut Console) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "tallyport", &mut script);
-    out.write_page(&script)?;
-    Ok(())
+/// A page: its name, its section and its text in roff.
+struct ManualPage {
+    name: String,
+    section: &'static str,
+    text: Vec<u8>,
 }
 
 pub(super) fn write_man_pages(args: &ManArgs, out: &mut Console) -> Result<(), Failure> {
-    match &args.dir {
-        Some(dir) => {
-            std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)?;
-            let pages = std::fs::read_dir(dir)?.count();
-            out.write_line(format!("wrote {pages} pages to {}", dir.display()))?;
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            out.write_page(&page)?;
-        }
+    let Some(directory) = &args.dir else {
+        let page = command_page::render_page(&build_command())?;
+        out.write_page(&page.text)?;
+        return Ok(());
+    };
+    let pages = render_pages()?;
+    for page in &pages {
+        write_page(page, directory)?;
+    }
+    out.write_line(format!("wrote {} pages below {}", pages.len(), directory.display()))?;
+    Ok(())
+}
+
+fn build_command() -> clap::Command {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    command
+}
+
+/// Every page.
+fn render_pages() -> std::io::Result<Vec<ManualPage>> {
+    let mut pages = Vec::new();
+    add_command_pages(&build_command(), &mut pages)?;
+    pages.push(settings_page::render_page()?);
+    pages.push(wrapper_page::render_page()?);
+    Ok(pages)
+}
+
+fn add_command_pages(command: &clap::Command, pages: &mut Vec<ManualPage>) -> std::io::Result<()> {
+    pages.push(command_page::render_page(command)?);
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        add_command_pages(inner, pages)?;
     }
     Ok(())
 }
 
-pub(super) fn print_version(args: &VersionArgs, out: &mut Console) -> Result<(), Failure> {
-    match args.output.selected_format() {
-        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
-            out.write_line(format!("tallyport {}", *VERSION))?;
-        }
-        OutputFormat::Json | OutputFormat::Ndjson => {
-            let without = Product::list_missing().map(Product::feature_name).collect();
-            out.write_json(&VersionDocument { version: env!("CARGO_PKG_VERSION"), without })?;
+/// Writes a page where `man` looks for it below a directory.
+fn write_page(page: &ManualPage, directory: &Path) -> std::io::Result<()> {
+    let directory = directory.join(format!("man{}", page.section));
+    std::fs::create_dir_all(&directory)?;
+    std::fs::write(directory.join(format!("{}.{}", page.name, page.section)), &page.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(page: &ManualPage) -> String {
+        String::from_utf8(page.text.clone()).unwrap()
+    }
+
+    #[test]
+    fn every_page_says_how_a_command_ends_and_what_else_there_is() {
+        let pages = render_pages().unwrap();
+        assert!(pages.len() > 25, "{}", pages.len());
+        for page in &pages {
+            let text = text_of(page);
+            let needed: &[&str] = match page.section {
+                "5" => &[".SH NAME", ".SH SETTINGS", ".SH \"SEE ALSO\""],
+                _ => &[".SH NAME", ".SH SYNOPSIS", ".SH \"EXIT STATUS\"", ".SH \"SEE ALSO\""],
+            };
+            for section in needed {
+                assert!(text.contains(section), "{}({}) has no {section}\n{text}", page.name, page.section);
+            }
         }
     }
-    Ok(())
+
+    #[test]
+    fn every_page_that_another_refers_to_exists() {
+        let pages = render_pages().unwrap();
+        let names: Vec<String> =
+            pages.iter().map(|page| format!("{}({})", page.name, page.section)).collect();
+        for page in &pages {
+            let text = text_of(page).replace("\\-", "-").replace("\\fR", "").replace("\\fB", "");
+            let related = text.rsplit(".SH \"SEE ALSO\"").next().unwrap();
+            for reference in related.split([',', '\n', ' ']).filter(|word| word.ends_with(')')) {
+                let known = names.iter().any(|name| name == reference) || reference.starts_with("systemd");
+                assert!(known, "{} refers to {reference}", page.name);
+            }
+        }
+    }
 }

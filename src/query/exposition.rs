@@ -13,7 +13,7 @@ use super::sink::Sink;
 use crate::aggregate::Counting;
 use crate::config::AgentConfig;
 use crate::containers::ContainerInfo;
-use crate::model::{Allocation, Origin, Series, Timestamp};
+use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::render::exposition::{Escaping, Format};
 use crate::render::prometheus::{
     Level, Naming, Page, PageBuilder, PageSource, PageWindow, SeriesIdentity, Sums, Timers,
@@ -35,6 +35,8 @@ pub struct Wanted {
     created: bool,
     counting: Counting,
     shard: Option<ScrapeShard>,
+    /// The only task, if not all are wanted.
+    task: Option<TaskId>,
     /// The filters of series.
     pub filters: Filters,
     window: Duration,
@@ -94,6 +96,7 @@ impl Wanted {
             created: created.unwrap_or(config.prometheus.created),
             counting: parse_counting(&query, config)?,
             shard: query.parse_value("shard")?,
+            task: None,
             filters: Filters::read(&query)?,
             window: config.aggregation.window,
             carry: config.aggregation.gauge_carry,
@@ -101,8 +104,38 @@ impl Wanted {
         })
     }
 
+    /// The series of one task, as the configuration says, in this format and escaping.
+    pub(super) fn for_task(
+        config: &AgentConfig,
+        filters: Filters,
+        (format, escaping): (Format, Escaping),
+        task: TaskId,
+    ) -> Self {
+        Self {
+            format,
+            escaping,
+            naming: config.prometheus.naming,
+            level: config.prometheus.identity,
+            created: config.prometheus.created,
+            counting: config.aggregation.counting.clone(),
+            shard: None,
+            task: Some(task),
+            filters,
+            window: config.aggregation.window,
+            carry: config.aggregation.gauge_carry,
+            linger: config.prometheus.linger,
+        }
+    }
+
+    /// The level of detail of the origin.
+    pub(super) fn identity_level(&self) -> Level {
+        self.level
+    }
+
     fn matches_origin(&self, origin: &Origin) -> bool {
-        self.filters.matches_origin(origin) && self.shard.is_none_or(|shard| shard.has_origin(origin))
+        self.task.as_ref().is_none_or(|task| *task == origin.task_id)
+            && self.filters.matches_origin(origin)
+            && self.shard.is_none_or(|shard| shard.has_origin(origin))
     }
 }
 
@@ -166,7 +199,7 @@ pub fn build_page<S: Sink>(
         identities.insert(SeriesIdentity::from_origin(origin, wanted.level));
     }
     // Remembered totals have only the labels of their identity, so filters by origin cannot be applied to them.
-    let everyone = wanted.level == Level::Low && !wanted.filters.names_origins();
+    let everyone = wanted.level == Level::Low && wanted.task.is_none() && !wanted.filters.names_origins();
     for (identity, gone) in past.iter() {
         let workload = wanted.shard.is_none_or(|shard| shard.has_workload(identity));
         if !(identities.contains(identity) || everyone && workload) {

@@ -142,6 +142,12 @@ impl Filters {
         self.tags.iter().all(|pair| tags.get(&pair.key).is_some_and(|value| fits(pair, value)))
     }
 
+    /// The patterns for names.
+    #[must_use]
+    pub fn name_patterns(&self) -> &[Glob] {
+        &self.names
+    }
+
     /// Whether any of them is a pattern, which must be matched against every name.
     #[must_use]
     pub fn has_patterns(&self) -> bool {

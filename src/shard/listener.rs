@@ -11,11 +11,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::inlet::{Inlet, Senders};
-use super::looks::{ContainerStats, StatsDetail};
 use super::shared::{LineDecision, LossLog};
-use super::tail::{TailRoom, TappedLine};
+use super::stats_queries::{ContainerStats, StatsDetail};
+use super::tail::{LineFilter, TailRoom, TappedLine};
 use crate::aggregate::{
-    Accounting, Aggregator, AggregatorSettings, GaugeSign, Noted, RejectedLine, TimerUnit, Window,
+    Accounting, Aggregator, AggregatorSettings, CheckpointContents, GaugeSign, RejectedLine, TimerUnit,
+    Window,
 };
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::listener::{self, Buffers};
@@ -81,7 +82,7 @@ pub(super) struct ContainerListener {
     /// The counts at the last log line about losses.
     logged: Accounting,
     /// The number of the checkpoint file, and the state at the last checkpoint in it.
-    noted: (u64, Noted),
+    noted: (u64, CheckpointContents),
     /// The number of rejected lines when they were last shown, and the lines shown.
     rejected: (u64, Arc<[RejectedLine]>),
     /// Set once the container has begun to end.
@@ -109,12 +110,16 @@ pub(super) struct ListenerEnding {
 struct TailSink {
     to: mpsc::Sender<TappedLine>,
     room: TailRoom,
+    wanted: LineFilter,
     lost: u64,
 }
 
 impl TailSink {
     /// Answers whether the reader still listens.
     fn send(&mut self, at: Timestamp, line: &[u8], rejected: Option<Rejected>) -> bool {
+        if !self.wanted.matches_line(line, rejected.is_some()) {
+            return !self.to.is_closed();
+        }
         // The reader is slower than the container: drop the line, so that the container need not wait.
         let Some(taken) = self.room.reserve_line(line.len()) else {
             self.lost += 1;
@@ -193,10 +198,10 @@ impl ContainerListener {
         counts.received.saturating_mul(8).saturating_add(counts.lines)
     }
 
-    pub(super) fn add_tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom) {
+    pub(super) fn add_tap(&mut self, to: mpsc::Sender<TappedLine>, room: TailRoom, wanted: LineFilter) {
         // Closed taps are otherwise removed with the next line, which may never arrive.
         self.taps.retain(|tap| !tap.to.is_closed());
-        self.taps.push(TailSink { to, room, lost: 0 });
+        self.taps.push(TailSink { to, room, wanted, lost: 0 });
     }
 
     /// Prefetches the fields that a read of the socket needs into the CPU cache.
@@ -248,7 +253,7 @@ impl ContainerListener {
     /// The changes in the open window since the last checkpoint in the same file; the whole window for another file.
     pub(super) fn checkpoint_window(&mut self, file: u64, now: Timestamp) -> Option<Window> {
         if self.noted.0 != file {
-            self.noted = (file, Noted::default());
+            self.noted = (file, CheckpointContents::default());
         }
         self.aggregator.peek_changed(now, &mut self.noted.1)
     }
@@ -365,10 +370,10 @@ mod tests {
         let (mut listener, _sender) = pair();
         let room = TailRoom::with_shared_bound(&Arc::default());
         let (to, reads) = mpsc::channel(1);
-        listener.add_tap(to, room.clone());
+        listener.add_tap(to, room.clone(), LineFilter::default());
         for _ in 0..10 {
             let (to, leaves) = mpsc::channel(1);
-            listener.add_tap(to, room.clone());
+            listener.add_tap(to, room.clone(), LineFilter::default());
             drop(leaves);
         }
         assert_eq!(

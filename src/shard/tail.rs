@@ -1,9 +1,10 @@
-//! Lines for a reader that tails a container, and how much memory they may take while they wait for it.
+//! Lines for a reader that tails a container: which of them it wants, and how much memory they may take while they wait
+//! for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::model::Timestamp;
+use crate::model::{Glob, Timestamp};
 use crate::statsd::Rejected;
 
 /// Maximum bytes of lines that wait in one tail.
@@ -12,6 +13,45 @@ const OF_ONE: usize = 1 << 20;
 const OF_ALL: usize = 16 << 20;
 /// Memory that a waiting line takes in addition to its text, in bytes.
 const OVERHEAD: usize = 256;
+
+/// Which lines a reader wants. The shard applies it, so that a reader loses no line because of others that it does not
+/// want.
+#[derive(Clone, Debug, Default)]
+pub struct LineFilter {
+    /// Patterns for the name in a line; all of them must match.
+    pub names: Vec<Glob>,
+    /// Only rejected lines, or only accepted ones.
+    pub rejected: Option<bool>,
+}
+
+impl LineFilter {
+    /// Whether the reader wants a line.
+    pub(super) fn matches_line(&self, line: &[u8], rejected: bool) -> bool {
+        self.rejected.is_none_or(|wanted| wanted == rejected)
+            && (self.names.is_empty() || self.has_names(line))
+    }
+
+    fn has_names(&self, line: &[u8]) -> bool {
+        let written = written_name(line);
+        let text = String::from_utf8_lossy(written);
+        // Some styles write tags behind the name; in others, these characters are part of it.
+        let bare = text.split([',', '#', '[', ';']).next().unwrap_or_default();
+        self.names.iter().all(|glob| glob.is_match(&text) || glob.is_match(bare))
+    }
+}
+
+/// The name in a line as it is written, also in a line that is no valid one: what is before the value. For a service check
+/// it is the name of the check, and for an event its title. A line without any separator is a name as a whole.
+fn written_name(line: &[u8]) -> &[u8] {
+    let until =
+        |text: &[u8], ends: &[u8]| text.iter().position(|byte| ends.contains(byte)).unwrap_or(text.len());
+    let (rest, ends): (&[u8], &[u8]) = match line {
+        [b'_', b's', b'c', b'|', rest @ ..] => (rest, b"|"),
+        [b'_', b'e', b'{', rest @ ..] => (rest.get(until(rest, b":") + 1..).unwrap_or_default(), b"|"),
+        line => (line, b":|"),
+    };
+    rest.get(..until(rest, ends)).unwrap_or(rest)
+}
 
 /// The usage of one tail's own bound, and of the bound that all tails share.
 #[derive(Clone, Debug)]
@@ -75,6 +115,42 @@ impl Drop for TakenRoom {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wants(names: &[&str], rejected: Option<bool>, line: &[u8], is_rejected: bool) -> bool {
+        let names = names.iter().map(|name| Glob::new(name)).collect();
+        LineFilter { names, rejected }.matches_line(line, is_rejected)
+    }
+
+    #[test]
+    fn a_reader_gets_the_lines_of_the_names_that_it_wants() {
+        for line in
+            [&b"hits:1|c"[..], b"hits:x|c", b"hits", b"hits|c", b"hits,route=/pay:1|c", b"hits#a=b:1|c"]
+        {
+            let text = String::from_utf8_lossy(line);
+            assert!(wants(&["hits"], None, line, true) && wants(&["h*", "*s"], None, line, false), "{text}");
+            assert!(!wants(&["hit"], None, line, true) && !wants(&["h*", "x*"], None, line, false), "{text}");
+        }
+        assert!(wants(&["db"], None, b"_sc|db|1|m:down", false));
+        assert!(wants(&["deploy"], None, b"_e{6,2}:deploy|up", false));
+        assert!(wants(&[], None, b"anything", false));
+    }
+
+    #[test]
+    fn a_rejected_line_whose_name_cannot_be_read_is_compared_as_it_is() {
+        for line in [&b""[..], b":", b"|", b"_e{", b"_sc|", b"\xff\xfe:1|c", b"_e{5:x"] {
+            assert!(wants(&["*"], Some(true), line, true), "{line:?}");
+            assert!(!wants(&["hits"], None, line, true), "{line:?}");
+        }
+        assert!(wants(&["\u{fffd}*"], None, b"\xffx:1|c", true));
+    }
+
+    #[test]
+    fn a_reader_gets_the_lines_of_the_outcome_that_it_wants() {
+        for outcome in [false, true] {
+            assert!(wants(&[], Some(outcome), b"a:1|c", outcome) && wants(&[], None, b"a:1|c", outcome));
+            assert!(!wants(&[], Some(!outcome), b"a:1|c", outcome));
+        }
+    }
 
     #[test]
     fn a_tail_takes_no_more_than_its_bound_and_all_tails_no_more_than_theirs() {

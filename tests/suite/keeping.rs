@@ -31,6 +31,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn start(directory: &Path, flags: &[&str]) -> Self {
         let state = directory.join("state");
+        std::fs::create_dir_all(&state).unwrap();
         let mut command = Command::new(BINARY);
         command.args(["keeper", "--set", "log.format=json", "--state-dir"]).arg(&state).args(flags);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

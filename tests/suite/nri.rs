@@ -387,7 +387,7 @@ fn a_runtime_that_is_absent_is_said_everywhere_and_keeps_no_agent_from_being_rea
     let without = Agent::with(&["--config", &file, "--set", "nri.enabled=false"]);
     assert_eq!(without.get("/ready").1["degraded"], serde_json::json!([]));
     assert_eq!(without.own_metric("tallyport_nri_enabled"), 0.0);
-    assert!(!without.cli(&["doctor"]).out.contains("nri"));
+    assert!(without.cli(&["doctor"]).out.contains("off (nri.enabled)"));
 }
 
 #[test]

@@ -624,6 +624,8 @@ fn read_everything(contract: &Contract) {
         "/v1/tasks/web.1/metrics?window=all&hdr",
         "/v1/tasks/web.1/metrics?window=all&merge&container=c-42&tag=route",
         "/v1/tasks/idle/metrics",
+        "/v1/tasks/web.1/names",
+        "/v1/tasks/web.1/names?name=request.*",
         "/v1/tasks/web.1/events",
         "/v1/tasks/web.1/checks",
         "/v1/tasks/batch/events",
@@ -753,6 +755,7 @@ fn ask_for_what_cannot_be(contract: &Contract) {
     for (target, status, code) in [
         ("/v1/tasks/nope", 404, "unknown_task"),
         ("/v1/tasks/web.2/metrics", 404, "unknown_task"),
+        ("/v1/tasks/nope/names", 404, "unknown_task"),
         ("/v1/tasks/nope/events", 404, "unknown_task"),
         ("/v1/tasks/nope/checks", 404, "unknown_task"),
         ("/v1/tasks/nope/watch", 404, "unknown_task"),

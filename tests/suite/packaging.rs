@@ -42,6 +42,8 @@ fn everything_is_installed_in_its_place_and_removed_from_it() {
         "opt/tallyport/bin/tallyport-oci",
         "opt/tallyport/share/man/man1/tallyport.1.gz",
         "opt/tallyport/share/man/man1/tallyport-metrics-details.1.gz",
+        "opt/tallyport/share/man/man5/agent.toml.5.gz",
+        "opt/tallyport/share/man/man8/tallyport-oci.8.gz",
         "opt/tallyport/share/bash-completion/completions/tallyport",
         "opt/tallyport/share/zsh/site-functions/_tallyport",
         "opt/tallyport/share/fish/vendor_completions.d/tallyport.fish",

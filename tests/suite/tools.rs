@@ -29,6 +29,28 @@ pub(crate) fn promtool() -> Option<PathBuf> {
     on_path("promtool").then(|| "promtool".into())
 }
 
+/// The program that formats manual pages, if installed.
+pub(crate) fn formatter() -> Option<PathBuf> {
+    on_path("groff").then(|| "groff".into())
+}
+
+/// A shell, if installed. Only bash is where every test runs.
+pub(crate) fn shell(name: &str) -> Option<PathBuf> {
+    if name == "bash" {
+        return found(
+            ["bash", "script"].iter().all(|tool| on_path(tool)),
+            name.into(),
+            "bash or script",
+            "apt-get",
+        );
+    }
+    if on_path(name) {
+        return Some(name.into());
+    }
+    eprintln!("SKIPPED: {name} is missing; apt-get install {name} makes it");
+    None
+}
+
 /// Node.js, if it finds the package hot-shots of `integration/clients/node`.
 pub(crate) fn node() -> Option<PathBuf> {
     let mut command = Command::new("node");

@@ -22,6 +22,8 @@ use lines::explain_disconnect;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The content type of request bodies.
 const JSON: &str = "application/json";
+/// The name of this client.
+const USER_AGENT: &str = concat!("tallyport/", env!("CARGO_PKG_VERSION"));
 
 /// Where an agent listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -273,7 +275,7 @@ impl Client {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.garbled_error(&error))?;
         tokio::spawn(connection);
-        let mut request = request.header("host", host);
+        let mut request = request.header("host", host).header("user-agent", USER_AGENT);
         if let (Some(token), Target::Http(_) | Target::Https(_)) = (&self.token, &self.target) {
             request = request.header("authorization", format!("Bearer {token}"));
         }

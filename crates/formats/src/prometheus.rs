@@ -4,6 +4,7 @@
 //! ([`Marks`]). If a parser could not distinguish families on a page, their type is not declared; names of samples
 //! never change for that reason. Why: `docs/adr/0053-prometheus-names.md`.
 
+mod exposed;
 mod family;
 mod gathered;
 mod identity;
@@ -17,8 +18,9 @@ mod stat;
 mod text;
 mod write;
 
+pub use exposed::ExposedName;
 pub use family::{Sums, Total};
-pub use identity::{Level, SeriesIdentity};
+pub use identity::{Level, SeriesIdentity, format_common_labels};
 pub use marks::{Marks, MarksOfAll, Name, NameKind, Spelled};
 pub use name::{NameSpelling, Naming};
 pub use page::{PageBuilder, PageSource, PageWindow};

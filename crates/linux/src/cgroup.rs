@@ -216,16 +216,19 @@ fn group_path(groups: &str) -> Option<&str> {
     groups.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// The part of a path up to the group that is named after a container: by its ID, or in systemd's form.
+/// Whether a group is named after a container: by its ID, or in systemd's form.
+#[must_use]
+pub fn is_named_after(group: &str, container: &str) -> bool {
+    let name = group.strip_suffix(".scope").unwrap_or(group);
+    name.strip_suffix(container).is_some_and(|engine| engine.is_empty() || engine.ends_with('-'))
+}
+
+/// The part of a path up to the group that is named after a container.
 #[must_use]
 pub fn container_group_path<'p>(path: &'p str, container: &str) -> &'p str {
-    let named = |part: &str| {
-        let name = part.strip_suffix(".scope").unwrap_or(part);
-        name.strip_suffix(container).is_some_and(|engine| engine.is_empty() || engine.ends_with('-'))
-    };
     let ends = path.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at).skip(1).chain([path.len()]);
     let parts = ends.filter_map(|end| path.get(..end));
-    let whole = |part: &&str| part.rsplit('/').next().is_some_and(named);
+    let whole = |part: &&str| part.rsplit('/').next().is_some_and(|name| is_named_after(name, container));
     parts.filter(whole).last().unwrap_or(path)
 }
 

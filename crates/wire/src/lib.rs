@@ -37,8 +37,8 @@ pub use reservation::{
     Attach, DcosContainer, DcosReservation, Network, OptionsDocument, ReservationDocument, TtlDocument,
 };
 pub use task::{
-    CheckDocument, Checks, EventDocument, Events, FinishedDocument, Gap, RejectedLineDocument, Task,
-    TaskChanges, TaskRow, TaskShort, WideTagDocument,
+    CheckDocument, Checks, EventDocument, Events, ExposedNameDocument, FinishedDocument, Gap,
+    RejectedLineDocument, Task, TaskChanges, TaskNames, TaskRow, TaskShort, WideTagDocument,
 };
 
 /// One of a fixed list of words, such as a state or a reason. The agent sends constants. A reader keeps the text, because an

@@ -126,6 +126,9 @@ pub struct NodeDocument {
     /// Some of them.
     #[serde(default)]
     pub marked_names: Vec<MarkedNameDocument>,
+    /// Series that were left out of scrapes because `prometheus.naming` gives their names to others.
+    #[serde(default)]
+    pub scrape_clashes: u64,
     /// Responses that are being built or sent.
     #[serde(default)]
     pub pages: Option<PagesDocument>,

@@ -70,6 +70,35 @@ pub struct WideTagDocument {
     pub series: usize,
 }
 
+/// The names of a task's metrics for Prometheus.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TaskNames {
+    /// The id of the task.
+    pub task_id: String,
+    /// Its metrics, by name and type.
+    pub names: Vec<ExposedNameDocument>,
+}
+
+/// A metric, and how a scraper of `/metrics/tasks` knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExposedNameDocument {
+    /// The name that the application sends.
+    pub name: String,
+    /// The type, such as `timer`.
+    #[serde(rename = "type")]
+    pub metric_type: Word,
+    /// The unit of the values that the application sends; empty if it is unknown.
+    pub unit: Word,
+    /// The name of the samples that `promql` reads.
+    pub scraped: String,
+    /// The names of all samples of the metric.
+    pub samples: Vec<String>,
+    /// A selector of the samples named `scraped`, with the labels of this task.
+    pub selector: String,
+    /// An expression for the whole metric.
+    pub promql: String,
+}
+
 /// A line that was rejected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RejectedLineDocument {

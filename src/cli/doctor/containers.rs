@@ -1,38 +1,78 @@
-//! What doctor says of containers: what their clients send that is not read as they mean it, and whether pods get their sockets.
+//! What doctor says of containers and their tasks: whether they have sockets, what they lost, and what their clients send
+//! that is not read as they mean it.
 
-use super::finding::{Finding, FindingStatus};
-use crate::cli::documents::format_elapsed;
+use super::finding::{Finding, FindingStatus, RepeatedFinding};
+use crate::cli::documents::{format_elapsed, name, sorted_counts};
 use crate::net::clock;
-use crate::wire::{ClientDocument, ContainerDocument, FailingDocument, PluginDocument};
+use crate::statsd::Rejected;
+use crate::wire::{ClientDocument, ContainerDocument, Task};
 
-/// Findings about the client of a container.
-pub(super) fn check_client(container: &ContainerDocument) -> Vec<Finding> {
-    let Some(client) = &container.client else { return Vec::new() };
-    let named = format!("{} of task {}", container.reserved.container_id, container.reserved.task_id);
-    [
-        check_decremented_counters(client, &named),
-        check_gauge_signs(client, &named),
-        check_timer_unit(client, &named),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+/// A container and its task.
+pub(super) fn full_name(container: &ContainerDocument) -> String {
+    format!("{} of task {}", name(container), container.reserved.task_id)
 }
 
-fn check_decremented_counters(client: &ClientDocument, named: &str) -> Option<Finding> {
+/// Findings about a container and its client.
+pub(super) fn check_container(container: &ContainerDocument) -> Vec<RepeatedFinding> {
+    let named = full_name(container);
+    let client = container.client.as_ref();
+    let mut findings: Vec<_> = check_socket(container, &named).into_iter().collect();
+    findings.extend(client.and_then(|client| check_decremented_counters(client, &named)));
+    findings.extend(client.and_then(|client| check_gauge_signs(client, &named)));
+    findings.extend(client.and_then(|client| check_timer_unit(client, &named)));
+    findings
+}
+
+fn check_socket(container: &ContainerDocument, named: &str) -> Option<RepeatedFinding> {
+    const CHECK: &str = "container";
+    let reserved = &container.reserved;
+    if matches!(&*reserved.state, "lost" | "mute") {
+        let said = reserved.reason.iter().chain(reserved.warnings.first());
+        let why = said.fold(String::new(), |why, said| why + "; " + said);
+        let (several, advice) = match &*reserved.state {
+            "lost" => (
+                "containers are lost",
+                "its metrics are lost until its address can be opened; the agent tries again by itself",
+            ),
+            _ => ("containers are mute", "its metrics are not served under its name; restart it"),
+        };
+        let found = format!("{named} is {}{why}", reserved.state);
+        let alone = Finding::new(CHECK, FindingStatus::Failed, found).with_advice(advice);
+        return Some(RepeatedFinding { alone, several, example: format!("{named}{why}") });
+    }
+    if container.kernel_drops + container.dropped > 0 {
+        let lost = format!(
+            "{} datagrams in the kernel and {} by its limits",
+            container.kernel_drops, container.dropped
+        );
+        let alone = Finding::new(CHECK, FindingStatus::Warning, format!("{named} lost {lost}"))
+            .with_advice(format!("`tallyport explain {}` says why", reserved.task_id));
+        let example = format!("{named}: {lost}");
+        return Some(RepeatedFinding { alone, several: "containers lost data", example });
+    }
+    let warning = reserved.warnings.first()?;
+    let example = format!("{named}: {warning}");
+    let alone = Finding::new(CHECK, FindingStatus::Warning, example.clone());
+    Some(RepeatedFinding { alone, several: "containers have warnings", example })
+}
+
+fn check_decremented_counters(client: &ClientDocument, named: &str) -> Option<RepeatedFinding> {
     if client.decremented.is_empty() {
         return None;
     }
-    let found = format!(
-        "{named} has sent negative values of {}; their totals are served without a type",
-        client.decremented.join(", ")
-    );
+    let counters = client.decremented.join(", ");
+    let found =
+        format!("{named} has sent negative values of {counters}; their totals are served without a type");
     let advice = "rate() and increase() treat each decrease as a restart: use delta(), or send a counter as a gauge \
                   (name:-1|g) and no negative durations";
-    Some(Finding::new("counters", FindingStatus::Warning, found).with_advice(advice))
+    Some(RepeatedFinding {
+        alone: Finding::new("counters", FindingStatus::Warning, found).with_advice(advice),
+        several: "containers have sent negative values of counters, whose totals are served without a type",
+        example: format!("{named}: {counters}"),
+    })
 }
 
-fn check_gauge_signs(client: &ClientDocument, named: &str) -> Option<Finding> {
+fn check_gauge_signs(client: &ClientDocument, named: &str) -> Option<RepeatedFinding> {
     if !client.dogstatsd || client.gauge_changes == 0 {
         return None;
     }
@@ -42,106 +82,47 @@ fn check_gauge_signs(client: &ClientDocument, named: &str) -> Option<Finding> {
     );
     let advice = "clients of DogStatsD send levels with their sign: set the annotation or label tallyport.gauge-sign to \
                   absolute, or to delta if changes are meant";
-    Some(Finding::new("gauges", FindingStatus::Warning, found).with_advice(advice))
+    Some(RepeatedFinding {
+        alone: Finding::new("gauges", FindingStatus::Warning, found).with_advice(advice),
+        several: "containers have clients of DogStatsD whose signed gauge values were read as changes",
+        example: format!("{named}: {} values", client.gauge_changes),
+    })
 }
 
-fn check_timer_unit(client: &ClientDocument, named: &str) -> Option<Finding> {
+fn check_timer_unit(client: &ClientDocument, named: &str) -> Option<RepeatedFinding> {
     if !client.timers_look_like_seconds {
         return None;
     }
     let found = format!("every timer of {named} is below 1 ms; its client may send seconds");
     let advice = "the timed decorator of Datadog's Python client does unless use_ms is set: set use_ms, or the annotation or \
                   label tallyport.timer-unit to s";
-    Some(Finding::new("timers", FindingStatus::Warning, found).with_advice(advice))
+    Some(RepeatedFinding {
+        alone: Finding::new("timers", FindingStatus::Warning, found).with_advice(advice),
+        several: "containers have only timers below 1 ms; their clients may send seconds",
+        example: named.to_owned(),
+    })
 }
 
-/// No findings if the plugin is disabled.
-pub(super) fn plugin_findings(plugin: &PluginDocument) -> Vec<Finding> {
-    if plugin.state == "off" {
-        return Vec::new();
+/// The rejected lines of a task.
+pub(super) fn check_rejected_lines(task: &Task) -> Option<RepeatedFinding> {
+    let codes = sorted_counts(&task.totals.lines.rejected);
+    if codes.is_empty() {
+        return None;
     }
-    let mut findings = vec![check_connection(plugin)];
-    findings.extend(check_failing_containers(plugin));
-    findings
-}
-
-fn check_connection(plugin: &PluginDocument) -> Finding {
-    let since = plugin
-        .since
-        .map_or(String::new(), |since| format!(" for {}", format_elapsed(clock::wall_time(), since)));
-    match &*plugin.state {
-        "connected" => Finding::new(
-            "nri",
-            FindingStatus::Ok,
-            format!("registered with the container runtime{since}; {} containers got a socket", plugin.injected),
-        ),
-        "registering" => Finding::new(
-            "nri",
-            FindingStatus::Warning,
-            format!("{} has accepted the plugin and has not listed its containers{since}", plugin.socket),
-        )
-        .with_advice("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
-        .with_advice("if this persists, another program listens on that socket: check nri.socket"),
-        _ => {
-            let why = plugin.why.as_deref().unwrap_or("the agent does not say why");
-            Finding::new("nri", FindingStatus::Failed, format!("pods start without a socket{since}: {why}"))
-                .with_advice("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
-                .with_advice("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
-                .with_advice("in a pod, the directory of nri.socket has to be mounted from the node")
-        }
+    let text: Vec<String> = codes.iter().map(|(code, n)| format!("{n} {code}")).collect();
+    let example = format!("task {}: {}", task.task_id, text.join(", "));
+    let mut alone = Finding::new("rejected lines", FindingStatus::Warning, example.clone());
+    for line in task.recent_rejected.iter().rev().take(3) {
+        let advice = Rejected::ALL
+            .iter()
+            .find(|known| known.as_str() == line.code)
+            .map_or(&*line.advice, |c| c.suggested_fix());
+        let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
+        alone = alone.with_advice(format!(
+            "{} ago {shown}{}: {advice}",
+            format_elapsed(clock::wall_time(), line.at),
+            line.code
+        ));
     }
-}
-
-fn check_failing_containers(plugin: &PluginDocument) -> Option<Finding> {
-    let FailingDocument { containers, at, why } = plugin.failing.as_ref()?;
-    // After a hand-over the counters start at 0, so a single failure does not prove that all fail.
-    let all = plugin.injected == 0 && *containers > 1;
-    let (status, which) = match all {
-        true => (FindingStatus::Failed, format!("none of {} containers got a socket", plugin.failed)),
-        false => (FindingStatus::Warning, format!("the last {containers} containers got no socket")),
-    };
-    let found = format!("{which}, the last {} ago: {why}", format_elapsed(clock::wall_time(), *at));
-    let finding = Finding::new("pods", status, found);
-    Some(finding.with_advice("they run without a socket; fix the cause, then restart their pods"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn findings(document: &serde_json::Value) -> Vec<(&'static str, FindingStatus, String)> {
-        let mut whole = serde_json::json!({"socket": "/run/nri/nri.sock", "injected": 0, "failed": 0});
-        whole.as_object_mut().unwrap().extend(document.as_object().unwrap().clone());
-        let plugin: PluginDocument = serde_json::from_value(whole).unwrap();
-        plugin_findings(&plugin).into_iter().map(|f| (f.check, f.status, f.found)).collect()
-    }
-
-    #[test]
-    fn an_agent_that_is_no_plugin_has_nothing_to_find() {
-        assert!(findings(&serde_json::json!({"state": "off"})).is_empty());
-    }
-
-    #[test]
-    fn a_runtime_that_is_absent_fails_and_one_that_registers_warns() {
-        let absent = findings(&serde_json::json!({"state": "absent", "why": "no such file"}));
-        assert_eq!((absent[0].0, absent[0].1), ("nri", FindingStatus::Failed));
-        assert!(absent[0].2.contains("no such file"), "{absent:?}");
-        let registering = findings(&serde_json::json!({"state": "registering"}));
-        assert_eq!((registering[0].1, registering.len()), (FindingStatus::Warning, 1));
-        let connected = findings(&serde_json::json!({"state": "connected", "injected": 7}));
-        assert_eq!((connected[0].1, connected.len()), (FindingStatus::Ok, 1));
-    }
-
-    #[test]
-    fn where_no_container_gets_a_socket_the_check_fails_with_the_reason() {
-        let failing =
-            serde_json::json!({"containers": 3, "at": "2026-01-01T00:00:00Z", "why": "no such network"});
-        let all = findings(&serde_json::json!({"state": "connected", "failed": 3, "failing": failing}));
-        assert_eq!((all[1].0, all[1].1), ("pods", FindingStatus::Failed));
-        assert!(all[1].2.contains("none of 3") && all[1].2.contains("no such network"), "{all:?}");
-        let some = findings(
-            &serde_json::json!({"state": "connected", "injected": 9, "failed": 3, "failing": failing}),
-        );
-        assert_eq!(some[1].1, FindingStatus::Warning);
-    }
+    Some(RepeatedFinding { alone, several: "tasks have sent lines that were rejected", example })
 }

@@ -1,10 +1,10 @@
-//! What doctor says of the agent's state: windows on disk, totals and names that it remembers, and answers to readers.
+//! What doctor says of the agent's state: windows on disk, totals that it remembers, and answers to readers.
 
 use super::finding::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
 use crate::config::{Effect, Setting};
 use crate::net::clock;
-use crate::wire::{MarkedNameDocument, PagesDocument, TotalsEvicted, WindowLogDocument};
+use crate::wire::{PagesDocument, TotalsEvicted, WindowLogDocument};
 
 const WINDOW_LOG_CHECK: &str = "window log";
 const LOG_SIZE: Effect = Setting::effect_of("windows.log_size");
@@ -101,34 +101,6 @@ pub(super) fn totals_finding(TotalsEvicted { series_limit, node }: TotalsEvicted
     };
     let finding = Finding::new("totals", FindingStatus::Warning, found);
     Some(finding.with_advice(format!("use fewer names and tag values that come and go, or raise {raised}")))
-}
-
-const NAMES_CHECK: &str = "names";
-
-/// One finding for each listed name, and one for the rest. Empty if no names collide.
-pub(super) fn check_marked_names(marked: usize, listed: &[MarkedNameDocument]) -> Vec<Finding> {
-    let mut findings: Vec<_> = listed.iter().map(marked_name_finding).collect();
-    let rest = marked.saturating_sub(listed.len());
-    if rest > 0 {
-        let found = format!("{rest} more names carry a mark on /metrics/tasks");
-        findings.push(
-            Finding::new(NAMES_CHECK, FindingStatus::Warning, found)
-                .with_advice("tallyport_names_marked counts them"),
-        );
-    }
-    findings
-}
-
-fn marked_name_finding(marked: &MarkedNameDocument) -> Finding {
-    let MarkedNameDocument { workload, kind, name, shown, .. } = marked;
-    let because = match (&marked.first_kind, &marked.first_name) {
-        (Some(kind), Some(name)) => format!("the {kind} {name} had the plain name first"),
-        _ => "another had the plain name first".to_owned(),
-    };
-    let found = format!("the {kind} {name} of {{{workload}}} is {shown} on /metrics/tasks: {because}");
-    Finding::new(NAMES_CHECK, FindingStatus::Warning, found).with_advice(
-        "rename one of the two in the application, or scrape with UTF-8 names (escaping=allow-utf-8)",
-    )
 }
 
 const READERS_CHECK: &str = "readers";

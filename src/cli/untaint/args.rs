@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::UrlArgs;
+use crate::cli::args::{UrlArgs, times};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UntaintArgs {
@@ -16,7 +16,7 @@ pub(in crate::cli) struct UntaintArgs {
     #[arg(long, value_name = "KEY", default_value = "tallyport/agent-not-ready")]
     pub(in crate::cli) taint: String,
     /// How often to check whether the node has the taint again
-    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = times::parse_duration)]
     pub(in crate::cli) interval: Duration,
     /// Directory of the service account's token and ca.crt
     #[arg(long, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]

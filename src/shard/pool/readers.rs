@@ -7,8 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
 use crate::shard::command::Question;
-use crate::shard::looks::{ContainerSelection, ContainerStats, FEW, StatsByContainer, StatsDetail};
-use crate::shard::tail::{TailRoom, TappedLine};
+use crate::shard::stats_queries::{
+    ContainerSelection, ContainerStats, MAX_SMALL_QUERY, StatsByContainer, StatsDetail,
+};
+use crate::shard::tail::{LineFilter, TailRoom, TappedLine};
 
 /// Maximum number of attempts to find containers that are not where they were expected, because they are being moved to
 /// another shard.
@@ -56,8 +58,11 @@ impl ShardPool {
                 .map(|(shard, missing)| {
                     let (reply, answer) = oneshot::channel();
                     let wanted = missing.clone();
-                    let asked =
-                        shard.send_question(Question::Look(choose_selection(missing, detail), detail, reply));
+                    let asked = shard.send_question(Question::Stats(
+                        choose_selection(missing, detail),
+                        detail,
+                        reply,
+                    ));
                     (wanted, asked.map(|()| answer))
                 })
                 .collect();
@@ -98,7 +103,7 @@ impl ShardPool {
         TailRoom::with_shared_bound(&self.shared.tail_bytes)
     }
 
-    /// Copies of a container's lines as they arrive. At most `most` lines wait, and no more bytes than the tail has room for.
+    /// Copies of a container's wanted lines as they arrive. At most `most` lines wait, and no more bytes than the tail has room for.
     ///
     /// # Errors
     /// When its shard has ended.
@@ -107,12 +112,18 @@ impl ShardPool {
         allocation: Allocation,
         most: usize,
         room: &TailRoom,
+        wanted: &LineFilter,
     ) -> Result<mpsc::Receiver<TappedLine>, ShardGone> {
         let (to, lines) = mpsc::channel(most);
         let places = self.places.read().await;
         // A container that has just ended has no more lines.
         if let Some(place) = places.get(&allocation) {
-            self.find_shard(*place)?.send_question(Question::Tap(allocation, to, room.clone()))?;
+            self.find_shard(*place)?.send_question(Question::Tap(
+                allocation,
+                to,
+                room.clone(),
+                wanted.clone(),
+            ))?;
         }
         Ok(lines)
     }
@@ -121,7 +132,7 @@ impl ShardPool {
 /// Which containers to ask a shard for: these, or all of its containers if the counts of many are wanted. Counting all costs a
 /// shard less than looking up many one by one.
 fn choose_selection(these: Vec<Allocation>, detail: StatsDetail) -> ContainerSelection {
-    if detail == StatsDetail::Counts && these.len() > FEW {
+    if detail == StatsDetail::Counts && these.len() > MAX_SMALL_QUERY {
         ContainerSelection::All
     } else {
         ContainerSelection::These(these)

@@ -5,7 +5,8 @@ use super::*;
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
-use crate::shard::looks::ContainerSelection;
+use crate::shard::stats_queries::ContainerSelection;
+use crate::shard::tail::LineFilter;
 
 impl ShardPlan {
     /// One shard without a memory limit, which reads datagrams at once.
@@ -148,7 +149,8 @@ async fn windows_close_without_traffic() {
 async fn lines_can_be_tailed_and_a_slow_reader_is_told_what_it_missed() {
     let node = node(1);
     let sender = open(&node, 1).await;
-    let mut lines = node.pool.tap_lines(Allocation(1), 2, &node.pool.tail_room()).await.unwrap();
+    let mut lines =
+        node.pool.tap_lines(Allocation(1), 2, &node.pool.tail_room(), &LineFilter::default()).await.unwrap();
     node.pool.container_counts(&ContainerSelection::All).await.unwrap();
     sender.send(b"a:1|c\nbad\nb:1|c\nc:1|c").unwrap();
     let received =
@@ -166,7 +168,7 @@ async fn lines_that_wait_for_an_unread_tail_are_bounded_in_bytes_and_the_rest_is
     let node = node(1);
     let sender = open(&node, 1).await;
     let room = node.pool.tail_room();
-    let mut lines = node.pool.tap_lines(Allocation(1), 1024, &room).await.unwrap();
+    let mut lines = node.pool.tap_lines(Allocation(1), 1024, &room, &LineFilter::default()).await.unwrap();
     let received =
         async || node.pool.container_counts(&ContainerSelection::All).await.unwrap()[0].accounting.received;
     let long = [b"a:1|c|#".as_slice(), &vec![b'x'; 60_000]].concat();

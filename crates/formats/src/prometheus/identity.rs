@@ -57,6 +57,23 @@ impl SeriesIdentity {
     }
 }
 
+/// The labels that the identities of all these containers have in common, as they are written. They select the series of
+/// the containers. Container id and generation are not among them, because they change with every restart.
+#[must_use]
+pub fn format_common_labels<'o>(origins: impl IntoIterator<Item = &'o Origin>, level: Level) -> String {
+    let mut origins =
+        origins.into_iter().map(|origin| identity_labels(origin, level.min(Level::Orchestrator)));
+    let mut common = origins.next().unwrap_or_default();
+    for labels in origins {
+        common.retain(|label| labels.contains(label));
+    }
+    let mut text = String::new();
+    for (name, value) in common {
+        push_label(&mut text, name, &value);
+    }
+    text
+}
+
 /// Names and values, in the order they are written.
 fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
     let of = |key: &str| origin.labels.get(key).filter(|value| !value.is_empty()).cloned();
@@ -226,6 +243,21 @@ mod tests {
         assert_eq!(text(&task, Level::Orchestrator), "task=\"web.3f9a\"");
         assert_eq!(text(&task, Level::Low), "workload=\"web\"");
         assert_eq!(text(&origin("x.1", &[("task_name", "web")]), Level::Low), "workload=\"web\"");
+    }
+
+    #[test]
+    fn the_series_of_a_task_are_selected_by_what_its_containers_have_in_common() {
+        let sidecar: Vec<_> =
+            POD.iter().map(|(key, value)| (*key, if *value == "main" { "sidecar" } else { value })).collect();
+        let pod = [origin("shop_report_u", &POD), origin("shop_report_u", &sidecar)];
+        assert_eq!(
+            format_common_labels(&pod, Level::High),
+            "namespace=\"shop\",pod=\"report-28123456-x7x2k\"",
+            "a restart changes neither"
+        );
+        assert_eq!(format_common_labels(&pod, Level::Low), "namespace=\"shop\",workload=\"report\"");
+        assert_eq!(format_common_labels(&[origin("a\"b", &[])], Level::default()), "task=\"a\\\"b\"");
+        assert_eq!(format_common_labels(&[], Level::default()), "");
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use tallyport_core::aggregate::Window;
 
-use super::Level;
+use super::exposed::list_names;
 use super::family::{Block, BlockPart, PageItem};
 use super::gathered::Gathered;
 use super::protobuf::Protobuf;
 use super::shape::{Declared, Shape, Stat};
 use super::stat::combine_sums;
 use super::text::{PIECE, TextWriter};
+use super::{ExposedName, Level};
 use crate::exposition::Format;
 
 /// A page, being written.
@@ -80,6 +81,13 @@ impl<W: AsRef<Window>> Page<W> {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.gathered.held_bytes()
+    }
+
+    /// The metrics on the page and the names of their samples, by the applications' names. `labels` are those that select
+    /// the wanted series ([`super::format_common_labels`]).
+    #[must_use]
+    pub fn list_names(&self, labels: &str) -> Vec<ExposedName> {
+        list_names(&self.gathered, labels)
     }
 
     /// The next piece; `None` after the last. A family message is never split, since its length precedes it.

@@ -8,7 +8,7 @@ use procfs::ProcResult;
 use procfs::net::DeviceStatus;
 use procfs::process::{MountInfo, Process};
 
-use crate::cgroup::container_group_path;
+use crate::cgroup::{container_group_path, is_named_after};
 
 /// Resource usage of a container. Values that the kernel does not report are absent.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -162,11 +162,16 @@ impl Groups {
             if path == "/" || path.starts_with("/..") {
                 continue;
             }
+            let named = path.rsplit('/').next().is_some_and(|part| is_named_after(part, container));
+            let find = |controller: Option<&str>| {
+                let found = mounts.iter().find_map(|mount| locate_in_mount(mount, controller, path));
+                found.filter(|directory| named || has_only(directory, process.pid))
+            };
             if group.hierarchy == 0 {
-                groups.second = mounts.iter().find_map(|mount| locate_in_mount(mount, None, path));
+                groups.second = find(None);
             }
             for controller in group.controllers {
-                let found = mounts.iter().find_map(|mount| locate_in_mount(mount, Some(&controller), path));
+                let found = find(Some(&controller));
                 groups.first.extend(found.map(|directory| (controller, directory)));
             }
         }
@@ -280,6 +285,52 @@ impl Groups {
             Some(io)
         })
     }
+}
+
+/// Whether a group contains only a process and its descendants. What a group is charged with is otherwise also that of
+/// other processes: those of a login session, for example, share a group.
+fn has_only(directory: &Path, process: i32) -> bool {
+    let mut processes = Vec::new();
+    list_processes(directory, &mut processes).is_some()
+        && processes.iter().all(|pid| is_descendant(*pid, process))
+}
+
+/// Maximum number of processes that are compared with one process.
+const MAX_PROCESSES: usize = 1024;
+/// Maximum number of ancestors of a process that are visited.
+const MAX_ANCESTORS: usize = 64;
+
+/// Adds the processes of a group and of the groups below it. `None` if they are too many, or cannot be read.
+fn list_processes(directory: &Path, processes: &mut Vec<i32>) -> Option<()> {
+    for line in read_text(directory, "cgroup.procs")?.lines() {
+        if processes.len() == MAX_PROCESSES {
+            return None;
+        }
+        processes.push(line.parse().ok()?);
+    }
+    for entry in std::fs::read_dir(directory).ok()?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            list_processes(&entry.path(), processes)?;
+        }
+    }
+    Some(())
+}
+
+/// Whether a process is another one, or descends from it. A process that has ended does not matter.
+fn is_descendant(mut pid: i32, ancestor: i32) -> bool {
+    for _ in 0..MAX_ANCESTORS {
+        if pid == ancestor {
+            return true;
+        }
+        match Process::new(pid).and_then(|process| process.stat()) {
+            Ok(stat) => pid = stat.ppid,
+            Err(_) => return true,
+        }
+        if pid <= 1 {
+            return false;
+        }
+    }
+    false
 }
 
 /// The directory of a hierarchy's path below one of its mounts, which may show only a subtree.

@@ -1,0 +1,105 @@
+//! What doctor says of series: whether a limit folds them, and whether their names meet in Prometheus.
+
+use super::finding::{Finding, FindingStatus, RepeatedFinding, merge_repeated};
+use crate::aggregate::OVERFLOW;
+use crate::cli::documents::sorted_counts;
+use crate::config::{Effect, Setting};
+use crate::wire::{AccountingDocument, Counted, MarkedNameDocument, NodeDocument};
+
+const LIMIT_CHECK: &str = "series";
+const NAMES_CHECK: &str = "names";
+const SERIES: Effect = Setting::effect_of("limits.series");
+
+/// Checks whether containers have more series than their limits allow. Ended containers are left out.
+pub(super) fn check_limits(accounting: &AccountingDocument) -> Vec<Finding> {
+    let live = accounting.containers.iter().filter(|counted| counted.state != "gone");
+    let findings = merge_repeated(live.filter_map(check_folded).collect());
+    if findings.is_empty() {
+        return vec![Finding::new(LIMIT_CHECK, FindingStatus::Ok, "no container has more than it may")];
+    }
+    findings
+}
+
+fn check_folded(counted: &Counted) -> Option<RepeatedFinding> {
+    let named = format!("{} of task {}", counted.container_id, counted.task_id);
+    let task = &counted.task_id;
+    let folded = counted.counts.values.folded;
+    if folded > 0 {
+        let found = format!(
+            "{named} has more series than it may: {folded} values of counters are in {OVERFLOW}, without their names and tags"
+        );
+        let alone = Finding::new(LIMIT_CHECK, FindingStatus::Warning, found)
+            .with_advice(format!("`tallyport explain {task}` names the tags that make most series"))
+            .with_advice(format!(
+                "use fewer names and tag values, or raise limits.series and {}",
+                SERIES.remedy_text()
+            ));
+        return Some(RepeatedFinding {
+            alone,
+            several: "containers have more series than they may; values of further counters lose their names and tags",
+            example: format!("{named}: {folded} values in {OVERFLOW}"),
+        });
+    }
+    let over = sorted_counts(&counted.counts.over_limit);
+    let reasons: Vec<String> = over.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    let example = format!("{named}: {}", reasons.join(", "));
+    (!over.is_empty()).then(|| RepeatedFinding {
+        alone: Finding::new(
+            LIMIT_CHECK,
+            FindingStatus::Warning,
+            format!("{example}; limits are only reported"),
+        )
+        .with_advice("limits.mode = \"enforce\" applies them"),
+        several: "containers are over limits that are only reported",
+        example,
+    })
+}
+
+/// Checks whether two names become one in Prometheus.
+pub(super) fn check_names(node: &NodeDocument) -> Vec<Finding> {
+    let mut findings = check_marked_names(node.names_marked, &node.marked_names);
+    if node.scrape_clashes > 0 {
+        let found = format!(
+            "{} times a scrape left out a series, because prometheus.naming gives its name to another as well",
+            node.scrape_clashes
+        );
+        findings.push(Finding::new(NAMES_CHECK, FindingStatus::Warning, found).with_advice(
+            "rename one of the two in the application, or use prometheus.naming = \"openmetrics\"",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::new(NAMES_CHECK, FindingStatus::Ok, "no two names become one in Prometheus"));
+    }
+    findings
+}
+
+/// One finding for all names with a mark.
+fn check_marked_names(marked: usize, listed: &[MarkedNameDocument]) -> Vec<Finding> {
+    let mut findings = merge_repeated(listed.iter().map(marked_name_finding).collect());
+    if marked > listed.len().max(1)
+        && let Some(finding) = findings.first_mut()
+    {
+        finding.found = format!("{marked} {MARKED_NAMES}");
+        finding.advice.push("tallyport_names_marked counts them".to_owned());
+    }
+    findings
+}
+
+const MARKED_NAMES: &str = "names carry a mark on /metrics/tasks, because another had the plain name first";
+
+fn marked_name_finding(marked: &MarkedNameDocument) -> RepeatedFinding {
+    let MarkedNameDocument { workload, kind, name, shown, .. } = marked;
+    let because = match (&marked.first_kind, &marked.first_name) {
+        (Some(kind), Some(name)) => format!("the {kind} {name} had the plain name first"),
+        _ => "another had the plain name first".to_owned(),
+    };
+    let shown = format!("the {kind} {name} of {{{workload}}} is {shown}");
+    let found = format!("{shown} on /metrics/tasks: {because}");
+    RepeatedFinding {
+        alone: Finding::new(NAMES_CHECK, FindingStatus::Warning, found).with_advice(
+            "rename one of the two in the application, or scrape with UTF-8 names (escaping=allow-utf-8)",
+        ),
+        several: MARKED_NAMES,
+        example: format!("{shown}: {because}"),
+    }
+}

@@ -1,0 +1,200 @@
+//! What commands say, and how they end.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, BINARY, Ran, ran};
+
+fn tallyport(args: &[&str]) -> Ran {
+    ran(Command::new(BINARY).args(args).env_remove("TALLYPORT_URL").env_remove("TALLYPORT_ADMIN_SOCKET"))
+}
+
+#[test]
+fn filters_that_nothing_matches_are_named_and_are_no_success() {
+    let agent = Agent::start();
+    for list in [&["tasks"][..], &["containers", "list"]] {
+        assert_eq!(agent.cli(list).code, 0, "an empty node is no failure");
+    }
+    agent.reserve("c1", "web.1");
+    for (list, what) in [(&["tasks"][..], "task"), (&["containers", "list"], "container")] {
+        let none = agent.cli(&[list, &["--task", "nope*", "--label", "a=b"]].concat());
+        assert_eq!((none.code, none.out.as_str()), (3, ""), "{}", none.err);
+        let said = format!("no {what} of this node matches --task nope* --label a=b");
+        assert!(none.err.contains(&said), "{}", none.err);
+        let json = agent.cli(&[list, &["--task", "nope", "--json"]].concat());
+        assert_eq!((json.code, json.out.as_str()), (3, "[]\n"));
+        assert_eq!(agent.cli(&[list, &["--task", "web*"]].concat()).code, 0);
+    }
+}
+
+#[test]
+fn a_time_without_a_unit_is_a_mistake_of_usage_for_every_option_that_takes_one() {
+    for line in [
+        &["metrics", "details", "web.1", "--since", "5"][..],
+        &["agent", "--window", "5"],
+        &["keeper", "--hold", "5"],
+        &["untaint", "--node", "n", "--interval", "5"],
+    ] {
+        let refused = tallyport(line);
+        assert_eq!(refused.code, 2, "{line:?}: {}", refused.err);
+        assert!(refused.err.contains("it needs a unit, such as 5s or 5m"), "{line:?}: {}", refused.err);
+    }
+}
+
+#[test]
+fn explain_ends_at_the_step_that_stopped_a_metric() {
+    let agent = Agent::start();
+    agent.reserve("c1", "silent");
+    let silent = agent.cli(&["explain", "silent"]);
+    let steps: Vec<&str> = silent.out.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(silent.code, 4);
+    let stop = steps.iter().position(|line| line.starts_with("STOP")).unwrap();
+    assert!(steps[stop].contains("no datagram has arrived"), "{}", silent.out);
+    assert_eq!(steps.len(), stop + 2, "only the verdict follows: {}", silent.out);
+}
+
+#[test]
+fn explain_agrees_with_details_after_a_restart_of_the_agent() {
+    let flags = ["--window", "1s"];
+    let mut agent = Agent::with(&flags);
+    let id = crate::agent::of_this_test("kept");
+    let process = crate::restart::Sleeper::start();
+    let body = json!({"container_id": id, "task_id": "web.1", "pid": process.pid()});
+    agent.reserve_with(&body).send("hits:3|c");
+    agent.until("the window is written", || agent.own_metric("tallyport_window_log_windows_total") >= 1.0);
+    agent.signal(nix::sys::signal::Signal::SIGKILL);
+    assert!(!agent.wait().success());
+    let agent = Agent::in_directory(agent.into_dead_directory(), &flags);
+    let details = agent.cli(&["metrics", "details", "web.1", "--json"]);
+    assert_eq!(details.code, 0, "{}", details.err);
+    let explained = agent.cli(&["explain", "web.1", "hits"]);
+    assert_eq!(explained.code, 0, "{}", explained.out);
+    assert!(!explained.out.contains("STOP") && explained.out.contains("can be read"), "{}", explained.out);
+    assert_eq!(agent.cli(&["metrics", "summary", "web.1"]).code, 0);
+}
+
+#[test]
+fn doctor_counts_what_is_repeated_and_leaves_out_what_has_ended() {
+    let agent = Agent::start();
+    let addresses: Vec<_> = (0..5).map(|n| agent.reserve(&format!("c{n}"), &format!("web.{n}"))).collect();
+    addresses.iter().for_each(|address| address.send("bad line"));
+    let rejected =
+        |task: usize| agent.get(&format!("/v1/tasks/web.{task}")).1["totals"]["lines"]["rejected"].clone();
+    agent.until("all are rejected", || (0..5).all(|task| rejected(task)["missing_type"] == 1));
+    let doctor = agent.cli(&["doctor"]);
+    let lines: Vec<&str> = doctor.out.lines().filter(|line| line.contains("rejected lines")).collect();
+    assert_eq!(lines.len(), 1, "{}", doctor.out);
+    assert!(lines[0].contains("5 tasks have sent lines that were rejected"), "{}", doctor.out);
+    assert!(
+        doctor.out.contains("task web.0: 1 missing_type") && doctor.out.contains("and 2 more"),
+        "{}",
+        doctor.out
+    );
+    let findings: Value = serde_json::from_str(&agent.cli(&["doctor", "--json"]).out).unwrap();
+    let finding =
+        findings.as_array().unwrap().iter().find(|finding| finding["check"] == "rejected lines").unwrap();
+    assert_eq!(finding["examples"].as_array().unwrap().len(), 4);
+    (0..5).for_each(|n| agent.finish(&format!("c{n}")));
+    assert!(!agent.cli(&["doctor"]).out.contains("rejected lines"), "they have ended");
+}
+
+#[test]
+fn doctor_reports_a_container_whose_series_are_folded() {
+    let agent = Agent::with(&["--window", "1s", "--set", "limits.series=3"]);
+    let address = agent.reserve("c1", "wide");
+    assert!(agent.cli(&["doctor"]).out.contains("no container has more than it may"));
+    (0..20).for_each(|n| address.send(format!("hits:1|c|#user:{n}")));
+    agent.until("they are folded", || {
+        agent.get("/v1/tasks/wide").1["totals"]["values"]["folded"].as_u64().unwrap() > 0
+    });
+    let doctor = agent.cli(&["doctor"]);
+    let line = doctor.out.lines().find(|line| line.contains("has more series than it may")).unwrap();
+    assert!(line.starts_with("warning") && line.contains("c1 of task wide"), "{}", doctor.out);
+    assert!(
+        doctor.out.contains("limits.series") && !doctor.out.contains("no container has more"),
+        "{}",
+        doctor.out
+    );
+}
+
+#[test]
+fn doctor_reports_series_that_a_naming_scheme_leaves_out() {
+    let agent = Agent::with(&["--window", "1s", "--set", "prometheus.naming=statsd_exporter"]);
+    agent.reserve("c1", "web.1").send("a.b:1|c\na_b:1|g");
+    agent.until("both are recorded", || agent.metrics("web.1", "?window=last").len() == 2);
+    assert!(agent.cli(&["doctor"]).out.contains("no two names become one"));
+    agent.get_raw("/metrics/tasks");
+    let doctor = agent.cli(&["doctor"]).out;
+    assert!(
+        doctor.contains("a scrape left out a series") && doctor.contains("prometheus.naming"),
+        "{doctor}"
+    );
+    assert!(!doctor.contains("no two names become one"), "{doctor}");
+}
+
+#[test]
+fn a_keeper_of_a_directory_that_does_not_exist_refuses_and_creates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("nope");
+    let refused = tallyport(&["keeper", "--state-dir", missing.to_str().unwrap()]);
+    assert_eq!(refused.code, 1);
+    let said = format!("there is no state directory {}", missing.display());
+    assert!(refused.err.contains(&said) && refused.err.contains("--state-dir"), "{}", refused.err);
+    assert!(!missing.exists());
+}
+
+/// The lines that `tail` prints for these arguments while every kind of line is sent, and one marked line at the end.
+fn tailed(agent: &Agent, args: &[&str], last: &str) -> Vec<String> {
+    let address = agent.reserve(&crate::agent::of_this_test(&format!("t{}", args.len())), "tail.1");
+    let mut tail = agent.command(&[&["tail", "tail.1", "--raw", "--lines", "20"], args].concat());
+    let mut child = tail.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    agent.until("20 lines are shown", || {
+        address.send(format!("other:1|c\nother:x|c\n{last}\n\u{1}\u{2}"));
+        child.try_wait().unwrap().is_some()
+    });
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn tail_shows_only_the_lines_of_a_name_or_an_outcome() {
+    let agent = Agent::start();
+    let all = |lines: &[String], wanted: &[&str]| {
+        lines.len() == 20 && lines.iter().all(|line| wanted.contains(&line.as_str()))
+    };
+    let named = tailed(&agent, &["hits"], "hits:1|c");
+    assert!(all(&named, &["hits:1|c"]), "{named:?}");
+    let glob = tailed(&agent, &["h*s", "--accepted"], "hits:1|c");
+    assert!(all(&glob, &["hits:1|c"]), "{glob:?}");
+    let rejected = tailed(&agent, &["--rejected"], "hits:1|c");
+    assert!(all(&rejected, &["other:x|c", "\u{1}\u{2}"]), "{rejected:?}");
+    assert!(
+        rejected.iter().any(|line| line == "\u{1}\u{2}"),
+        "a line without a name is one, too: {rejected:?}"
+    );
+    let both = tailed(&agent, &["other", "--rejected", "-o", "table"], "hits:1|c");
+    assert!(all(&both, &["other:x|c"]), "{both:?}");
+    assert_eq!(agent.cli(&["tail", "tail.1", "--rejected", "--accepted"]).code, 2);
+}
+
+#[test]
+fn a_program_that_shares_its_control_group_has_only_the_resources_of_its_process() {
+    let agent = Agent::start();
+    let process = crate::restart::Sleeper::start();
+    agent
+        .reserve_with(&json!({"container_id": "c1", "task_id": "web.1", "pid": process.pid()}))
+        .send("a:1|c");
+    agent.until("it has sent", || agent.get("/v1/tasks/web.1").1["last_datagram"].is_string());
+    let summary = agent.cli(&["metrics", "summary", "web.1", "--json"]);
+    let summary: Value = serde_json::from_str(&summary.out).unwrap();
+    assert_eq!(summary["resources"]["first_process_only"], true, "{summary}");
+    // The resident memory of a sleeping program, and not that of the test run around it.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let resident: f64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert_eq!(summary["resources"]["memory_bytes"], resident * 1024.0, "{summary}");
+    let text = agent.cli(&["metrics", "summary", "web.1"]).out;
+    assert!(text.contains("no control group of its own"), "{text}");
+}
