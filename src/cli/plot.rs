@@ -17,7 +17,7 @@ use super::output::Console;
 use super::resolve::{find_task, parse_response};
 use super::screen::{cut_text, read_screen_size};
 use super::text::SafeText;
-use crate::wire::TaskMetrics;
+use crate::wire::{Task, TaskMetrics};
 
 /// Columns and lines of a plot in a pipe.
 const IN_A_PIPE: (usize, usize) = (80, 20);
@@ -32,10 +32,10 @@ pub(super) async fn plot_series(args: &PlotArgs, out: &mut Console) -> Result<()
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod.of, &args.task_id).await?;
     let mut live = LiveSeries::default();
+    let filters = plot_query(args, &task)?;
     for window in ["all", "open"] {
-        let query = encode_query(
-            plot_query(args).iter().map(|(key, value)| (*key, value.as_str())).chain([("window", window)]),
-        );
+        let filters = filters.iter().map(|(key, value)| (*key, value.as_str()));
+        let query = encode_query(filters.chain([("window", window)]));
         let path = format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id));
         let TaskMetrics::<LiveRecord> { metrics, .. } = parse_response(&client.get(&path).await?)?;
         live.add_records(metrics);
@@ -53,12 +53,12 @@ pub(super) async fn plot_series(args: &PlotArgs, out: &mut Console) -> Result<()
     print_plot(args.field, id, windows, &points, out).map_err(Failure::from)
 }
 
-fn plot_query(args: &PlotArgs) -> Vec<(&'static str, String)> {
+fn plot_query(args: &PlotArgs, task: &Task) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut pairs = vec![("name", args.name.clone())];
     pairs.extend(args.tag.iter().map(|tag| ("tag", tag.clone())));
     pairs.extend(args.container.iter().map(|container| ("container", container.clone())));
-    pairs.extend(args.pod.container_label().map(|label| ("label", label)));
-    pairs
+    pairs.extend(args.pod.container_filter(task)?);
+    Ok(pairs)
 }
 
 type Match<'a> = (&'a LiveSeriesId, &'a SeriesWindows);
