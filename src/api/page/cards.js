@@ -122,6 +122,11 @@ function checkCards(checks) {
   ));
 }
 
+/** A count that stands out unless it is zero. */
+function counted(count, kind) {
+  return el("span", { class: count > 0 ? kind : "" }, number(count));
+}
+
 function containerCards(containers) {
   return containers.map((one) => card(
     el("h3", {}, one.container_id, " ", el("span", { class: `state ${one.state}` }, one.state)),
@@ -131,6 +136,8 @@ function containerCards(containers) {
       ["Others kept out by", one.origin_guard],
       ["Process", one.pid ? String(one.pid) : NOTHING],
       ["Received", `${number(one.received)} datagrams`],
+      ["Dropped", counted(one.kernel_drops + one.dropped, "bad")],
+      ["Rejected lines", counted(one.rejected, "warn")],
       ["Receive buffer", bytes(one.receive_buffer)],
       ["Memory", bytes(one.memory)],
       ["Image", one.image || NOTHING],

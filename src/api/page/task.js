@@ -153,7 +153,7 @@ const taskView = {
       byId("task-labels").replaceChildren(...labels.map((pair) => el("li", {}, tagText(pair))));
     }
     showLosses(body);
-    keep(byId("panel-containers"), body.containers.map((one) => [one.container_id, one.generation, one.state, one.received, one.series, one.client]), () => containerCards(body.containers));
+    keep(byId("panel-containers"), body.containers.map((one) => [one.container_id, one.generation, one.state, one.received, one.kernel_drops, one.dropped, one.rejected, one.series, one.client]), () => containerCards(body.containers));
     this.count("containers", body.containers.length);
     this.show();
   },
