@@ -54,7 +54,7 @@ const rejectedLines = {
     const lines = [...this.lines.values()].sort((a, b) => (a.at < b.at ? 1 : -1));
     const readable = lines.some((line) => line.line !== undefined);
     byId("rejected-lines").hidden = lines.length === 0;
-    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["Their text is shown on the admin socket only, because a line can contain anything: ", el("code", {}, `tallyport tail ${shell(id)}`)]));
+    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["Their text is shown on the admin socket only, because a line can contain anything: ", el("code", {}, `tallyport tail ${shell(id)} --rejected`)]));
     keep(byId("rejected-rows"), lines, () => lines.map((line) => el("tr", {}, el("td", {}, when(line.at)), el("td", {}, el("bdi", {}, line.container_id)),
       el("td", {}, el("code", {}, line.code)), el("td", {}, line.line === undefined ? NOTHING : el("code", {}, el("bdi", {}, line.line))))));
   },
