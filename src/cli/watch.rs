@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::args::{OutputFormat, WatchArgs};
-use super::documents::{format_number, render_sparkline};
+use super::args::{StreamFormat, WatchArgs};
+use super::documents::render_sparkline;
 use super::encoding::{encode_query, encode_segment};
 use super::events::{EventStream, FollowedStream, StreamChange, StreamEvent};
 use super::failure::Failure;
@@ -14,8 +14,9 @@ use super::live::{KEPT_WINDOWS, LiveRecord, LiveSeries, LiveSeriesId, SeriesWind
 use super::output::Console;
 use super::resolve::{find_task, parse_response};
 use super::screen::{cut_text, read_screen_size};
-use super::table::{Align, TextTable};
+use super::table::{CellKind, Column, TextTable};
 use super::text::SafeText;
+use super::units::Precision;
 use crate::client::Client;
 use crate::model::Timestamp;
 use crate::net::clock;
@@ -40,7 +41,7 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     let history = format!("{path}/metrics{}", encode_query(filters.into_iter().chain([("window", "all")])));
     let watch = TaskWatch { task_id: task.task_id, client, history, left: args.windows.unwrap_or(u64::MAX) };
     match args.output.selected_format() {
-        OutputFormat::Json | OutputFormat::Ndjson => watch.print_events(stream, out).await,
+        StreamFormat::Ndjson => watch.print_events(stream, out).await,
         _ if out.is_terminal() => watch.redraw_screen(stream, out).await,
         _ => watch.print_tables(stream, out).await,
     }
@@ -223,7 +224,7 @@ impl WatchScreen {
         let all = self.series.all_series().len();
         // The last line counts what does not fit.
         let shown = if all > rows { rows - 1 } else { all };
-        self.build_table(width, shown).print_to(out)?;
+        self.build_table(width, shown, out.choose_precision(false)).print_to(out)?;
         match all - shown {
             0 => Ok(()),
             hidden => {
@@ -263,15 +264,17 @@ impl WatchScreen {
         state
     }
 
-    fn build_table(&self, width: usize, rows: usize) -> TextTable {
+    fn build_table(&self, width: usize, rows: usize, precision: Precision) -> TextTable {
         let columns = self.choose_columns(width);
-        let headings: Vec<_> = columns.iter().map(|column| column.table_heading()).collect();
-        let mut table = TextTable::new(&headings);
+        let mut table =
+            TextTable::new(&columns.iter().map(|column| column.table_column()).collect::<Vec<_>>());
         let trend = if width == usize::MAX { KEPT_WINDOWS } else { (width / 6).min(KEPT_WINDOWS) };
         for (id, windows) in self.series.all_series().iter().take(rows) {
             let Some(last) = windows.newest_reading() else { continue };
-            let cells: Vec<String> =
-                columns.iter().map(|column| column.format_cell(id, windows, last, trend)).collect();
+            let cells: Vec<String> = columns
+                .iter()
+                .map(|column| column.format_cell(id, windows, last, trend, precision))
+                .collect();
             table.add_row(&cells);
         }
         table
@@ -325,20 +328,20 @@ enum WatchColumn {
 }
 
 impl WatchColumn {
-    const fn table_heading(self) -> (&'static str, Align) {
+    const fn table_column(self) -> Column {
         match self {
-            Self::Name | Self::NameAndTags => ("NAME", Align::Left),
-            Self::Type => ("TYPE", Align::Left),
-            Self::Trend => ("TREND", Align::Left),
-            Self::Value => ("VALUE", Align::Right),
-            Self::Count => ("COUNT", Align::Right),
-            Self::P50 => ("P50", Align::Right),
-            Self::P95 => ("P95", Align::Right),
-            Self::P99 => ("P99", Align::Right),
-            Self::Max => ("MAX", Align::Right),
-            Self::Unit => ("UNIT", Align::Left),
-            Self::Tags => ("TAGS", Align::Left),
-            Self::Container => ("CONTAINER", Align::Left),
+            Self::Name | Self::NameAndTags => Column::new("NAME", CellKind::Name),
+            Self::Type => Column::new("TYPE", CellKind::Word).with_drop_order(0),
+            Self::Trend => Column::new("TREND", CellKind::Word).with_drop_order(6),
+            Self::Value => Column::new("VALUE", CellKind::Number),
+            Self::Count => Column::new("COUNT", CellKind::Number).with_drop_order(2),
+            Self::P50 => Column::new("P50", CellKind::Number).with_drop_order(3),
+            Self::P95 => Column::new("P95", CellKind::Number).with_drop_order(4),
+            Self::P99 => Column::new("P99", CellKind::Number),
+            Self::Max => Column::new("MAX", CellKind::Number).with_drop_order(1),
+            Self::Unit => Column::new("UNIT", CellKind::Word).with_drop_order(5),
+            Self::Tags => Column::new("TAGS", CellKind::Text).with_drop_order(8),
+            Self::Container => Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
         }
     }
 
@@ -348,8 +351,10 @@ impl WatchColumn {
         windows: &SeriesWindows,
         last: &WindowReading,
         trend: usize,
+        precision: Precision,
     ) -> String {
-        let number = |value: Option<f64>| value.map(format_number).unwrap_or_default();
+        let format = |value: f64| precision.format_value(value, &windows.unit);
+        let number = |value: Option<f64>| value.map(format).unwrap_or_default();
         match self {
             Self::Name => id.name.clone(),
             Self::NameAndTags if id.tags.is_empty() => id.name.clone(),
@@ -361,14 +366,17 @@ impl WatchColumn {
             }
             Self::Value => match &last.agg.status {
                 Some(status) => status.clone(),
-                None => last.value.map_or("-".to_owned(), format_number),
+                None => last.value.map_or("-".to_owned(), format),
             },
-            Self::Count => number(last.agg.count.filter(|_| last.agg.p50.is_some())),
+            Self::Count => {
+                let count = last.agg.count.filter(|_| last.agg.p50.is_some());
+                count.map(|count| precision.format_number(count)).unwrap_or_default()
+            }
             Self::P50 => number(last.agg.p50),
             Self::P95 => number(last.agg.p95),
             Self::P99 => number(last.agg.p99),
             Self::Max => number(last.agg.max),
-            Self::Unit => windows.unit.clone(),
+            Self::Unit => precision.separate_unit(&windows.unit).to_owned(),
             Self::Tags => id.tags.clone(),
             Self::Container => windows.container_name.clone(),
         }
@@ -400,7 +408,7 @@ mod tests {
         assert_eq!(screen.choose_columns(20), [WatchColumn::NameAndTags, WatchColumn::Value]);
         let (id, windows) = screen.series.all_series().iter().nth(1).unwrap();
         let last = windows.newest_reading().unwrap();
-        let cell = |column: WatchColumn| column.format_cell(id, windows, last, 5);
+        let cell = |column: WatchColumn| column.format_cell(id, windows, last, 5, Precision::Exact);
         assert_eq!(cell(WatchColumn::NameAndTags), "latency route:/pay");
         let wide = screen.choose_columns(100);
         let texts: Vec<String> = wide.iter().map(|column| cell(*column)).collect();
@@ -414,6 +422,6 @@ mod tests {
         screen.series.add_records(records.collect());
         let (id, windows) = screen.series.all_series().iter().next().unwrap();
         let last = windows.newest_reading().unwrap();
-        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, 2), "▁█");
+        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, 2, Precision::Exact), "▁█");
     }
 }

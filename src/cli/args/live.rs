@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::options::{ClientArgs, NamespaceArgs, PodArgs};
+use crate::cli::resolve::parse_container_filter;
 
 /// A column of the list of tasks.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
@@ -100,8 +101,8 @@ pub(in crate::cli) struct PlotArgs {
     /// Only the series of this type, such as timer
     #[arg(long = "type", value_name = "TYPE")]
     pub(in crate::cli) metric_type: Option<String>,
-    /// Only this container, or those that fit this pattern
-    #[arg(long, value_name = "GLOB")]
+    /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
     pub(in crate::cli) container: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
