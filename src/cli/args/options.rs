@@ -14,6 +14,7 @@ use crate::cli::wait::WaitArgs;
 use crate::client::Target;
 use crate::model::MetricType;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AgentArgs {
     #[command(flatten)]
