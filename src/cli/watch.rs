@@ -42,8 +42,8 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     let watch = TaskWatch { task_id: task.task_id, client, history, left: args.windows.unwrap_or(u64::MAX) };
     match args.output.selected_format() {
         StreamFormat::Ndjson => watch.print_events(stream, out).await,
-        _ if out.is_terminal() => watch.redraw_screen(stream, out).await,
-        _ => watch.print_tables(stream, out).await,
+        StreamFormat::Table if out.is_terminal() => watch.redraw_screen(stream, out).await,
+        StreamFormat::Table => watch.print_tables(stream, out).await,
     }
 }
 
