@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::documents::short_id;
+use super::units::short_id;
 use crate::model::Timestamp;
 use crate::wire::LabelMap;
 

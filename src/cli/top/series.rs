@@ -58,6 +58,7 @@ impl OpenTask {
         match update {
             TaskUpdate::Connected(records) => {
                 self.connection = StreamState::Up;
+                self.finished = false;
                 self.series.add_records(records);
             }
             TaskUpdate::Window(records) => self.series.add_records(records),
