@@ -34,9 +34,8 @@ pub(super) async fn plot_series(args: &PlotArgs, out: &mut Console) -> Result<()
     let filters = plot_query(args, &task)?;
     let mut live = LiveSeries::default();
     for window in ["all", "open"] {
-        let query = encode_query(
-            filters.iter().map(|(key, value)| (*key, value.as_str())).chain([("window", window)]),
-        );
+        let filters = filters.iter().map(|(key, value)| (*key, value.as_str()));
+        let query = encode_query(filters.chain([("window", window)]));
         let path = format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id));
         let TaskMetrics::<LiveRecord> { metrics, .. } = parse_response(&client.get(&path).await?)?;
         live.add_records(metrics);
