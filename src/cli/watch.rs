@@ -385,12 +385,11 @@ impl WatchColumn {
             Self::Count if is_distribution => {
                 last.agg.count.map(|count| precision.format_number(count)).unwrap_or_default()
             }
-            Self::Count => String::new(),
             Self::P50 => value(last.agg.p50),
             Self::P95 => value(last.agg.p95),
             Self::P99 => value(last.agg.p99),
             Self::Max if is_distribution => value(last.agg.max),
-            Self::Max => String::new(),
+            Self::Count | Self::Max => String::new(),
             Self::Unit => precision.separate_unit(&windows.unit).to_owned(),
             Self::Tags => id.tags.clone(),
             Self::Container => windows.container_name.clone(),
