@@ -139,7 +139,8 @@ impl TaskWatch {
                         screen.add_window(&data)?;
                         self.left -= 1;
                     }
-                    "gap" => screen.gap = true,
+                    // After a restart the cursor is unknown, and the agent sends every window that it has kept.
+                    "gap" => screen.gap |= !screen.reconnected,
                     // An agent that ends says so of every task, and the next one may go on with it.
                     "finished" if confirm_finished(&self.client, &self.task_id).await => {
                         screen.draw(&self.task_id, out)?;
@@ -149,7 +150,7 @@ impl TaskWatch {
                     _ => {}
                 },
                 Some(StreamChange::Connected) => {
-                    screen.lost = None;
+                    (screen.lost, screen.reconnected) = (None, true);
                     // The agent that answers now can have windows of another length.
                     screen.window = self.read_window_length().await.or(screen.window);
                 }
@@ -209,6 +210,8 @@ struct WatchScreen {
     lost: Option<String>,
     /// Whether windows were skipped.
     gap: bool,
+    /// Whether no window has arrived on this connection yet.
+    reconnected: bool,
 }
 
 impl WatchScreen {
@@ -216,6 +219,7 @@ impl WatchScreen {
         let window: WindowEvent<LiveRecord> =
             serde_json::from_str(data).map_err(|error| Failure::malformed_response(&error))?;
         self.series.add_records(window.metrics);
+        self.reconnected = false;
         Ok(())
     }
 
