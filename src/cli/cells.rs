@@ -36,6 +36,29 @@ pub(super) fn truncate_to_cells(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// The text if it fits into `width` cells; otherwise its start, `…` and its end, where the names of the replicas of one application
+/// differ.
+#[cfg(feature = "top")]
+pub(super) fn cut_middle_to_cells(text: &str, width: usize) -> String {
+    if count_cells(text) <= width {
+        return text.to_owned();
+    }
+    if width == 0 {
+        return String::new();
+    }
+    let mut left = width / 2;
+    let fits = |cluster: &&str| match left.checked_sub(cluster.width()) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let mut end: Vec<&str> = text.graphemes(true).rev().take_while(fits).collect();
+    end.reverse();
+    format!("{}{}", truncate_to_cells(text, width - width / 2), end.concat())
+}
+
 /// Whether a text has characters of scripts that are written from right to left.
 pub(super) fn is_right_to_left(text: &str) -> bool {
     text.chars().any(|c| {
@@ -52,6 +75,17 @@ pub(super) fn is_right_to_left(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "top")]
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        for (width, cut) in
+            [(11, "web-7d9-x2k"), (10, "web-…9-x2k"), (9, "web-…-x2k"), (2, "…k"), (1, "…"), (0, "")]
+        {
+            assert_eq!(cut_middle_to_cells("web-7d9-x2k", width), cut, "{width}");
+        }
+        assert_eq!(cut_middle_to_cells("漢字漢字漢字", 8), "漢…漢字");
+    }
 
     #[test]
     fn wide_characters_take_two_cells_and_combining_marks_none() {

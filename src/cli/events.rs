@@ -142,6 +142,7 @@ pub(super) struct FollowedStream {
 }
 
 impl FollowedStream {
+    /// A stream that is opened by the first step.
     pub(super) fn new(client: Client, path: String, silence: Duration) -> Self {
         Self { client, path, silence, stream: None, last: None, reported: false, failed: false }
     }

@@ -1,5 +1,7 @@
 //! The last windows of a task's series, as the commands keep them that show a task live.
 
+#![cfg_attr(not(feature = "top"), allow(dead_code, reason = "only `top` and `metrics plot` show all of it"))]
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;

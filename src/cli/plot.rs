@@ -31,8 +31,8 @@ const LISTED: usize = 20;
 pub(super) async fn plot_series(args: &PlotArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    let mut live = LiveSeries::default();
     let filters = plot_query(args, &task)?;
+    let mut live = LiveSeries::default();
     for window in ["all", "open"] {
         let filters = filters.iter().map(|(key, value)| (*key, value.as_str()));
         let query = encode_query(filters.chain([("window", window)]));
@@ -183,9 +183,7 @@ fn print_plot(
     };
     let mut lines = vec![out.style_bold(fit(&title))];
     if width < SMALLEST.0 || height < SMALLEST.1 {
-        let values: Vec<Option<f64>> = points.iter().map(|point| Some(point.value)).collect();
-        let newest = values.len().saturating_sub(width);
-        lines.push(render_sparkline(values.get(newest..).unwrap_or_default()).into());
+        lines.push(render_points(points, width).into());
     } else {
         // The title, the line of facts, and the line of the next prompt.
         let area = Rect::new(0, 0, to_cells(width), to_cells(height - 3));
@@ -209,16 +207,24 @@ pub(super) fn describe_points(points: &[PlotPoint]) -> String {
         let (low, high) = closed().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
             (low.min(point.value), high.max(point.value))
         });
-        let length = last.end.duration_since(last.start).as_secs_f64();
         parts.push(format!("last {}", format_number(last.value)));
         parts.push(format!("min {}", format_number(low)));
         parts.push(format!("max {}", format_number(high)));
-        parts.push(format!("windows of {} s: {}, times in UTC", format_number(length), closed().count()));
     }
     if let Some(open) = points.iter().find(|point| point.open) {
-        parts.push(format!("• open window so far: {}", format_number(open.value)));
+        parts.push(format!("open • {}", format_number(open.value)));
+    }
+    if let Some(last) = points.last() {
+        let length = format_number(last.end.duration_since(last.start).as_secs_f64());
+        parts.push(format!("windows of {length} s: {}, UTC", closed().count()));
     }
     parts.join("  ")
+}
+
+/// The newest points in one line.
+pub(super) fn render_points(points: &[PlotPoint], width: usize) -> String {
+    let newest = points.get(points.len().saturating_sub(width)..).unwrap_or_default();
+    render_sparkline(&newest.iter().map(|point| Some(point.value)).collect::<Vec<_>>())
 }
 
 /// A line of the plot with the styles of this program.

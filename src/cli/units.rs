@@ -130,6 +130,12 @@ fn scale_number(value: f64, steps: &[Step]) -> String {
     format!("{digits}{sign}")
 }
 
+/// A number in three significant digits, for lists that change all the time.
+#[cfg(feature = "top")]
+pub(super) fn format_brief(value: f64) -> String {
+    scale_number(value, &COUNTS)
+}
+
 /// A number with at most three digits after the point.
 pub(super) fn format_number(value: f64) -> String {
     let value = value + 0.0;

@@ -20,7 +20,7 @@ use super::units::Precision;
 use crate::client::Client;
 use crate::model::Timestamp;
 use crate::net::clock;
-use crate::wire::{NodeDocument, TaskMetrics, WindowEvent};
+use crate::wire::{NodeDocument, Task, TaskMetrics, WindowEvent};
 
 /// A connection without a sign of life for this long is given up. The agent sends one every 15 seconds.
 pub(super) const SILENCE: Duration = Duration::from_secs(40);
@@ -139,8 +139,10 @@ impl TaskWatch {
                         screen.add_window(&data)?;
                         self.left -= 1;
                     }
-                    "gap" => screen.gap = true,
-                    "finished" => {
+                    // After a restart the cursor is unknown, and the agent sends every window that it has kept.
+                    "gap" => screen.gap |= !screen.reconnected,
+                    // An agent that ends says so of every task, and the next one may go on with it.
+                    "finished" if confirm_finished(&self.client, &self.task_id).await => {
                         screen.draw(&self.task_id, out)?;
                         out.write_stderr_line(format!("{} is finished", self.task_id));
                         return Ok(());
@@ -148,7 +150,7 @@ impl TaskWatch {
                     _ => {}
                 },
                 Some(StreamChange::Connected) => {
-                    screen.lost = None;
+                    (screen.lost, screen.reconnected) = (None, true);
                     // The agent that answers now can have windows of another length.
                     screen.window = self.read_window_length().await.or(screen.window);
                 }
@@ -175,6 +177,19 @@ impl TaskWatch {
     }
 }
 
+/// Time after which a task that is said to be finished is looked at again.
+const CONFIRMATION: Duration = Duration::from_secs(1);
+
+/// Whether the agent still says after a moment that the task is finished, or does not know it any more.
+pub(super) async fn confirm_finished(client: &Client, task_id: &str) -> bool {
+    tokio::time::sleep(CONFIRMATION).await;
+    match client.get(&format!("/v1/tasks/{}", encode_segment(task_id))).await {
+        Ok(response) if response.status == 404 => true,
+        Ok(response) => parse_response::<Task>(&response).is_ok_and(|task| task.finished),
+        Err(_) => false,
+    }
+}
+
 const GAP: &str = "some windows were skipped: they were discarded before they could be read";
 
 /// What an event that is not a window means for the rest.
@@ -195,6 +210,8 @@ struct WatchScreen {
     lost: Option<String>,
     /// Whether windows were skipped.
     gap: bool,
+    /// Whether no window has arrived on this connection yet.
+    reconnected: bool,
 }
 
 impl WatchScreen {
@@ -202,6 +219,7 @@ impl WatchScreen {
         let window: WindowEvent<LiveRecord> =
             serde_json::from_str(data).map_err(|error| Failure::malformed_response(&error))?;
         self.series.add_records(window.metrics);
+        self.reconnected = false;
         Ok(())
     }
 
@@ -265,39 +283,21 @@ impl WatchScreen {
     }
 
     fn build_table(&self, width: usize, rows: usize, precision: Precision) -> TextTable {
-        let columns = self.choose_columns(width);
-        let mut table =
-            TextTable::new(&columns.iter().map(|column| column.table_column()).collect::<Vec<_>>());
+        let columns: &[WatchColumn] = if width < NARROW { &WatchColumn::NARROW } else { &WatchColumn::WIDE };
+        let headings: Vec<Column> = columns.iter().map(|column| column.table_column()).collect();
+        let mut table = TextTable::new(&headings);
         let trend = if width == usize::MAX { KEPT_WINDOWS } else { (width / 6).min(KEPT_WINDOWS) };
+        let several = self.series.has_several_containers();
         for (id, windows) in self.series.all_series().iter().take(rows) {
             let Some(last) = windows.newest_reading() else { continue };
-            let cells: Vec<String> = columns
-                .iter()
-                .map(|column| column.format_cell(id, windows, last, trend, precision))
-                .collect();
-            table.add_row(&cells);
+            let cell = |column: &WatchColumn| match column {
+                // The same name in every row says nothing, and an empty column is left out.
+                WatchColumn::Container if !several => String::new(),
+                column => column.format_cell(id, windows, last, (precision, trend)),
+            };
+            table.add_row(&columns.iter().map(cell).collect::<Vec<_>>());
         }
         table
-    }
-
-    fn choose_columns(&self, width: usize) -> Vec<WatchColumn> {
-        use WatchColumn::{
-            Container, Count, Max, Name, NameAndTags, P50, P95, P99, Tags, Trend, Type, Unit, Value,
-        };
-        if width < NARROW {
-            return vec![NameAndTags, Value];
-        }
-        let timers = self
-            .series
-            .all_series()
-            .values()
-            .any(|windows| windows.newest_reading().is_some_and(|reading| reading.agg.p50.is_some()));
-        let quantiles: &[WatchColumn] = if timers { &[Count, P50, P95, P99, Max] } else { &[] };
-        let mut columns = [&[Name, Type, Trend, Value][..], quantiles, &[Unit, Tags]].concat();
-        if self.series.has_several_containers() {
-            columns.push(Container);
-        }
-        columns
     }
 }
 
@@ -328,18 +328,35 @@ enum WatchColumn {
 }
 
 impl WatchColumn {
+    const NARROW: [Self; 2] = [Self::NameAndTags, Self::Value];
+    const WIDE: [Self; 12] = [
+        Self::Name,
+        Self::Type,
+        Self::Trend,
+        Self::Value,
+        Self::Count,
+        Self::P50,
+        Self::P95,
+        Self::P99,
+        Self::Max,
+        Self::Unit,
+        Self::Tags,
+        Self::Container,
+    ];
+
+    /// Its heading, and when it is left out, in the order of `metrics details`.
     const fn table_column(self) -> Column {
         match self {
             Self::Name | Self::NameAndTags => Column::new("NAME", CellKind::Name),
             Self::Type => Column::new("TYPE", CellKind::Word).with_drop_order(0),
-            Self::Trend => Column::new("TREND", CellKind::Word).with_drop_order(6),
+            Self::Trend => Column::new("TREND", CellKind::Word).with_drop_order(1),
             Self::Value => Column::new("VALUE", CellKind::Number),
-            Self::Count => Column::new("COUNT", CellKind::Number).with_drop_order(2),
-            Self::P50 => Column::new("P50", CellKind::Number).with_drop_order(3),
-            Self::P95 => Column::new("P95", CellKind::Number).with_drop_order(4),
+            Self::Count => Column::new("COUNT", CellKind::Number).with_drop_order(3),
+            Self::P50 => Column::new("P50", CellKind::Number).with_drop_order(4),
+            Self::P95 => Column::new("P95", CellKind::Number).with_drop_order(5),
             Self::P99 => Column::new("P99", CellKind::Number),
-            Self::Max => Column::new("MAX", CellKind::Number).with_drop_order(1),
-            Self::Unit => Column::new("UNIT", CellKind::Word).with_drop_order(5),
+            Self::Max => Column::new("MAX", CellKind::Number).with_drop_order(2),
+            Self::Unit => Column::new("UNIT", CellKind::Word).with_drop_order(6),
             Self::Tags => Column::new("TAGS", CellKind::Text).with_drop_order(8),
             Self::Container => Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
         }
@@ -350,11 +367,12 @@ impl WatchColumn {
         id: &LiveSeriesId,
         windows: &SeriesWindows,
         last: &WindowReading,
-        trend: usize,
-        precision: Precision,
+        (precision, trend): (Precision, usize),
     ) -> String {
-        let format = |value: f64| precision.format_value(value, &windows.unit);
-        let number = |value: Option<f64>| value.map(format).unwrap_or_default();
+        let value = |value: Option<f64>| {
+            value.map(|value| precision.format_value(value, &windows.unit)).unwrap_or_default()
+        };
+        let is_distribution = last.agg.p50.is_some();
         match self {
             Self::Name => id.name.clone(),
             Self::NameAndTags if id.tags.is_empty() => id.name.clone(),
@@ -366,16 +384,16 @@ impl WatchColumn {
             }
             Self::Value => match &last.agg.status {
                 Some(status) => status.clone(),
-                None => last.value.map_or("-".to_owned(), format),
+                None => value(last.value),
             },
-            Self::Count => {
-                let count = last.agg.count.filter(|_| last.agg.p50.is_some());
-                count.map(|count| precision.format_number(count)).unwrap_or_default()
+            Self::Count if is_distribution => {
+                last.agg.count.map(|count| precision.format_number(count)).unwrap_or_default()
             }
-            Self::P50 => number(last.agg.p50),
-            Self::P95 => number(last.agg.p95),
-            Self::P99 => number(last.agg.p99),
-            Self::Max => number(last.agg.max),
+            Self::P50 => value(last.agg.p50),
+            Self::P95 => value(last.agg.p95),
+            Self::P99 => value(last.agg.p99),
+            Self::Max if is_distribution => value(last.agg.max),
+            Self::Count | Self::Max => String::new(),
             Self::Unit => precision.separate_unit(&windows.unit).to_owned(),
             Self::Tags => id.tags.clone(),
             Self::Container => windows.container_name.clone(),
@@ -405,14 +423,15 @@ mod tests {
             sample_record("hits", 0, &serde_json::json!({})),
             sample_record("latency", 0, &timer),
         ]);
-        assert_eq!(screen.choose_columns(20), [WatchColumn::NameAndTags, WatchColumn::Value]);
         let (id, windows) = screen.series.all_series().iter().nth(1).unwrap();
         let last = windows.newest_reading().unwrap();
-        let cell = |column: WatchColumn| column.format_cell(id, windows, last, 5, Precision::Exact);
+        let cell = |column: WatchColumn| column.format_cell(id, windows, last, (Precision::Rounded, 5));
         assert_eq!(cell(WatchColumn::NameAndTags), "latency route:/pay");
-        let wide = screen.choose_columns(100);
-        let texts: Vec<String> = wide.iter().map(|column| cell(*column)).collect();
-        assert_eq!(texts, ["latency", "timer", "▁", "5", "3", "1", "2", "2.5", "3", "ms", "route:/pay"]);
+        let texts = WatchColumn::WIDE.map(cell);
+        assert_eq!(
+            texts,
+            ["latency", "timer", "▁", "5 ms", "3", "1 ms", "2 ms", "2.5 ms", "3 ms", "", "route:/pay", "c1"]
+        );
     }
 
     #[test]
@@ -422,6 +441,6 @@ mod tests {
         screen.series.add_records(records.collect());
         let (id, windows) = screen.series.all_series().iter().next().unwrap();
         let last = windows.newest_reading().unwrap();
-        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, 2, Precision::Exact), "▁█");
+        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, (Precision::Exact, 2)), "▁█");
     }
 }

@@ -66,6 +66,7 @@ mod reconcile;
 mod recorded;
 mod resources;
 mod restart;
+mod screen;
 mod spoofing;
 mod surviving;
 mod terminal;

@@ -108,11 +108,11 @@ fn find_value_bounds(points: &[PlotPoint], steps: usize) -> ([f64; 2], Vec<Strin
     let values = || points.iter().map(|point| point.value);
     let (mut low, mut high) = values()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    if low >= 0.0 && low < high / 2.0 || low == high {
+    if (low >= 0.0 && low < high / 2.0) || low >= high {
         low = low.min(0.0);
         high = high.max(0.0);
     }
-    if low == high {
+    if low >= high {
         high = 1.0;
     }
     let step = round_step((high - low) / steps as f64);

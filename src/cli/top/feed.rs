@@ -10,6 +10,7 @@ use super::super::events::{EventStream, FollowedStream, StreamChange, StreamEven
 use super::super::failure::Failure;
 use super::super::live::LiveRecord;
 use super::super::resolve::parse_response;
+use super::super::watch::confirm_finished;
 use super::updates::{NodeUpdate, TaskUpdate};
 use crate::client::Client;
 use crate::wire::{NodeDocument, TaskChanges, TaskMetrics, WindowEvent};
@@ -18,6 +19,8 @@ use crate::wire::{NodeDocument, TaskChanges, TaskMetrics, WindowEvent};
 const NODE_SILENCE: Duration = Duration::from_secs(10);
 /// The stream of a task has a sign of life every 15 seconds.
 const TASK_SILENCE: Duration = Duration::from_secs(40);
+/// The interval at which a finished task is looked at again.
+const FINISHED_POLL: Duration = Duration::from_secs(5);
 /// Updates that may wait for the screen.
 const WAITING: usize = 16;
 /// Series up to which all kept windows of a task are read when it is opened. Of a larger one only the newest are, since all of
@@ -66,6 +69,7 @@ pub(super) fn follow_task(client: Client, task_id: &str, series: usize) -> mpsc:
     let path = format!("/v1/tasks/{}", encode_segment(task_id));
     let history = format!("{path}/metrics?window={}", if series > WITH_HISTORY { "last" } else { "all" });
     let mut stream = FollowedStream::new(client.clone(), format!("{path}/watch"), TASK_SILENCE);
+    let task_id = task_id.to_owned();
     tokio::spawn(async move {
         loop {
             let update = tokio::select! {
@@ -80,9 +84,15 @@ pub(super) fn follow_task(client: Client, task_id: &str, series: usize) -> mpsc:
                 },
                 () = updates.closed() => return,
             };
-            let ends = matches!(update, TaskUpdate::Finished);
-            if updates.send(update).await.is_err() || ends {
+            let finished = matches!(update, TaskUpdate::Finished);
+            if updates.send(update).await.is_err() {
                 return;
+            }
+            // It can begin again, and an agent that ends calls every task finished.
+            while finished && confirm_finished(&client, &task_id).await {
+                if tokio::time::timeout(FINISHED_POLL, updates.closed()).await.is_ok() {
+                    return;
+                }
             }
         }
     });

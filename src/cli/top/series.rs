@@ -37,6 +37,8 @@ pub(super) struct OpenTask {
     pub(super) connection: StreamState,
     pub(super) finished: bool,
     pub(super) gap: bool,
+    /// Whether no window has arrived on this connection yet.
+    reconnected: bool,
     /// What is plotted of the selected series, if it is open.
     pub(super) plot: Option<PlotField>,
 }
@@ -50,6 +52,7 @@ impl OpenTask {
             connection: StreamState::Connecting,
             finished: false,
             gap: false,
+            reconnected: false,
             plot: None,
         }
     }
@@ -58,10 +61,16 @@ impl OpenTask {
         match update {
             TaskUpdate::Connected(records) => {
                 self.connection = StreamState::Up;
+                self.finished = false;
+                self.reconnected = true;
                 self.series.add_records(records);
             }
-            TaskUpdate::Window(records) => self.series.add_records(records),
-            TaskUpdate::Gap => self.gap = true,
+            TaskUpdate::Window(records) => {
+                self.reconnected = false;
+                self.series.add_records(records);
+            }
+            // The windows that are kept have just been read.
+            TaskUpdate::Gap => self.gap |= !self.reconnected,
             TaskUpdate::Finished => self.finished = true,
             TaskUpdate::Lost(why) => self.connection = StreamState::Lost(why),
         }

@@ -10,7 +10,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
-use super::super::plot::{SeriesPlot, describe_field, describe_points, list_points};
+use super::super::plot::{SeriesPlot, describe_field, describe_points, list_points, render_points};
 use super::super::screen::{clean_text, cut_text};
 use super::app::App;
 use super::series::OpenTask;
@@ -149,6 +149,8 @@ fn draw_plot(frame: &mut Frame<'_>, area: Rect, open: &OpenTask) {
     }
     if plot.height >= WITH_AXES {
         SeriesPlot::new(&points, plot).render_plot(plot, frame.buffer_mut());
+    } else {
+        frame.render_widget(Line::raw(render_points(&points, usize::from(plot.width))), plot);
     }
     let text = cut_text(&describe_points(&points), usize::from(area.width));
     frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::DIM)), facts);

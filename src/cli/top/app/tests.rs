@@ -119,3 +119,15 @@ fn an_update_of_a_task_that_is_closed_is_ignored() {
     app.apply_task(TaskUpdate::Finished);
     assert!(app.open.is_none());
 }
+
+#[test]
+fn skipped_windows_are_reported_unless_the_connection_is_new() {
+    let mut app = app();
+    app.open_task("web.1".to_owned());
+    app.apply_task(TaskUpdate::Connected(Vec::new()));
+    app.apply_task(TaskUpdate::Gap);
+    assert!(!app.open.as_ref().unwrap().gap, "the windows that are kept have just been read");
+    app.apply_task(TaskUpdate::Window(vec![sample_record("hits", 0, &json!({}))]));
+    app.apply_task(TaskUpdate::Gap);
+    assert!(app.open.as_ref().unwrap().gap);
+}

@@ -5,17 +5,18 @@ use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row, Table};
-use unicode_width::UnicodeWidthStr as _;
 
 use super::super::super::args::TaskColumn;
+use super::super::super::cells::{count_cells, cut_middle_to_cells};
 use super::super::super::documents::{format_elapsed, render_sparkline};
 use super::super::super::live::{LiveSeries, LiveSeriesId, SeriesWindows};
 use super::super::super::screen::{clean_text, cut_text};
+use super::super::super::units::Precision;
 use super::super::listing::{SortColumn, SortedList};
 use super::super::series::{OpenTask, SeriesColumn};
 use super::super::tasks::{ObservedTask, TaskList};
 use super::columns::{ColumnWidth, GAP, choose_columns};
-use super::words::{format_amount, format_count, format_rate};
+use super::words::{format_count, format_rate};
 use crate::model::Timestamp;
 
 /// What a list shows beside names: a column to sort by, or one that it cannot be sorted by.
@@ -45,9 +46,9 @@ const SERIES_COLUMNS: [ColumnWidth<Shown<SeriesColumn>>; 8] = [
     ColumnWidth { column: Shown::Trend, width: 16, widest: 30, rank: 3 },
     column(SeriesColumn::Rate, 9, 7),
     column(SeriesColumn::Value, 10, 8),
-    column(SeriesColumn::P50, 6, 4),
-    column(SeriesColumn::P95, 6, 5),
-    column(SeriesColumn::P99, 6, 6),
+    column(SeriesColumn::P50, 7, 4),
+    column(SeriesColumn::P95, 7, 5),
+    column(SeriesColumn::P99, 7, 6),
     ColumnWidth { column: Shown::Container, width: 12, widest: 24, rank: 1 },
 ];
 
@@ -64,7 +65,7 @@ pub(super) fn draw_tasks(
     let (sort, reversed, filtered) = (list.sort, list.reversed, !list.filter.is_empty());
     let (page, selected) = list.page_of(usize::from(area.height.saturating_sub(1)));
     let names: Vec<String> = page.iter().map(|id| clean_text(id)).collect();
-    let longest = names.iter().map(|name| name.width()).max().unwrap_or(0);
+    let longest = names.iter().map(|name| count_cells(name)).max().unwrap_or(0);
     let (columns, width) = choose_columns(&TASK_COLUMNS, Shown::Sortable(sort), longest, area.width);
     let heading = |shown| match shown {
         Shown::Sortable(column) => task_heading(column),
@@ -72,7 +73,7 @@ pub(super) fn draw_tasks(
     };
     let head = build_head(("TASK", TaskColumn::Task), sort, reversed, &columns, heading);
     let rows = page.iter().zip(&names).map(|(id, name)| {
-        let name = Cell::from(cut_text(name, usize::from(width)));
+        let name = Cell::from(cut_middle_to_cells(name, usize::from(width)));
         match tasks.all_tasks().get(id) {
             Some(task) => {
                 let cells = columns.iter().map(|column| task_cell(task, column.column, column.width, now));
@@ -173,7 +174,7 @@ fn name_with_tags(id: &LiveSeriesId) -> Line<'static> {
 /// Name and tags in this many cells; tags are cut first.
 fn cut_name(id: &LiveSeriesId, width: usize) -> Line<'static> {
     let name = cut_text(&id.name, width);
-    let left = width.saturating_sub(name.width() + 1);
+    let left = width.saturating_sub(count_cells(&name) + 1);
     let mut line = Line::raw(name);
     if !id.tags.is_empty() && left > 0 {
         line.push_span(Span::styled(format!(" {}", cut_text(&id.tags, left)), DIM));
@@ -200,8 +201,9 @@ fn series_cell(
     shown: &ColumnWidth<Shown<SeriesColumn>>,
 ) -> Cell<'static> {
     let Some(newest) = windows.newest_reading() else { return Cell::default() };
-    let number =
-        |number: Option<f64>| number_cell(number.map(format_amount).unwrap_or_default(), Style::new());
+    let precision = Precision::Rounded;
+    let format = |value: f64| precision.format_value(value, &windows.unit);
+    let number = |number: Option<f64>| number_cell(number.map(format).unwrap_or_default(), Style::new());
     match shown.column {
         Shown::Trend => trend_cell(&windows.list_values(), shown.width),
         Shown::Container => Cell::from(cut_text(&windows.container_name, usize::from(shown.width))),
@@ -213,10 +215,10 @@ fn series_cell(
         Shown::Sortable(SeriesColumn::Value) => {
             let value = match &newest.agg.status {
                 Some(status) => status.clone(),
-                None => newest.value.map_or("-".to_owned(), format_amount),
+                None => newest.value.map_or("-".to_owned(), format),
             };
-            let unit = if windows.unit.is_empty() { String::new() } else { format!(" {}", windows.unit) };
-            number_cell(cut_text(&format!("{value}{unit}"), usize::from(shown.width)), Style::new())
+            let text = format!("{value} {}", precision.separate_unit(&windows.unit));
+            number_cell(cut_text(text.trim_end(), usize::from(shown.width)), Style::new())
         }
         Shown::Sortable(SeriesColumn::P50) => number(newest.agg.p50),
         Shown::Sortable(SeriesColumn::P95) => number(newest.agg.p95),

@@ -82,9 +82,9 @@ fn tasks_at_80_by_24() {
     assert_eq!(
         lines[..5],
         [
-            "n1  3 tasks  1.25k values/s  7 dropped  3 rejected  123k series",
+            "n1  3 tasks  1251 values/s  7 dropped  3 rejected  123k series",
             "TASK                   STATE      VALUES/S▼   SERIES   DROPPED   REJECTED   LAST",
-            "web.1                  listening      1.25k       12         0          3     0s",
+            "web.1                  listening       1250       12         0          3     0s",
             "db                     draining           1     123k         7          0     0s",
             "cache                  listening          0        0         0          0      -",
         ]
@@ -101,7 +101,7 @@ fn tasks_at_20_by_5() {
         [
             "n1  3 tasks",
             "TASK       VALUES/S▼",
-            "web.1          1.25k",
+            "web.1           1250",
             "db                 1",
             "cache              0",
         ]
@@ -114,9 +114,9 @@ fn tasks_at_200_by_50() {
     assert_eq!(
         lines[..5],
         [
-            "n1  3 tasks  1.25k values/s  7 dropped  3 rejected  123k series  http://127.0.0.1:9725",
+            "n1  3 tasks  1251 values/s  7 dropped  3 rejected  123k series  http://127.0.0.1:9725",
             "TASK                      STATE                               TREND  VALUES/S▼   SERIES   DROPPED   REJECTED   LAST",
-            "web.1                     listening                              ▁▁      1.25k       12         0          3     0s",
+            "web.1                     listening                              ▁▁       1250       12         0          3     0s",
             "db                        draining                               ▁▁          1     123k         7          0     0s",
             "cache                     listening                              ▁▁          0        0         0          0      -",
         ]
@@ -129,9 +129,9 @@ fn series_at_80_by_24() {
     assert_eq!(
         lines[..6],
         [
-            "web.1  listening  1.25k values/s  3 rejected  4 series",
-            "NAME                        VALUES/S▼       VALUE     P50     P95     P99",
-            "request.latency route:/pay          4     14.5 ms      11    40.3    77.3",
+            "web.1  listening  1250 values/s  3 rejected  4 series",
+            "NAME                        VALUES/S▼       VALUE      P50      P95      P99",
+            "request.latency route:/pay          4     14.5 ms    11 ms  40.3 ms  77.3 ms",
             "page.views                          2           9",
             "up                                0.1    critical",
             "queue.depth                         0           3",
@@ -161,9 +161,9 @@ fn series_at_200_by_50() {
     assert_eq!(
         lines[..6],
         [
-            "web.1  listening  1.25k values/s  3 rejected  4 series  window until 1970-01-01T00:00:20Z",
-            "NAME                        TYPE                                    TREND  VALUES/S▼       VALUE     P50     P95     P99",
-            "request.latency route:/pay  timer                                      ▁▁          4     14.5 ms      11    40.3    77.3",
+            "web.1  listening  1250 values/s  3 rejected  4 series  window until 1970-01-01T00:00:20Z",
+            "NAME                        TYPE                                    TREND  VALUES/S▼       VALUE      P50      P95      P99",
+            "request.latency route:/pay  timer                                      ▁▁          4     14.5 ms    11 ms  40.3 ms  77.3 ms",
             "page.views                  counter                                    ▁█          2           9",
             "up                          service_check                               ▁        0.1    critical",
             "queue.depth                 gauge                                       ▁          0           3",
@@ -181,8 +181,9 @@ fn a_plot_fills_the_screen_and_is_one_line_of_facts_on_a_low_one() {
     assert!(lines[2].starts_with("9      │") && lines[2].ends_with('⠉'), "{lines:?}");
     assert!(lines[19].starts_with("5      │⣀"), "{lines:?}");
     assert!(lines[21].starts_with("00:00:10") && lines[21].ends_with("00:00:20"), "{lines:?}");
-    assert_eq!(lines[22], "last 9  min 5  max 9  windows of 10 s: 2, times in UTC");
+    assert_eq!(lines[22], "last 9  min 5  max 9  windows of 10 s: 2, UTC");
     let low = drawn(&mut app, 20, 5);
+    assert_eq!(low[2], "▁█");
     assert_eq!((low[1].as_str(), low[4].as_str()), ("page.views  sum in …", "last 9  min 5  max …"));
 }
 

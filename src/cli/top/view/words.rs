@@ -3,6 +3,7 @@
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
+use super::super::super::units::format_brief;
 use super::super::app::App;
 use super::super::series::OpenTask;
 use super::super::updates::StreamState;
@@ -117,65 +118,11 @@ pub(super) fn describe_keys(app: &App, width: u16) -> Line<'static> {
     line
 }
 
-/// A rate in three significant digits; `-` if it is not known yet.
+/// A rate; `-` if it is not known yet.
 pub(super) fn format_rate(rate: Option<f64>) -> String {
-    rate.map_or("-".to_owned(), format_short)
+    rate.map_or("-".to_owned(), format_brief)
 }
 
-/// A count, exact up to five digits.
 pub(super) fn format_count(count: u64) -> String {
-    if count < 100_000 { count.to_string() } else { format_short(count as f64) }
-}
-
-/// The value of a series, exact if it is a whole number of at most five digits.
-pub(super) fn format_amount(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 100_000.0 {
-        format!("{number:.0}")
-    } else {
-        format_short(number)
-    }
-}
-
-/// A number in three significant digits: `0.25`, `12.3`, `1.23k`, `4.56M`.
-pub(super) fn format_short(number: f64) -> String {
-    let size = number.abs();
-    if size == 0.0 {
-        return "0".to_owned();
-    }
-    if size < 0.005 || size >= 999.5e12 {
-        return format!("{number:.1e}");
-    }
-    let steps = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
-    // 999.6 is shown as 1.00k.
-    let (step, suffix) = steps.into_iter().find(|(step, _)| size >= 0.9995 * step).unwrap_or((1.0, ""));
-    let scaled = number / step;
-    let text = match scaled.abs() {
-        scaled_size if scaled_size >= 99.95 => format!("{scaled:.0}"),
-        scaled_size if scaled_size >= 9.995 => format!("{scaled:.1}"),
-        _ => format!("{scaled:.2}"),
-    };
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text}{suffix}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_three_digits_and_a_suffix() {
-        let shown =
-            [0.0, 0.001, 0.25, 1.0, 12.34, 99.96, 123.4, 999.4, 999.6, 1234.0, 4.56e6, 7e11, 2e15, -1500.0];
-        let texts = shown.map(format_short);
-        assert_eq!(
-            texts,
-            [
-                "0", "1.0e-3", "0.25", "1", "12.3", "100", "123", "999", "1k", "1.23k", "4.56M", "700G",
-                "2.0e15", "-1.5k"
-            ]
-        );
-        assert_eq!([format_count(99_999), format_count(123_456)], ["99999", "123k"]);
-        assert_eq!([-12_345.0, 12_345.5, 0.0].map(format_amount), ["-12345", "12.3k", "0"]);
-        assert_eq!([format_rate(None), format_rate(Some(0.5))], ["-", "0.5"]);
-    }
+    format_brief(count as f64)
 }
