@@ -1,6 +1,8 @@
 # Every target is one call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
+# Where rustup installs cargo; a shell that was opened before does not know it.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +32,10 @@ image: ## a container image of the static programs, by podman, buildah or docker
 	$(MAKE) release
 	scripts/image
 
-demo: ## an agent, an application that knows nothing of it, and what it reports
+demo: ## an agent, an application that knows nothing of it, and what it reports; about 8 minutes the first time
 	scripts/demo
 
-test: ## set up, then run every test
+test: ## set up, then run every test; about 30 minutes the first time, on two cores
 	scripts/setup all
 	scripts/ci/test
 
@@ -70,7 +72,7 @@ lint: ## clippy with warnings denied
 	scripts/ci/lint
 
 features: ## the agent without its optional products, and with each alone
-	scripts/ci/features
+	scripts/ci/features --each
 
 layers: ## which module may use which
 	scripts/ci/layers
@@ -121,7 +123,7 @@ e2e-runtimes: ## containerd, podman and docker through the wrapper, as root
 e2e-browser: ## the page of a real agent in a headless Chromium
 	scripts/setup cc rust node browser
 	cargo build --locked --bin tallyport
-	node --test integration/browser/page.test.mjs
+	node --test --test-concurrency=1 integration/browser/page.test.mjs integration/browser/views.test.mjs integration/browser/layout.test.mjs
 
 e2e-rules: ## alert rules where they fire and where they do not, by promtool; the dashboards' queries, by a real Prometheus
 	scripts/setup cc rust prometheus
@@ -137,6 +139,10 @@ e2e-kubernetes: ## deploy/ on a real Kubernetes node by kustomize and Helm, as r
 	scripts/setup containers engines kubernetes
 	scripts/image
 	integration/kubernetes/run $(SCENARIOS)
+
+e2e-first-run: ## what a new user does, on a bare Debian 12, as root: the README's commands until the demo; OPTIONS=--test runs the tests too
+	scripts/setup package
+	scripts/first-run $(OPTIONS)
 
 e2e-deb: ## the package on a clean Debian 12, as root: install, upgrade, remove, nothing left
 	$(MAKE) build

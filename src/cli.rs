@@ -5,33 +5,51 @@
 
 mod agent;
 mod args;
+mod background;
+mod cells;
 mod completion;
 mod config;
 mod containers;
+mod csv_text;
 mod details;
 mod doctor;
 mod documents;
 mod encoding;
+mod events;
 mod explain;
 mod failure;
 mod hdr_log;
 #[cfg(feature = "install")]
 mod hook;
 mod lines;
+mod listing;
+mod live;
 mod manual;
 mod output;
+mod paragraphs;
+#[cfg(feature = "top")]
+mod plot;
 mod probe;
+mod records;
 mod resolve;
 mod resources;
 mod run;
 mod scrape_page;
+mod screen;
+#[cfg(test)]
+mod snapshots;
 mod socket_access;
 mod summary;
 mod table;
+mod tasks;
 mod text;
+#[cfg(feature = "top")]
+mod top;
+mod units;
 #[cfg(feature = "nri")]
 mod untaint;
 mod version;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -106,7 +124,9 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
         .map_err(|error| Failure::system_error(&error))?;
     runtime.block_on(async {
         match command {
-            Command::Tasks(args) => containers::list_tasks(&args, out).await?,
+            Command::Tasks(args) => tasks::list_tasks(&args, out).await?,
+            #[cfg(feature = "top")]
+            Command::Top(args) => top::run_top(&args, out).await?,
             Command::Containers { command } => match command {
                 ContainersCommand::List(args) => containers::list_containers(&args, out).await?,
                 ContainersCommand::Show(args) => containers::show_container(&args, out).await?,
@@ -117,6 +137,8 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
                 MetricsCommand::Details(args) => details::show_details(&args, out).await?,
                 MetricsCommand::Summary(args) => summary::show_summary(&args, out).await?,
                 MetricsCommand::Watch(args) => watch::watch_task(&args, out).await?,
+                #[cfg(feature = "top")]
+                MetricsCommand::Plot(args) => plot::plot_series(&args, out).await?,
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
             Command::Tail(args) => lines::tail_lines(&args, out).await?,

@@ -1,4 +1,5 @@
-//! The configuration: one table of settings, layered from defaults, a file, the environment and flags, and read into checked values.
+//! The configuration: one table of settings, layered from defaults, a file, the environment and flags, and read into checked
+//! values.
 //!
 //! All errors are reported together, each with its source. A setting is defined by its row in `config/setting.rs`: the
 //! parser, `config show`, the reference page, the shipped example and the behaviour at reload are derived from it.
@@ -375,8 +376,8 @@ impl AgentConfig {
         changed.filter(|setting| setting.effect == Effect::Restart).map(|setting| setting.key).collect()
     }
 
-    /// The configuration that a running agent has after a reload: this one, with the values of `running` for all settings that take
-    /// effect at restart only.
+    /// The configuration that a running agent has after a reload: this one, with the values of `running` for all settings
+    /// that take effect at restart only.
     #[must_use]
     pub fn applied_over(self, running: &Self) -> Self {
         read::build_config(self.values.applied_over(&running.values), self.node_labels)

@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Maximum number of threads, including the caller's: a hand-over must not occupy a large node.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 /// Minimum number of values for each thread.
-const FEW: usize = 32;
+const MIN_PER_THREAD: usize = 32;
 
 /// Maps all values on several threads and keeps their order. If a thread cannot be started, fewer are used.
 ///
@@ -15,7 +15,7 @@ const FEW: usize = 32;
 /// When the function does.
 pub fn map_values<T: Send, R: Send>(values: Vec<T>, function: impl Fn(T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let helpers = cores.min(MOST_THREADS).min(values.len() / FEW).saturating_sub(1);
+    let helpers = cores.min(MAX_THREADS).min(values.len() / MIN_PER_THREAD).saturating_sub(1);
     let queue = Mutex::new(values.into_iter().enumerate());
     // Values differ in size, so each thread takes the next value when it is done with the last.
     let work = || {
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_value_is_mapped_once_and_in_order() {
-        for many in [0, 1, FEW, 10 * FEW + 3] {
+        for many in [0, 1, MIN_PER_THREAD, 10 * MIN_PER_THREAD + 3] {
             let doubled = map_values((0..many).collect(), |n| 2 * n);
             assert_eq!(doubled, (0..many).map(|n| 2 * n).collect::<Vec<_>>());
         }
@@ -56,7 +56,11 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller() {
-        let failing = || map_values((0..10 * FEW).collect(), |n| assert_ne!(n, 7 * FEW, "this one fails"));
+        let failing = || {
+            map_values((0..10 * MIN_PER_THREAD).collect(), |n| {
+                assert_ne!(n, 7 * MIN_PER_THREAD, "this one fails")
+            })
+        };
         assert!(std::panic::catch_unwind(failing).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! Optional parts of the program. Each is a cargo feature of this package, on by default
 //! (`docs/adr/0065-optional-products.md`).
 //!
-//! A module that belongs to a product is compiled with its feature only. Where callers would need a condition of their own, a file
-//! `absent.rs` with the same functions takes the module's place.
+//! A module that belongs to a product is compiled with its feature only. Where callers would need a condition of their own,
+//! a file `absent.rs` with the same functions takes the module's place.
 
 /// An optional part of the program.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -17,11 +17,13 @@ pub enum Product {
     Nri,
     /// The web page.
     Page,
+    /// `tallyport top` and `tallyport metrics plot`.
+    Top,
 }
 
 impl Product {
     /// All of them, in the order of their features' names.
-    pub const ALL: [Self; 5] = [Self::Dcos, Self::Guard, Self::Install, Self::Nri, Self::Page];
+    pub const ALL: [Self; 6] = [Self::Dcos, Self::Guard, Self::Install, Self::Nri, Self::Page, Self::Top];
 
     /// The name of its feature.
     #[must_use]
@@ -32,6 +34,7 @@ impl Product {
             Self::Install => "install",
             Self::Nri => "nri",
             Self::Page => "page",
+            Self::Top => "top",
         }
     }
 
@@ -44,6 +47,7 @@ impl Product {
             Self::Install => "tallyport hook",
             Self::Nri => "the NRI plugin",
             Self::Page => "the web page",
+            Self::Top => "tallyport top",
         }
     }
 
@@ -56,6 +60,7 @@ impl Product {
             Self::Install => cfg!(feature = "install"),
             Self::Nri => cfg!(feature = "nri"),
             Self::Page => cfg!(feature = "page"),
+            Self::Top => cfg!(feature = "top"),
         }
     }
 

@@ -27,4 +27,4 @@ pub use received::AssembledState;
 pub use received::fuzzing;
 pub use resources::{AgentResources, ListenError, raise_descriptor_limit};
 pub use saved_state::StateStore;
-pub use takeover::{PauseTiming, Predecessor, ReceivedAgent, TakeOver};
+pub use takeover::{PauseTiming, Predecessor, ReceivedAgent, TakeOver, stop_running_agent};

@@ -1,4 +1,5 @@
-//! The agent's own metrics: one table of names, and the counters that belong to no other module, with damage that was found at start.
+//! The agent's own metrics: one table of names, and the counters that belong to no other module, with damage that was found
+//! at start.
 //!
 //! The reference page is made from the table, so what is not in it does not exist.
 

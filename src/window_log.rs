@@ -7,10 +7,10 @@
 //! Store ─▶ writer ─▶ names-N.log      which name is called what on a page, before the windows that have it
 //! ```
 //!
-//! One thread writes. It follows the store's sequence and asks the shards by turns, and no other thread waits for it: if the disk
-//! is slow, full or gone, it falls behind, reports that, and continues where it was when it can. A window can be read as soon as it
-//! is closed, and is written some hundredths of a second later; between the two, a crash brings it back as of the last
-//! checkpoint.
+//! One thread writes. It follows the store's sequence and asks the shards by turns, and no other thread waits for it: if the
+//! disk is slow, full or gone, it falls behind, reports that, and continues where it was when it can. A window can be read
+//! as soon as it is closed, and is written some hundredths of a second later; between the two, a crash brings it back as of
+//! the last checkpoint.
 //!
 //! How bytes lie in the files, and how damage in them is found, is the business of [`crate::wal`]; this module knows what the
 //! entries mean.

@@ -55,7 +55,7 @@ fn an_agent_refuses_the_settings_of_products_that_it_does_not_have() {
 
 #[test]
 fn a_command_of_a_product_that_is_not_built_in_is_unknown() {
-    for (command, product) in [("hook", Product::Install), ("untaint", Product::Nri)] {
+    for (command, product) in [("hook", Product::Install), ("top", Product::Top), ("untaint", Product::Nri)] {
         let asked = tallyport(&[command, "--help"]);
         if product.is_built_in() {
             assert_eq!(asked.code, 0, "{asked:?}");

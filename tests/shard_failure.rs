@@ -119,7 +119,7 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
             http: Client::new(bound.http_address().to_string().parse().unwrap()),
             admin: Client::new(format!("unix:{}", socket.display()).parse().unwrap()),
         };
-        let running = tokio::spawn(bound.run());
+        let running = tokio::spawn(bound.run(|_url| ()));
         let (healthy, poison) = (node.reserve("healthy").await, node.reserve("poison").await);
         for _ in 0..20 {
             healthy.send(b"a:1|c").unwrap();

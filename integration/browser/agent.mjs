@@ -1,5 +1,6 @@
 // A real agent and a real browser for the tests.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -71,8 +72,8 @@ export class Agent {
   }
 
   /** Reserves a socket through the admin socket; returns the container's variables. */
-  reserve(container, task, labels = {}) {
-    const body = JSON.stringify({ container_id: container, task_id: task, labels, ttl: null });
+  reserve(container, task, labels = {}, more = {}) {
+    const body = JSON.stringify({ container_id: container, task_id: task, labels, ttl: null, ...more });
     return new Promise((resolve, reject) => {
       const request = http.request({ socketPath: this.socket, path: "/v1/containers", method: "POST", agent: keep }, (answer) => {
         let text = "";
@@ -102,6 +103,19 @@ export function browser() {
   });
 }
 
+/** The row of a task, and that of a series. */
+export const row = (page, text) => page.locator("#tasks-rows .row:not([hidden])", { hasText: text });
+export const series = (page, text) => page.locator("#series-rows .row:not([hidden])", { hasText: text });
+export const focused = (page) => page.evaluate(() => document.activeElement.textContent);
+
+/** Checks that the page requested nothing from other hosts and reported no errors. */
+export function clean(agent, seen) {
+  assert.ok(seen.requests.length > 1);
+  const outside = seen.requests.filter((url) => !url.startsWith(agent.url) && !url.startsWith("data:") && !url.startsWith("blob:"));
+  assert.deepEqual(outside, []);
+  assert.deepEqual(seen.complaints, []);
+}
+
 /** A page, with its requests and its errors. */
 export async function open(browser, agent, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
@@ -112,7 +126,7 @@ export async function open(browser, agent, options = {}) {
     if (["error", "warning"].includes(message.type())) seen.complaints.push(message.text());
   });
   page.on("pageerror", (error) => seen.complaints.push(error.stack));
-  await page.goto(agent.url);
+  await page.goto(agent.url + (options.view || ""));
   await page.locator("#link.live").waitFor();
   return { page, seen, close: () => context.close() };
 }

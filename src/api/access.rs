@@ -1,10 +1,10 @@
 //! Who may ask the HTTP listener: clients that use one of its own names and, where tokens are required, have one.
 //!
-//! A name is checked because browsers send requests to any address that a domain points to, and show the answer to a page of that domain
-//! (DNS rebinding). They cannot be made to send another name than that of the page.
+//! A name is checked because browsers send requests to any address that a domain points to, and show the answer to a page of
+//! that domain (DNS rebinding). They cannot be made to send another name than that of the page.
 //!
-//! Tokens are kept as hashes, so that no log or core file contains them, and so that comparing takes as long for a token that is nearly
-//! right as for any other.
+//! Tokens are kept as hashes, so that no log or core file contains them, and so that comparing takes as long for a token
+//! that is nearly right as for any other.
 
 use std::net::IpAddr;
 

@@ -51,7 +51,7 @@ pub(super) async fn reconcile_containers(maintenance: &MaintenanceContext) -> Re
 }
 
 /// Lines per container that may be queued for a slow reader.
-const ROOM: usize = 1024;
+const QUEUED_LINES: usize = 1024;
 
 /// `GET /v1/tasks/{task_id}/tail`
 pub(super) async fn tail_task(
@@ -77,9 +77,9 @@ pub(super) async fn tail_task(
     };
     let chosen = events.run(choose).await?;
     let room = reading.data.pool.tail_room();
-    let (merged, lines) = mpsc::channel::<(String, TappedLine)>(ROOM);
+    let (merged, lines) = mpsc::channel::<(String, TappedLine)>(QUEUED_LINES);
     for info in chosen {
-        let tapped = reading.data.pool.tap_lines(info.allocation, ROOM, &room, &wanted).await?;
+        let tapped = reading.data.pool.tap_lines(info.allocation, QUEUED_LINES, &room, &wanted).await?;
         tokio::spawn(pass_on(tapped, info.origin.container_id.to_string(), merged.clone()));
     }
     let state = (lines, reading.drain.clone());

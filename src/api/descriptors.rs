@@ -29,9 +29,9 @@ const LONGEST: usize = 4096;
 /// Maximum number of connections at a time; more wait in the backlog.
 const CONNECTIONS: usize = 64;
 /// How long a connection may take, from accepting it to the reply.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept.
-const AGAIN: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves the socket until the agent ends.
 pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListener) {
@@ -55,7 +55,7 @@ pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListen
                 let lifecycle = lifecycle.clone();
                 tokio::spawn(async move {
                     if let Ok(Err(error)) =
-                        tokio::time::timeout(PATIENCE, handle_connection(&lifecycle, &caller)).await
+                        tokio::time::timeout(CONNECTION_TIMEOUT, handle_connection(&lifecycle, &caller)).await
                     {
                         tracing::debug!(%error, "a caller with descriptors went away");
                     }
@@ -65,7 +65,7 @@ pub async fn serve_descriptors(lifecycle: LifecycleContext, listener: UnixListen
             Err(error) => {
                 tracing::warn!(%error, "cannot accept at the socket for descriptors");
                 // Descriptors that ran out are available again when a client leaves.
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }

@@ -21,10 +21,11 @@ use super::pages::{
 use super::watch::EVENT_STREAM;
 use super::{AgentContext, ApiResponse, ReaderContext};
 use crate::aggregate::Accounting;
-use crate::containers::ContainerInfo;
+use crate::containers::{ContainerInfo, TaskContainers};
 use crate::net::clock;
 use crate::query::{
-    self, Budget as _, Filters, Look, Query, Rows, Sink as _, choose_tasks, format_event, write_rows,
+    self, Budget as _, Data, Filters, Look, Query, RecentWindows, Rows, Sink as _, choose_tasks,
+    format_event, write_rows,
 };
 use crate::shutdown::Drain;
 
@@ -36,6 +37,8 @@ struct Overview {
     agent: AgentContext,
     filters: Arc<Filters>,
     rows: Arc<Rows>,
+    /// Whether the next event has the values of kept windows.
+    with_recent: bool,
     every: Interval,
     drain: Drain,
     events: EventRenderer,
@@ -51,7 +54,8 @@ pub(super) async fn watch_node(
     asker: Asker,
     raw: &str,
 ) -> Result<ApiResponse, ApiError> {
-    let filters = Filters::read(&Query::read(raw, &["task", "container", "label"])?)?;
+    let query = Query::read(raw, &["task", "container", "label", "recent"])?;
+    let filters = Filters::read(&query)?;
     let mut every = interval_at(Instant::now() + EVERY, EVERY);
     // A slow reader gets fewer events, not a burst of overdue ones.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,6 +64,7 @@ pub(super) async fn watch_node(
         events: agent.reading.pages.event_renderer(asker, filters.has_patterns()),
         filters: Arc::new(filters),
         rows: Arc::default(),
+        with_recent: query.parse_switch("recent")?,
         every,
         drain: agent.reading.drain.clone(),
         sending: None,
@@ -106,7 +111,9 @@ impl Overview {
             tasks.iter().flat_map(|listed| listed.containers.iter().cloned()).collect();
         let stats_by_container = data.collect_container_stats(&containers).await?;
         let (agent, before) = (self.agent.clone(), Arc::clone(&self.rows));
-        let render = move |text: &mut Vec<u8>, _: &Deadline| {
+        let with_recent = std::mem::take(&mut self.with_recent);
+        let render = move |text: &mut Vec<u8>, deadline: &Deadline| {
+            let recent = with_recent.then(|| count_recent(&agent.reading.data, &tasks, deadline)).flatten();
             let look = Look {
                 at: clock::wall_time(),
                 ready: agent.readiness.pending_conditions().is_empty(),
@@ -114,12 +121,19 @@ impl Overview {
                 memory: agent.reading.data.pool.read_measurements().memory,
                 last_scrape: agent.reading.stats.last_scrape(),
             };
-            Ok(write_rows(text, look, &tasks, &stats_by_container, &before))
+            Ok(write_rows(text, look, &tasks, &stats_by_container, &before, recent.as_ref()))
         };
         let (rows, sending) = self.events.render_event(render).await?;
         (self.rows, self.sending) = (Arc::new(rows), sending);
         Ok(())
     }
+}
+
+/// The values in the kept windows of these tasks.
+fn count_recent(data: &Data, tasks: &[TaskContainers], deadline: &Deadline) -> Option<RecentWindows> {
+    let settings = data.current_config();
+    let windows = (settings.aggregation.window, settings.aggregation.keep);
+    RecentWindows::count(&data.store, tasks, windows, clock::wall_time(), deadline)
 }
 
 /// `GET /v1/accounting`

@@ -24,18 +24,26 @@ use crate::statsd::Rejected;
 const HTML: &str = "text/html; charset=utf-8";
 const DOCUMENT: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-/// In this order: requests, formatting, plots and lists; the views; the page that uses them.
+/// In this order: requests, formatting, plots and lists; what the views share; the views; the page that uses them.
 const SCRIPT: &str = concat!(
     "\"use strict\";\n",
     include_str!("page/source.js"),
     include_str!("page/format.js"),
+    include_str!("page/address.js"),
     include_str!("page/plot.js"),
+    include_str!("page/chart.js"),
     include_str!("page/list.js"),
     include_str!("page/series.js"),
+    include_str!("page/problems.js"),
+    include_str!("page/exports.js"),
+    include_str!("page/compare.js"),
+    include_str!("page/resources.js"),
     include_str!("page/cards.js"),
     include_str!("page/inspector.js"),
     include_str!("page/tasks.js"),
     include_str!("page/task.js"),
+    include_str!("page/task_windows.js"),
+    include_str!("page/series_list.js"),
     include_str!("page/page.js"),
 );
 

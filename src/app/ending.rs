@@ -68,6 +68,7 @@ impl From<Successor> for Why {
         match successor {
             Successor::HasTakenOver(channel) => Self::HandedOver(channel),
             Successor::WaitsForTheEnd(channel) => Self::Replaced(channel),
+            Successor::AsksToEnd(_) => Self::Told(TERM),
         }
     }
 }
@@ -183,8 +184,9 @@ impl AgentShutdown {
         save_state(store, Arc::clone(&self.holding)).await
     }
 
-    /// Closes everything that another process has as well. Names and locks belong to that process now; work in progress
-    /// here gets a short time to finish. Dropping `heir`, the connection to that process, tells it to continue with the window log.
+    /// Closes everything that another process has as well. Names and locks belong to that process now; work in progress here
+    /// gets a short time to finish. Dropping `heir`, the connection to that process, tells it to continue with the window
+    /// log.
     async fn leave_to_heir<F: Future<Output = ()>>(
         self,
         heir: impl Sized,

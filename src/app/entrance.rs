@@ -48,10 +48,10 @@ pub enum EntranceError {
 }
 
 /// What is asked of requests at the moment.
-pub(super) type Doorkeeper = watch::Receiver<Arc<Access>>;
+pub(super) type AccessReceiver = watch::Receiver<Arc<Access>>;
 
 /// TLS and access settings as they were read.
-pub(super) struct Asked {
+pub(super) struct EntranceSettings {
     tls: Option<tls::Server>,
     access: Arc<Access>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Asked {
 ///
 /// # Errors
 /// When one cannot be used.
-pub(super) fn read(http: &HttpConfig) -> Result<Asked, EntranceError> {
+pub(super) fn read(http: &HttpConfig) -> Result<EntranceSettings, EntranceError> {
     if let Some(lacks) = http.missing_protection() {
         return Err(EntranceError::Open { lacks, http: Box::new(http.clone()) });
     }
@@ -68,7 +68,7 @@ pub(super) fn read(http: &HttpConfig) -> Result<Asked, EntranceError> {
         http.tls.as_ref().map(|files| tls::load_server(&files.certificate, &files.key)).transpose()?;
     let tokens = http.tokens.as_deref().map(read_tokens).transpose()?;
     let access = Access::new(http.listen.ip().is_loopback(), &http.hosts, tokens);
-    Ok(Asked { tls: server, access: Arc::new(access) })
+    Ok(EntranceSettings { tls: server, access: Arc::new(access) })
 }
 
 fn read_tokens(path: &Path) -> Result<Tokens, EntranceError> {
@@ -94,7 +94,7 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    pub(super) fn new(http: &HttpConfig, asked: Asked, stats: &Arc<Stats>) -> Self {
+    pub(super) fn new(http: &HttpConfig, asked: EntranceSettings, stats: &Arc<Stats>) -> Self {
         let (tls, access) = (watch::Sender::new(None), watch::Sender::new(Arc::clone(&asked.access)));
         let entrance = Self { tls, access, stats: Arc::clone(stats) };
         entrance.apply_settings(http, asked);
@@ -102,7 +102,7 @@ impl Entrance {
     }
 
     /// Applies settings to new connections and requests.
-    pub(super) fn apply_settings(&self, http: &HttpConfig, asked: Asked) {
+    pub(super) fn apply_settings(&self, http: &HttpConfig, asked: EntranceSettings) {
         warn_of_unsafe_settings(http);
         let expires = asked.tls.as_ref().and_then(|server| server.expires);
         warn_of_expiry(expires);
@@ -121,7 +121,7 @@ impl Entrance {
         self.tls.subscribe()
     }
 
-    pub(super) fn subscribe_access(&self) -> Doorkeeper {
+    pub(super) fn subscribe_access(&self) -> AccessReceiver {
         self.access.subscribe()
     }
 }

@@ -16,7 +16,7 @@ const NO_AGENT: &str = "no agent answered when it was started";
 /// The interval at which the wrapper's notes are read.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long a process may take to appear after its note. A container without one by then did not start, or has ended.
-const PATIENCE: Duration = Duration::from_mins(1);
+const APPEARS_WITHIN: Duration = Duration::from_mins(1);
 
 /// Reads notes until the agent ends, now and then and at every request.
 pub(super) async fn run(
@@ -90,7 +90,7 @@ async fn show_missed(containers: &ContainerTableHandle, missed: &Missed) -> Opti
                 Err(error) => tracing::warn!(container = %id, %error, "a container cannot be shown"),
             }
         }
-        None if !lives && missed.age > PATIENCE => forget_note(missed),
+        None if !lives && missed.age > APPEARS_WITHIN => forget_note(missed),
         None => {}
     }
     None

@@ -107,7 +107,7 @@ pub(super) struct Beginning {
     /// The address that HTTP is served on.
     pub(super) http_address: SocketAddr,
     /// What the HTTP listener requires of clients.
-    pub(super) asked: entrance::Asked,
+    pub(super) asked: entrance::EntranceSettings,
 }
 
 impl AgentParts {

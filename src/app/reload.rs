@@ -101,7 +101,7 @@ fn reload_config(
     loader: &Loader,
     old: &AgentConfig,
     force: bool,
-) -> Result<(AgentConfig, entrance::Asked, Vec<&'static str>), String> {
+) -> Result<(AgentConfig, entrance::EntranceSettings, Vec<&'static str>), String> {
     let (new, _) = loader.load_config().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
     let applied = new.applied_over(old);

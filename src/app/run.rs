@@ -15,7 +15,7 @@ use super::{missed, plugin, serve};
 use crate::api::ReloadRequest;
 use crate::config::AfterHandOver;
 use crate::nri::Carried;
-use crate::restart::{AgentResources, Holding, serve_successors};
+use crate::restart::{AgentResources, Holding, Successor, serve_successors};
 use crate::telemetry::LogFilter;
 
 /// How the agent ended.
@@ -39,7 +39,7 @@ pub struct BoundAgent {
 }
 
 /// The interval at which shards are checked.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl BoundAgent {
     /// The address that HTTP is served on, where the configured port was 0.
@@ -48,11 +48,11 @@ impl BoundAgent {
         self.held.http_address
     }
 
-    /// Serves until the process is told to end.
+    /// Serves until the process is told to end. `on_ready` is called with the agent's URL once it answers requests and is ready.
     ///
     /// # Errors
     /// When the system refuses signals or descriptors.
-    pub async fn run(self) -> Result<Ended, StartError> {
+    pub async fn run(self, on_ready: impl FnOnce(&str)) -> Result<Ended, StartError> {
         let unheard = |source| StartError::System { what: "listening to signals", source };
         let mut signals = Signals::new().map_err(unheard)?;
         let Self { parts, held, loader, log, nri } = self;
@@ -88,19 +88,31 @@ impl BoundAgent {
             version = env!("CARGO_PKG_VERSION"),
             "listening",
         );
-        // The listeners have their own copies and drop them when they end. One kept here would keep the store and the table's queue open.
+        let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+        on_ready(&format!("{scheme}://{}", routes.agent.http_address));
+        // The listeners have their own copies and drop them when they end. One kept here would keep the store and the
+        // table's queue open.
         drop(routes);
         let (successors, mut successor) = mpsc::channel(1);
         let parts = running.movable_parts();
         let holding = Arc::new(Holding::new(parts, shared, drain.pauser(), pods.suspender));
         tasks.spawn(serve_successors(handover, Arc::clone(&holding), running.drain.clone(), successors));
-        let (mut look, mut failures) = (tokio::time::interval(LOOK), running.pool.subscribe_failures());
+        let (mut look, mut failures) =
+            (tokio::time::interval(CHECK_INTERVAL), running.pool.subscribe_failures());
+        let mut asker = None;
         let why = loop {
             tokio::select! {
                 _ = signals.term.recv() => break Why::Told(TERM),
                 _ = signals.interrupt.recv() => break Why::Told("INT"),
                 _ = signals.hangup.recv() => ask_for_reload(&running),
-                Some(successor) = successor.recv() => break Why::from(successor),
+                Some(successor) = successor.recv() => break match successor {
+                    Successor::AsksToEnd(channel) => {
+                        tracing::info!("asked to end by another process");
+                        asker = Some(channel);
+                        Why::Told(TERM)
+                    }
+                    successor => Why::from(successor),
+                },
                 Ok(()) = failures.changed() => shards.close(),
                 _ = look.tick() => {
                     if !running.pool.ended_shards().is_empty() {
@@ -122,6 +134,8 @@ impl BoundAgent {
         tasks.shutdown().await;
         // This process holds no addresses any more.
         drop(waiting);
+        // Closed by the kernel once this process has ended: the process that asked waits for that.
+        std::mem::forget(asker);
         tracing::info!(cleanly, "ended");
         if succeeded && waits && !told {
             tracing::info!("another process serves this node; waiting for TERM");

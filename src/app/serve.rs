@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply as _, Response};
 
-use super::entrance::{Doorkeeper, Entrance};
+use super::entrance::{AccessReceiver, Entrance};
 use crate::api::{AgentContext, ApiError, EVENT_STREAM, Routes, admin_routes, http_routes, refusal_response};
 use crate::net::http::{ConnectionLimits, Listener, Peer, serve};
 use crate::stats::{ListenerName, Stats, TokenFailure};
@@ -58,7 +58,7 @@ fn counting_service(
     routes: BoxedFilter<(Response,)>,
     listener: ListenerName,
     stats: Arc<Stats>,
-    access: Option<Doorkeeper>,
+    access: Option<AccessReceiver>,
 ) -> CountingService {
     CountingService { routes, listener, stats, access, token_failures: Arc::default() }
 }
@@ -73,7 +73,7 @@ struct CountingService {
     listener: ListenerName,
     stats: Arc<Stats>,
     /// `None` for the admin socket, whose file mode controls access.
-    access: Option<Doorkeeper>,
+    access: Option<AccessReceiver>,
     token_failures: Arc<TokenFailures>,
 }
 
@@ -136,7 +136,7 @@ fn as_declared(mut response: Response) -> Response {
 
 /// A request that was let in, for checking it again.
 struct Visitor {
-    access: Doorkeeper,
+    access: AccessReceiver,
     uri: Uri,
     headers: HeaderMap,
 }

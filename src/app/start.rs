@@ -1,4 +1,5 @@
-//! Starting an agent: with what the one before has or has left, or with what is on disk. Everything is bound before anything runs.
+//! Starting an agent: with what the one before has or has left, or with what is on disk. Everything is bound before anything
+//! runs.
 
 use std::io;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub async fn start(
 
 /// What must be ready before anything is taken over from another process: the guard, and the HTTP listener's TLS and
 /// tokens.
-type Prepared = ((Option<Guard>, Guarded), entrance::Asked);
+type Prepared = ((Option<Guard>, Guarded), entrance::EntranceSettings);
 
 fn prepare_start(config: &AgentConfig) -> Result<Prepared, StartError> {
     Ok((create_guard(config)?, entrance::read(&config.http)?))

@@ -5,14 +5,17 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::args::{AgentArgs, HealthArgs, KeeperArgs, OutputFormat, ReloadArgs, Sources};
+use super::background;
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::parse_response;
+use super::wait::repeat_until_complete;
 use crate::app::{self, Ended, Loader};
+use crate::client::Client;
 use crate::net::{cgroup, sys};
 use crate::restart::{self, Inherited, TakeOver};
 use crate::telemetry;
-use crate::wire::{HealthDocument, ReloadedDocument};
+use crate::wire::{HealthDocument, ReadyDocument, ReloadedDocument};
 
 /// Threads of the control runtime: one can render a large response while the other handles the end of a process.
 const CONTROL_THREADS: usize = 2;
@@ -20,7 +23,19 @@ const CONTROL_THREADS: usize = 2;
 /// shorter polls: beside many large responses, a small request would wait for dozens of them at each step.
 const INTERVAL: u32 = 7;
 
-pub(super) fn run_agent(args: &AgentArgs, _out: &mut Console) -> Result<ExitCode, Failure> {
+pub(super) fn run_agent(args: &AgentArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+    if args.background || args.stop {
+        let (config, _) = loader_from_args(args)?.load_config()?;
+        return if args.stop {
+            background::stop_agent(&config, out)
+        } else {
+            background::start_agent(&config, out)
+        };
+    }
+    run_in_foreground(args)
+}
+
+fn run_in_foreground(args: &AgentArgs) -> Result<ExitCode, Failure> {
     // Before any descriptor is opened.
     let inherited = Inherited::from_environment().map_err(|error| Failure::system_error(&error))?;
     let loader = loader_from_args(args)?;
@@ -43,7 +58,12 @@ pub(super) fn run_agent(args: &AgentArgs, _out: &mut Console) -> Result<ExitCode
         .map_err(|error| Failure::system_error(&error))?;
     let ended = runtime.block_on(async {
         let bound = Box::pin(app::start(config, loader, log, inherited, take_over(args))).await?;
-        Box::pin(bound.run()).await
+        let on_ready = |url: &str| {
+            if args.announce {
+                background::announce_agent(url);
+            }
+        };
+        Box::pin(bound.run(on_ready)).await
     })?;
     // Clients that still hold a connection have had until the deadline.
     runtime.shutdown_background();
@@ -115,12 +135,40 @@ pub(super) fn run_keeper(args: &KeeperArgs, _out: &mut Console) -> Result<ExitCo
 }
 
 pub(super) async fn check_health(args: &HealthArgs, out: &mut Console) -> Result<(), Failure> {
-    let health: HealthDocument<'_> = parse_response(&args.at.build_client()?.get("/health").await?)?;
+    let client = args.at.build_client()?;
+    let Some(patience) = args.wait else {
+        let alive = query_health(args, &client).await?;
+        return Ok(out.write_line(alive)?);
+    };
+    let query = async || {
+        let alive = query_health(args, &client).await?;
+        check_readiness(&client).await?;
+        Ok(alive)
+    };
+    let alive = repeat_until_complete(Some(patience), query, |_| true).await?;
+    Ok(out.write_line(alive)?)
+}
+
+/// The line that describes the agent, if it is the expected one.
+async fn query_health(args: &HealthArgs, client: &Client) -> Result<String, Failure> {
+    let response = client.get("/health").await?;
+    let health: HealthDocument<'_> = parse_response(&response)?;
     // An empty variable counts as unset.
     match args.instance.as_deref().filter(|wanted| !wanted.is_empty()) {
         Some(wanted) if wanted != health.instance => Err(wrong_instance_failure(args, wanted, &health)),
-        _ => Ok(out.write_line(format!("alive: tallyport {}, pid {}", health.version, health.pid))?),
+        _ => Ok(format!("alive: tallyport {}, pid {}", health.version, health.pid)),
     }
+}
+
+async fn check_readiness(client: &Client) -> Result<(), Failure> {
+    let response = client.get("/ready").await?;
+    if response.status != 503 {
+        return parse_response::<ReadyDocument>(&response).map(drop);
+    }
+    let ready: ReadyDocument =
+        serde_json::from_slice(&response.body).map_err(|error| Failure::malformed_response(&error))?;
+    let pending = ready.pending.join(", ");
+    Err(Failure::new(code::ERROR, format!("the agent is not ready; pending: {pending}")).that_may_pass())
 }
 
 fn wrong_instance_failure(args: &HealthArgs, wanted: &str, health: &HealthDocument<'_>) -> Failure {
@@ -130,6 +178,7 @@ fn wrong_instance_failure(args: &HealthArgs, wanted: &str, health: &HealthDocume
     Failure::new(code::ERROR, format!("another agent answers at {url}: pid {pid} {is}, not {wanted:?}")).with_hint(
         "during an update, this is normal until the new agent has taken over; `agent.instance` sets an agent's name",
     )
+    .that_may_pass()
 }
 
 pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Result<(), Failure> {
@@ -138,9 +187,6 @@ pub(super) async fn reload_config(args: &ReloadArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("a reload is not a metric; use table, json or ndjson"));
-        }
         OutputFormat::Table => {
             let needs_restart = parse_response::<ReloadedDocument>(&response)?.needs_restart;
             out.write_line("the configuration was read again and is in force")?;

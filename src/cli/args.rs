@@ -1,5 +1,7 @@
 //! The commands. Help, completions and manual pages are generated from these definitions.
 
+#[cfg(feature = "top")]
+mod live;
 mod options;
 pub(super) mod times;
 
@@ -7,6 +9,8 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "top")]
+pub(super) use live::{PlotArgs, PlotField, TaskColumn, TopArgs};
 pub(super) use options::*;
 
 use crate::products::Product;
@@ -46,10 +50,13 @@ pub(super) enum Command {
     #[command(after_help = "\
 Examples:
   tallyport agent
+  tallyport agent --background
+  tallyport agent --stop
   tallyport agent --config /etc/tallyport/agent.toml --set limits.series=2000
 
 Without a file and without root it serves on http://127.0.0.1:9725. TERM drains and ends it,
-HUP reads the configuration again.")]
+HUP reads the configuration again. --background needs no `&`: the command returns when the agent is
+ready, or prints why it did not start.")]
     Agent(AgentArgs),
     /// Keep the sockets and windows of an agent that ends until the next one starts
     #[command(after_help = "\
@@ -86,8 +93,24 @@ Without an agent there are no variables and the unit starts; --fail-closed makes
     #[command(after_help = "\
 Examples:
   tallyport tasks
+  tallyport tasks --sort -dropped --limit 5
   tallyport tasks --label team=shop --json")]
     Tasks(TasksArgs),
+    /// Show the tasks of this node live, sorted by values per second
+    #[cfg(feature = "top")]
+    #[command(after_help = "\
+Examples:
+  tallyport top
+  tallyport top --sort dropped
+  tallyport top web.1
+  tallyport top -n shop
+
+Keys: arrows, j, k and the page keys move, Enter opens a task or a series, Esc goes back, s, < and >
+choose the column to sort by, r reverses the order, / filters, ? lists all keys, q quits.
+
+It needs a terminal. For pipes, `tallyport tasks -o ndjson` lists tasks and
+`tallyport metrics watch TASK -o ndjson` prints windows as they close.")]
+    Top(TopArgs),
     /// List, show or release containers
     Containers {
         #[command(subcommand)]
@@ -142,9 +165,10 @@ A configuration with errors is refused: the old one stays in force, and the exit
 Examples:
   tallyport health
   tallyport health --instance 7d0f1a52
+  tallyport health --wait 10s
 
 For probes of orchestrators: the exit code is 0 if the agent is alive, 1 if another agent answers, 5 if
-none does. It requests only /health and needs no token.")]
+none does. It requests only /health and needs no token. With --wait it also requests /ready.")]
     Health(HealthArgs),
     /// Remove a taint from a Kubernetes node once its agent is registered with the container runtime
     #[cfg(feature = "nri")]
@@ -198,6 +222,7 @@ pub(super) enum ContainersCommand {
     #[command(after_help = "\
 Examples:
   tallyport containers list
+  tallyport containers list --state lost
   tallyport containers list --task 'web.*' -o ndjson")]
     List(ContainersListArgs),
     /// Show one container
@@ -224,10 +249,13 @@ pub(super) enum MetricsCommand {
     #[command(after_help = "\
 Examples:
   tallyport metrics details web.1
+  tallyport metrics details web.1 --wait=1m
   tallyport metrics details web.1 --name 'response.*' --tag route=/pay
+  tallyport metrics details web.1 --type timer --sort -p99 --limit 5
   tallyport metrics details web.1 --since 5m --merge --json
   tallyport metrics details web.1 --window all -o hdr > web.1.hlog
   tallyport metrics details -n shop web-0 -c main
+  tallyport metrics details web.1 -o csv > web.1.csv
 
 Without --window, each series shows its newest closed record, or the open one if none is
 closed yet.")]
@@ -241,8 +269,19 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport metrics watch web.1
-  tallyport metrics watch web.1 --name 'response.*' --windows 6")]
+  tallyport metrics watch web.1 --name 'response.*' --windows 6
+
+On a terminal, it shows as many series as fit, and waits for an agent that goes away.")]
     Watch(WatchArgs),
+    /// Plot one series over its kept windows and the open one
+    #[cfg(feature = "top")]
+    #[command(after_help = "\
+Examples:
+  tallyport metrics plot web.1 request.latency --field p99
+  tallyport metrics plot web.1 page.views --tag route=/pay --field rate
+
+The plot fits the terminal; in a pipe it has 80 columns. If several series match, they are listed.")]
+    Plot(PlotArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ use super::agent::loader_from_sources;
 use super::args::{ConfigArgs, OutputFormat, ReferenceArgs};
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::table::{Align, TextTable};
+use super::table::{CellKind, Column, TextTable};
 use crate::app;
 use crate::config::{self, Effect};
 use crate::stats;
@@ -27,7 +27,7 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.selected_format() {
-        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
+        OutputFormat::Table => {
             out.write_line(format!("{named} is sound"))?;
         }
         OutputFormat::Json | OutputFormat::Ndjson => out.write_json(&serde_json::json!({"sound": true}))?,
@@ -51,9 +51,12 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&holds)?,
         OutputFormat::Ndjson => out.write_ndjson(&holds)?,
-        OutputFormat::Table | OutputFormat::Prom | OutputFormat::Hdr => {
-            let mut table =
-                TextTable::new(&[("KEY", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
+        OutputFormat::Table => {
+            let mut table = TextTable::new(&[
+                Column::new("KEY", CellKind::Name),
+                Column::new("VALUE", CellKind::Text),
+                Column::new("FROM", CellKind::Text).with_drop_order(0),
+            ]);
             for held in &holds {
                 table.add_row(&[held.key.to_owned(), held.value.to_owned(), held.origin.clone()]);
             }

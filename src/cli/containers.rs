@@ -1,18 +1,50 @@
-//! `tallyport tasks` and `tallyport containers`.
+//! `tallyport containers`: lists, shows, releases and compares containers.
 
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::args::{ContainerArgs, ContainersListArgs, OutputArgs, OutputFormat, ReconcileArgs, TasksArgs};
-use super::documents::format_elapsed;
+use super::args::{
+    ContainerArgs, ContainerSortKey, ContainersListArgs, ListFormat, OutputFormat, ReconcileArgs,
+};
+use super::csv_text::write_csv;
+use super::documents::{format_labels, format_last};
 use super::encoding::{encode_query, encode_segment};
-use super::failure::{Failure, code};
+use super::failure::Failure;
+use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
-use super::resolve::{flag_pairs, parse_response};
-use super::table::{Align, TextTable};
+use super::resolve::{find_container, flag_pairs, parse_list, parse_response};
+use super::table::{CellKind, Column, TextTable, print_pairs};
+use super::units::Precision;
 use crate::client::Response;
+use crate::model::Timestamp;
 use crate::net::clock;
-use crate::wire::{ContainerDocument, ReconciledDocument, Task};
+use crate::wire::{ContainerDocument, ReconciledDocument};
+
+const COLUMNS: [Column; 10] = [
+    Column::new("CONTAINER", CellKind::Name),
+    Column::new("GEN", CellKind::Number).with_drop_order(0),
+    Column::new("TASK", CellKind::Name),
+    Column::new("STATE", CellKind::Word).with_drop_order(5),
+    Column::new("PID", CellKind::Number).with_drop_order(1),
+    Column::new("ADDRESS", CellKind::Word).with_drop_order(2),
+    Column::new("RECEIVED", CellKind::Number).with_drop_order(4),
+    Column::new("REJECTED", CellKind::Number).with_drop_order(6),
+    Column::new("DROPPED", CellKind::Number).with_drop_order(7),
+    Column::new("LAST", CellKind::Number).with_drop_order(3),
+];
+
+const CSV_HEADINGS: [&str; 11] = [
+    "container_id",
+    "generation",
+    "task_id",
+    "state",
+    "pid",
+    "address",
+    "received",
+    "rejected",
+    "dropped",
+    "last_datagram",
+    "labels",
+];
 
 pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console) -> Result<(), Failure> {
     let query = encode_query(flag_pairs(&[
@@ -21,80 +53,109 @@ pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console
         ("label", &args.label),
     ]));
     let response = args.admin.build_client().get(&format!("/v1/containers{query}")).await?;
+    let mut containers = parse_list::<ContainerDocument>(&response)?;
+    if let Some(state) = args.state {
+        containers.retain(|(_, container)| state.is_state(&container.reserved.state));
+    }
+    // The agent lists them in the order in which they came, which differs after a restart.
+    containers.sort_by(|(_, a), (_, b)| order_of(a).cmp(&order_of(b)));
+    let removed = args.list.arrange_rows(&mut containers, |key, (_, container)| sort_cell(key, container));
     match args.output.selected_format() {
-        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
-        OutputFormat::Ndjson => out.write_ndjson(parse_response::<Vec<Value>>(&response)?)?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("containers are not metrics; use table, json or ndjson"));
+        ListFormat::Json => out.write_json(&containers.iter().map(|(json, _)| json).collect::<Vec<_>>())?,
+        ListFormat::Ndjson => out.write_ndjson(containers.iter().map(|(json, _)| json))?,
+        ListFormat::Csv => {
+            write_csv(&CSV_HEADINGS, containers.iter().map(|(_, container)| csv_row(container)), out)?;
         }
-        OutputFormat::Table => {
-            ensure_match("container", &query, &response)?;
-            print_containers(&parse_response::<Vec<ContainerDocument>>(&response)?, out)?;
+        ListFormat::Table if containers.is_empty() => {
+            ensure_match("container", &query, args.state, false)?;
+            out.write_stderr_line("no containers yet");
+        }
+        ListFormat::Table => {
+            let precision = out.choose_precision(args.precision.raw);
+            let containers = containers.iter().map(|(_, container)| container);
+            build_container_table(containers, precision, clock::wall_time()).print_to(out)?;
+            report_removed(removed, out);
         }
     }
-    ensure_match("container", &query, &response)
+    ensure_match("container", &query, args.state, !containers.is_empty())
 }
 
-/// Fails if filters select nothing.
-fn ensure_match(what: &str, query: &str, response: &Response) -> Result<(), Failure> {
-    if query.is_empty() || !parse_response::<Vec<IgnoredAny>>(response)?.is_empty() {
-        return Ok(());
-    }
-    let filters = form_urlencoded::parse(query.trim_start_matches('?').as_bytes());
-    let filters: Vec<String> = filters.map(|(key, value)| format!("--{key} {value}")).collect();
-    let message = format!("no {what} of this node matches {}", filters.join(" "));
-    Err(Failure::new(code::NO_TASK, message).with_hint("without filters, the command lists all of them"))
+fn order_of(container: &ContainerDocument) -> (&str, &str, u32) {
+    let reserved = &container.reserved;
+    (&reserved.task_id, &reserved.container_id, reserved.generation)
 }
 
-fn print_containers(containers: &[ContainerDocument], out: &mut Console) -> std::io::Result<()> {
-    if containers.is_empty() {
-        out.write_stderr_line("no containers yet");
-        return Ok(());
+fn sort_cell(key: ContainerSortKey, container: &ContainerDocument) -> SortCell<'_> {
+    match key {
+        ContainerSortKey::Container => SortCell::Text(container.reserved.container_id.as_str().into()),
+        ContainerSortKey::Task => SortCell::Text(container.reserved.task_id.as_str().into()),
+        ContainerSortKey::State => SortCell::Text((&*container.reserved.state).into()),
+        ContainerSortKey::Received => SortCell::Number(container.received as f64),
+        ContainerSortKey::Rejected => SortCell::Number(container.rejected as f64),
+        ContainerSortKey::Dropped => SortCell::Number(count_dropped(container) as f64),
+        ContainerSortKey::Last => SortCell::from_latest(container.last_datagram),
     }
-    let mut table = TextTable::new(&[
-        ("CONTAINER", Align::Left),
-        ("GEN", Align::Right),
-        ("TASK", Align::Left),
-        ("STATE", Align::Left),
-        ("PID", Align::Right),
-        ("ADDRESS", Align::Left),
-        ("RECEIVED", Align::Right),
-        ("REJECTED", Align::Right),
-        ("DROPPED", Align::Right),
-        ("LAST", Align::Right),
-    ]);
-    let now = clock::wall_time();
+}
+
+fn count_dropped(container: &ContainerDocument) -> u64 {
+    container.dropped + container.kernel_drops
+}
+
+pub(super) fn build_container_table<'c>(
+    containers: impl Iterator<Item = &'c ContainerDocument>,
+    precision: Precision,
+    now: Timestamp,
+) -> TextTable {
+    let mut table = TextTable::new(&COLUMNS);
     for container in containers {
         let reserved = &container.reserved;
         table.add_row(&[
-            reserved.container_id.clone(),
+            precision.format_id(&reserved.container_id).to_owned(),
             reserved.generation.to_string(),
             reserved.task_id.clone(),
             reserved.state.to_string(),
             container.pid.map_or("-".to_owned(), |pid| pid.to_string()),
             reserved.statsd_address(),
-            container.received.to_string(),
-            container.rejected.to_string(),
-            (container.dropped + container.kernel_drops).to_string(),
-            container.last_datagram.map_or("never".to_owned(), |last| format_elapsed(now, last)),
+            precision.format_count(container.received),
+            precision.format_count(container.rejected),
+            precision.format_count(count_dropped(container)),
+            format_last(container.last_datagram, now),
         ]);
     }
-    table.print_to(out)
+    table
+}
+
+fn csv_row(container: &ContainerDocument) -> Vec<String> {
+    let reserved = &container.reserved;
+    let address = reserved.statsd_host.as_ref().map_or(String::new(), |_| reserved.statsd_address());
+    vec![
+        reserved.container_id.clone(),
+        reserved.generation.to_string(),
+        reserved.task_id.clone(),
+        reserved.state.to_string(),
+        container.pid.map_or(String::new(), |pid| pid.to_string()),
+        address,
+        container.received.to_string(),
+        container.rejected.to_string(),
+        count_dropped(container).to_string(),
+        container.last_datagram.map_or(String::new(), |last| last.to_string()),
+        format_labels(&container.labels),
+    ]
 }
 
 pub(super) async fn show_container(args: &ContainerArgs, out: &mut Console) -> Result<(), Failure> {
-    let response = args
-        .admin
-        .build_client()
-        .get(&format!("/v1/containers/{}", encode_segment(&args.container_id)))
-        .await?;
-    print_container(&response, &args.output, out)
+    let client = args.admin.build_client();
+    let id = find_container(&client, &args.container_id).await?;
+    let response = client.get(&format!("/v1/containers/{}", encode_segment(&id))).await?;
+    print_container(&response, args, out)
 }
 
 pub(super) async fn release_container(args: &ContainerArgs, out: &mut Console) -> Result<(), Failure> {
-    let path = format!("/v1/containers/{}", encode_segment(&args.container_id));
-    let response = args.admin.build_client().send_request("DELETE", &path, Vec::new()).await?;
-    print_container(&response, &args.output, out)
+    let client = args.admin.build_client();
+    let id = find_container(&client, &args.container_id).await?;
+    let path = format!("/v1/containers/{}", encode_segment(&id));
+    let response = client.send_request("DELETE", &path, Vec::new()).await?;
+    print_container(&response, args, out)
 }
 
 pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console) -> Result<(), Failure> {
@@ -102,23 +163,19 @@ pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("this is not a metric; use table, json or ndjson"));
-        }
         OutputFormat::Table => {
             let found: ReconciledDocument = parse_response(&response)?;
-            let mut table = TextTable::new(&[("FOUND", Align::Left), ("CONTAINERS", Align::Left)]);
-            table.add_row(&["checked".to_owned(), found.checked.to_string()]);
-            for (what, ids) in [
+            let checked = ("checked".to_owned(), found.checked.to_string().into());
+            let lists = [
                 ("ended unnoticed", found.ended),
                 ("back at their addresses", found.back),
                 ("still lost", found.lost),
                 ("found mute", found.mute),
-            ] {
-                table
-                    .add_row(&[what.to_owned(), if ids.is_empty() { "-".to_owned() } else { ids.join(" ") }]);
-            }
-            table.print_to(out)?;
+            ];
+            let lists = lists.into_iter().map(|(what, ids)| {
+                (what.to_owned(), if ids.is_empty() { "-".into() } else { ids.join(" ").into() })
+            });
+            print_pairs(std::iter::once(checked).chain(lists), out)?;
             if !found.notes_read {
                 out.write_stderr_line("the wrapper's notes could not be read; the agent's log says why");
             }
@@ -127,83 +184,59 @@ pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console
     Ok(())
 }
 
-fn print_container(response: &Response, output: &OutputArgs, out: &mut Console) -> Result<(), Failure> {
-    if response.status == 404 {
-        let failure = Failure::from_response(response)
-            .with_hint("`tallyport containers list` lists the containers of this node");
-        return Err(failure.with_code(code::NO_TASK));
-    }
-    match output.selected_format() {
-        OutputFormat::Json => out.write_json(&parse_response::<Value>(response)?)?,
-        OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(response)?])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("a container is not a metric; use table, json or ndjson"));
-        }
-        OutputFormat::Table => {
-            let container: Value = parse_response(response)?;
-            let mut table = TextTable::new(&[("KEY", Align::Left), ("VALUE", Align::Left)]);
-            for (key, value) in container.as_object().into_iter().flatten() {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                table.add_row(&[key.clone(), text]);
-            }
-            table.print_to(out)?;
-        }
+fn print_container(response: &Response, args: &ContainerArgs, out: &mut Console) -> Result<(), Failure> {
+    let container: Value = parse_response(response)?;
+    match args.output.selected_format() {
+        OutputFormat::Json => out.write_json(&container)?,
+        OutputFormat::Ndjson => out.write_ndjson([container])?,
+        OutputFormat::Table => print_properties(&container, out.choose_precision(args.precision.raw), out)?,
     }
     Ok(())
 }
 
-pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<(), Failure> {
-    let query = encode_query(flag_pairs(&[
-        ("task", &args.task),
-        ("container", &args.container),
-        ("label", &args.label),
-    ]));
-    let response = args.client.build_client()?.get(&format!("/v1/tasks{query}")).await?;
-    match args.output.selected_format() {
-        OutputFormat::Json => out.write_json(&parse_response::<Value>(&response)?)?,
-        OutputFormat::Ndjson => out.write_ndjson(parse_response::<Vec<Value>>(&response)?)?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("tasks are not metrics; use table, json or ndjson"));
-        }
-        OutputFormat::Table => {
-            ensure_match("task", &query, &response)?;
-            print_tasks(&parse_response::<Vec<Task>>(&response)?, out)?;
-        }
-    }
-    ensure_match("task", &query, &response)
+pub(super) fn print_properties(
+    container: &Value,
+    precision: Precision,
+    out: &mut Console,
+) -> std::io::Result<()> {
+    let pairs = list_pairs(container, precision).into_iter();
+    print_pairs(pairs.map(|(key, value)| (key, value.into())), out)
 }
 
-fn print_tasks(tasks: &[Task], out: &mut Console) -> std::io::Result<()> {
-    if tasks.is_empty() {
-        out.write_stderr_line("no tasks yet; start one with `tallyport run -- COMMAND`");
-        return Ok(());
+/// The keys of a document and their values. A key of an object within it follows the object's key and a point.
+fn list_pairs(document: &Value, precision: Precision) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for (key, value) in document.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(entries) if !entries.is_empty() => {
+                pairs.extend(
+                    list_pairs(value, precision)
+                        .into_iter()
+                        .map(|(inner, text)| (format!("{key}.{inner}"), text)),
+                );
+            }
+            value => pairs.push((key.clone(), format_property(key, value, precision))),
+        }
     }
-    let mut table = TextTable::new(&[
-        ("TASK", Align::Left),
-        ("STATE", Align::Left),
-        ("CONTAINERS", Align::Right),
-        ("SERIES", Align::Right),
-        ("DATAGRAMS", Align::Right),
-        ("VALUES", Align::Right),
-        ("REJECTED", Align::Right),
-        ("DROPPED", Align::Right),
-        ("LAST", Align::Right),
-    ]);
-    let now = clock::wall_time();
-    for task in tasks {
-        let dropped: u64 =
-            task.containers.iter().map(|container| container.dropped + container.kernel_drops).sum();
-        table.add_row(&[
-            task.task_id.clone(),
-            task.state.to_string(),
-            task.containers.len().to_string(),
-            task.series.to_string(),
-            task.totals.datagrams.received.to_string(),
-            task.totals.values.accepted.to_string(),
-            (task.totals.lines.received - task.totals.lines.accepted).to_string(),
-            dropped.to_string(),
-            task.last_datagram.map_or("never".to_owned(), |last| format_elapsed(now, last)),
-        ]);
+    pairs
+}
+
+/// A property of a container. Sizes in bytes are named here, because the document has no units.
+fn format_property(key: &str, value: &Value, precision: Precision) -> String {
+    match (key, value) {
+        (_, Value::String(text)) => text.clone(),
+        (_, Value::Null | Value::Object(_)) => "-".to_owned(),
+        (_, Value::Array(values)) if values.is_empty() => "-".to_owned(),
+        (_, Value::Array(values)) => {
+            let texts = values.iter().map(|value| format_property(key, value, precision));
+            texts.collect::<Vec<_>>().join(", ")
+        }
+        ("memory" | "receive_buffer", Value::Number(bytes)) if precision == Precision::Rounded => {
+            precision.format_bytes(bytes.as_f64().unwrap_or_default())
+        }
+        ("received" | "kernel_drops" | "dropped" | "rejected" | "series", Value::Number(count)) => {
+            precision.format_number(count.as_f64().unwrap_or_default())
+        }
+        (_, value) => value.to_string(),
     }
-    table.print_to(out)
 }

@@ -2,45 +2,63 @@
 
 use serde_json::{Map, Value};
 
-use super::args::{DetailsArgs, OutputFormat, WindowSelection};
-use super::documents::{container_names, format_elapsed, format_number};
+use super::args::{DetailsArgs, DetailsFormat, WindowSelection};
+use super::csv_text::write_csv;
+use super::documents::format_number;
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::hdr_log::HdrLog;
+use super::listing::report_removed;
 use super::output::Console;
+use super::records::{CSV_HEADINGS, build_csv_row, build_record_table, find_sort_cell, is_distribution};
 use super::resolve::{find_task, parse_response};
 use super::scrape_page::print_scrape_page;
-use super::table::{Align, TextTable};
-use crate::model::Timestamp;
+use super::wait::{find_sending_task, repeat_until_complete};
+use crate::client::Client;
 use crate::net::clock;
-use crate::wire::{RecordDocument, TaskMetrics};
+use crate::wire::{RecordDocument, Task, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    if args.output.selected_format() == OutputFormat::Prom {
+    if args.output.selected_format() == DetailsFormat::Prom {
+        let task = find_sending_task(&client, &args.pod.of, &args.task_id, &args.wait).await?;
         return print_scrape_page(&client, args, &task, out).await;
     }
-    let response = client
-        .get(&format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), details_query(args)))
-        .await?;
-    let TaskMetrics::<Value> { task, metrics } = parse_response(&response)?;
+    let query = async || fetch_metrics(args, &client).await;
+    let TaskMetrics { task, mut metrics } =
+        repeat_until_complete(args.wait.wait, query, |found| !found.metrics.is_empty()).await?;
+    let removed = args.list.arrange_rows(&mut metrics, find_sort_cell);
     match args.output.selected_format() {
-        OutputFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
-        OutputFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
-        OutputFormat::Hdr => print_hdr_log(args, &task.task_id, &parse_records(&metrics)?, out)?,
-        OutputFormat::Table if metrics.is_empty() => {}
-        OutputFormat::Table | OutputFormat::Prom => {
-            build_table(&parse_records(&metrics)?, clock::wall_time()).print_to(out)?;
+        DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
+        DetailsFormat::Ndjson => out.write_ndjson(metrics.iter().map(reorder_record))?,
+        DetailsFormat::Csv => write_csv(&CSV_HEADINGS, metrics.iter().map(build_csv_row), out)?,
+        DetailsFormat::Hdr => print_hdr_log(args, &task.task_id, &parse_records(&metrics)?, out)?,
+        DetailsFormat::Table if metrics.is_empty() => {}
+        DetailsFormat::Table | DetailsFormat::Prom => {
+            let precision = out.choose_precision(args.precision.raw);
+            build_record_table(&parse_records(&metrics)?, precision, clock::wall_time()).print_to(out)?;
+            report_removed(removed, out);
         }
     }
     if metrics.is_empty() {
         return Err(no_data_failure(args, &task.task_id));
     }
-    if task.finished && args.output.selected_format() == OutputFormat::Table {
+    if task.finished && args.output.selected_format() == DetailsFormat::Table {
         out.write_stderr_line(format!("{} is finished", task.task_id));
     }
     Ok(())
+}
+
+/// The records that match the arguments.
+async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<TaskMetrics<Value>, Failure> {
+    let task = find_task(client, &args.pod.of, &args.task_id).await?;
+    let query = details_query(args, &task)?;
+    let response = client.get(&format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id))).await?;
+    let mut found: TaskMetrics<Value> = parse_response(&response)?;
+    if let Some(wanted) = &args.metric_type {
+        found.metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
+    }
+    Ok(found)
 }
 
 /// Writes the log, and reports on standard error what it does not contain.
@@ -74,16 +92,17 @@ fn no_data_failure(args: &DetailsArgs, task_id: &str) -> Failure {
     let filtered = !args.filters.query_pairs().is_empty()
         || args.pod.pod_container.is_some()
         || args.window.is_some()
-        || args.since.is_some();
+        || args.since.is_some()
+        || args.metric_type.is_some();
     let said = if filtered { "has no matching record" } else { "has sent nothing yet" };
     Failure::new(code::NO_DATA, format!("task {task_id} {said}"))
         .with_hint(format!("`tallyport explain {task_id}` shows how far its metrics get"))
 }
 
-fn details_query(args: &DetailsArgs) -> String {
-    let container = args.pod.container_label();
+fn details_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {
+    let container = args.pod.container_filter(task)?;
     let mut pairs = args.filters.query_pairs();
-    pairs.extend(container.as_deref().map(|label| ("label", label)));
+    pairs.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
     if let Some(window) = args.window {
         let word = match window {
             WindowSelection::Last => "last",
@@ -98,10 +117,10 @@ fn details_query(args: &DetailsArgs) -> String {
     if args.merge {
         pairs.push(("merge", "true"));
     }
-    if args.output.selected_format() == OutputFormat::Hdr {
+    if args.output.selected_format() == DetailsFormat::Hdr {
         pairs.push(("hdr", "true"));
     }
-    encode_query(pairs)
+    Ok(encode_query(pairs))
 }
 
 pub(super) fn parse_records(metrics: &[Value]) -> Result<Vec<RecordDocument>, Failure> {
@@ -124,60 +143,18 @@ fn reorder_record(record: &Value) -> Value {
     Value::Object(ordered)
 }
 
-fn build_table(records: &[RecordDocument], now: Timestamp) -> TextTable {
-    let containers = container_names(records);
-    let several = containers.len() > 1;
-    let mut headings = vec![
-        ("NAME", Align::Left),
-        ("TYPE", Align::Left),
-        ("VALUE", Align::Right),
-        ("UNIT", Align::Left),
-        ("TAGS", Align::Left),
-        ("AGE", Align::Right),
-    ];
-    if several {
-        headings.push(("CONTAINER", Align::Left));
-    }
-    let mut table = TextTable::new(&headings);
-    for record in records {
-        let mut row = vec![
-            record.name.clone(),
-            record.metric_type.clone(),
-            format_value(record),
-            record.unit.clone(),
-            record.format_tags(),
-            format_age(record, now),
-        ];
-        if several {
-            let id = record.origin.container_id.as_deref().unwrap_or_default();
-            row.push(containers.get(id).cloned().unwrap_or_default());
-        }
-        table.add_row(&row);
-    }
-    table
-}
-
-/// The value of a record. Timers show their count and quantiles in one cell.
+/// The value of a record in one cell. Timers show their count and quantiles.
 pub(super) fn format_value(record: &RecordDocument) -> String {
     if let Some(status) = record.agg.get("status").and_then(Value::as_str) {
         return status.to_owned();
     }
-    if record.agg.contains_key("p50") {
+    if is_distribution(record) {
         let parts = ["count", "p50", "p95", "p99", "max"];
         let parts =
             parts.iter().filter_map(|key| Some(format!("{key}={}", format_number(record.agg_value(key)?))));
         return parts.collect::<Vec<_>>().join(" ");
     }
     record.value.map_or("-".to_owned(), format_number)
-}
-
-fn format_age(record: &RecordDocument, now: Timestamp) -> String {
-    if record.open {
-        return "open".to_owned();
-    }
-    let carried = record.agg.get("carried").is_some();
-    let last_at = record.agg.get("last_at").and_then(Value::as_str).and_then(|text| text.parse().ok());
-    format_elapsed(now, last_at.filter(|_| carried).unwrap_or(record.end))
 }
 
 #[cfg(test)]
@@ -214,14 +191,5 @@ mod tests {
         );
         assert_eq!(format_value(&record(&serde_json::json!({"value": 3.0}))), "3");
         assert_eq!(format_value(&record(&serde_json::json!({}))), "-");
-    }
-
-    #[test]
-    fn the_age_of_a_carried_gauge_is_that_of_its_level() {
-        let now = "2026-01-01T00:01:00Z".parse().unwrap();
-        let agg = serde_json::json!({"carried": true, "last_at": "2026-01-01T00:00:03Z"});
-        assert_eq!(format_age(&record(&serde_json::json!({"agg": agg})), now), "57s");
-        assert_eq!(format_age(&record(&serde_json::json!({})), now), "50s");
-        assert_eq!(format_age(&record(&serde_json::json!({"open": true})), now), "open");
     }
 }

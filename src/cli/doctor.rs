@@ -42,9 +42,6 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&findings)?,
         OutputFormat::Ndjson => out.write_ndjson(&findings)?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error("findings are not metrics; use table, json or ndjson"));
-        }
         OutputFormat::Table => print_findings(&findings, out)?,
     }
     let failed = findings.iter().any(|finding| finding.status == FindingStatus::Failed);

@@ -1,7 +1,9 @@
-//! Documents of the agent as people read them: names of containers, counts, numbers, ages and rows of bars.
+//! Documents of the agent as people read them: names of containers, counts and rows of bars.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::units::{Precision, short_id};
+pub(super) use super::units::{format_elapsed, format_number};
 use crate::model::{Labels, Timestamp};
 use crate::wire::{ContainerDocument, RecordDocument, TallyMap};
 
@@ -17,37 +19,14 @@ pub(super) fn sorted_counts(counts: &TallyMap) -> Vec<(String, u64)> {
     counts
 }
 
-/// Formats a number for people.
-pub(super) fn format_number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        return format!("{value:.0}");
-    }
-    let size = value.abs();
-    if !(1e-3..1e15).contains(&size) {
-        return format!("{value:.3e}");
-    }
-    let text = if size >= 1000.0 { format!("{value:.1}") } else { format!("{value:.3}") };
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+/// The time since the last datagram, if there was one.
+pub(super) fn format_last(last: Option<Timestamp>, now: Timestamp) -> String {
+    last.map_or("never".to_owned(), |last| format_elapsed(now, last))
 }
 
-/// Formats the time since `then`, in one unit.
-pub(super) fn format_elapsed(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.duration_since(then).as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        3600..86_400 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// Digits shown of a generated id, as many as container engines show.
-const SHORT: usize = 12;
-
-/// Shortens an id for people: the first digits of a generated id; any other id unchanged.
-pub(super) fn short_id(id: &str) -> &str {
-    let made_up = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if made_up { id.get(..SHORT).unwrap_or(id) } else { id }
+/// Labels as a cell of CSV: a JSON object.
+pub(super) fn format_labels(labels: &Labels) -> String {
+    serde_json::to_string(labels).unwrap_or_default()
 }
 
 /// The name of a container in its pod, or its short id without a pod.
@@ -57,18 +36,19 @@ pub(super) fn container_name<'a>(id: &'a str, labels: &'a Labels) -> &'a str {
 
 /// The display names of the containers of some records, by id. Containers with the same name, such as one before and
 /// after a restart, get their ids added.
-pub(super) fn container_names(records: &[RecordDocument]) -> BTreeMap<&str, String> {
+pub(super) fn container_names(records: &[RecordDocument], precision: Precision) -> BTreeMap<&str, String> {
     let of = |record: &'_ RecordDocument| record.origin.container_id.is_some();
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for record in records.iter().filter(|record| of(record)) {
         let id = record.origin.container_id.as_deref().unwrap_or_default();
         let name =
-            record.origin.labels.as_ref().map_or_else(|| short_id(id), |labels| container_name(id, labels));
+            record.origin.labels.as_ref().and_then(|labels| labels.get("container")).map(String::as_str);
+        let name = name.unwrap_or_else(|| precision.format_id(id));
         ids.entry(name).or_default().insert(id);
     }
     let shown = |name: &str, id: &str, alone: bool| match alone {
         true => name.to_owned(),
-        false => format!("{name} ({})", short_id(id)),
+        false => format!("{name} ({})", precision.format_id(id)),
     };
     ids.iter()
         .flat_map(|(name, of_name)| of_name.iter().map(|id| (*id, shown(name, id, of_name.len() == 1))))
@@ -95,20 +75,6 @@ pub(super) fn render_sparkline(numbers: &[Option<f64>]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_are_short() {
-        let texts = [3.0, 0.1 + 0.2, 12345.678, 1e20, 1e-9, -2.5, 0.0].map(format_number);
-        assert_eq!(texts, ["3", "0.3", "12345.7", "1.000e20", "1.000e-9", "-2.5", "0"]);
-    }
-
-    #[test]
-    fn ages_have_one_unit() {
-        let at = Timestamp::from_secs;
-        let ages = [0, 59, 60, 3599, 3600, 86_400].map(|secs| format_elapsed(at(secs), at(0)));
-        assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "1d"]);
-        assert_eq!(format_elapsed(at(0), at(100)), "0s", "a clock that is a little off");
-    }
-
     fn record(id: &str, container: Option<&str>) -> RecordDocument {
         let labels: Labels =
             container.map(|name| ("container".to_owned(), name.to_owned())).into_iter().collect();
@@ -129,7 +95,7 @@ mod tests {
             record(&"d".repeat(64), None),
             record("run-17", None),
         ];
-        let names = container_names(&records);
+        let names = container_names(&records, Precision::Rounded);
         let names: Vec<&str> = names.values().map(String::as_str).collect();
         assert_eq!(
             names,

@@ -18,6 +18,8 @@ pub(super) struct Failure {
     hint: Option<String>,
     /// Whether the reader of our output has closed it, which is not a failure of the command.
     silent: bool,
+    /// Whether the same command may succeed a little later.
+    may_pass: bool,
 }
 
 /// Exit codes, as the help lists them.
@@ -32,7 +34,18 @@ pub(super) mod code {
 
 impl Failure {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, silent: false }
+        let may_pass = matches!(code, code::NO_TASK | code::NO_DATA);
+        Self { code, message: message.into(), hint: None, silent: false, may_pass }
+    }
+
+    /// The same failure, of something that is still starting.
+    pub(super) fn that_may_pass(self) -> Self {
+        Self { may_pass: true, ..self }
+    }
+
+    /// Whether the same command may succeed a little later: the agent, the task or its data is not there yet.
+    pub(super) fn may_pass(&self) -> bool {
+        self.may_pass
     }
 
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -77,6 +90,13 @@ impl Failure {
     }
 }
 
+/// The message alone, for commands that show it and go on.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // `tallyport tasks | head` is not an error.
@@ -98,7 +118,14 @@ impl From<ClientError> for Failure {
                     }
                     _ => "start one with `tallyport agent`, or give its address with --url or --admin-socket",
                 };
-                Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint)
+                let failure = Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint);
+                match source.kind() {
+                    // The agent has not created its socket, or does not listen yet.
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                        failure.that_may_pass()
+                    }
+                    _ => failure,
+                }
             }
             ClientError::Garbled { .. } | ClientError::Closed { .. } => {
                 Self::new(code::ERROR, error.to_string())

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::text::{SafeText, escape_json, escape_lines};
+use super::units::Precision;
 
 /// Standard output and standard error.
 pub(super) struct Console {
@@ -16,6 +17,7 @@ pub(super) struct Console {
     err: Box<dyn Write>,
     terminal: bool,
     width: Option<usize>,
+    coloured: bool,
 }
 
 impl Console {
@@ -23,7 +25,14 @@ impl Console {
         let terminal = io::stdout().is_terminal();
         let width =
             terminal.then(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))).flatten();
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, width }
+        // https://no-color.org
+        let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, width, coloured }
+    }
+
+    /// How exactly numbers and ids are printed: every digit in a pipe, and on a terminal if `raw` asks for it.
+    pub(super) fn choose_precision(&self, raw: bool) -> Precision {
+        if raw || !self.terminal { Precision::Exact } else { Precision::Rounded }
     }
 
     /// Whether standard output is a terminal.
@@ -124,9 +133,7 @@ impl Console {
     }
 
     fn apply_style(&self, style: &str, text: impl Into<SafeText>) -> SafeText {
-        // https://no-color.org
-        let plain = !self.terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if plain { text.into() } else { SafeText::with_style(style, text) }
+        if self.coloured { SafeText::with_style(style, text) } else { text.into() }
     }
 }
 
@@ -179,31 +186,48 @@ fn write_indented_json(out: &mut String, value: &Value, depth: usize, flat: bool
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Rc<RefCell<Vec<u8>>>);
-
-    impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+impl Console {
+    /// A console whose output a test reads, on a terminal of this width without colours or in a pipe.
+    pub(super) fn with_capture(terminal: Option<usize>) -> (Self, Captured) {
+        let captured = Captured::default();
+        let out = Box::new(captured.clone());
+        let err = Box::new(io::sink());
+        (Self { out, err, terminal: terminal.is_some(), width: terminal, coloured: false }, captured)
     }
+}
+
+/// The standard output of a test's console.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(super) struct Captured(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+
+#[cfg(test)]
+impl Captured {
+    pub(super) fn take_text(&self) -> String {
+        String::from_utf8(self.0.take()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     /// The captured standard output.
     fn written(terminal: bool, write: impl FnOnce(&mut Console) -> io::Result<()>) -> String {
-        let out = Written::default();
-        write(&mut Console { out: Box::new(out.clone()), err: Box::new(io::sink()), terminal, width: None })
-            .unwrap();
-        String::from_utf8(out.0.take()).unwrap()
+        let (mut out, captured) = Console::with_capture(terminal.then_some(80));
+        write(&mut out).unwrap();
+        captured.take_text()
     }
 
     #[test]

@@ -1,15 +1,19 @@
-//! Clients of the agent, and the resolution of task names.
+//! Clients of the agent, and the resolution of the names of tasks and containers.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::args::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs, UrlArgs};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
+use super::units::{GENERATED, SHORT};
 use crate::client::{Client, ClientError, Response, Target};
 use crate::config::{Layers, ProcessEnvironment};
-use crate::wire::{Refusal, Task};
+use crate::wire::{ContainerDocument, Refusal, Task};
 
 impl UrlArgs {
     /// A client without a token.
@@ -71,6 +75,14 @@ impl FilterArgs {
     }
 }
 
+/// Parses a filter of containers. A shortened id, as tables show it, becomes a pattern that matches the ids that begin with it.
+#[expect(clippy::unnecessary_wraps, reason = "the type of a parser of arguments")]
+pub(super) fn parse_container_filter(filter: &str) -> Result<String, Infallible> {
+    let is_short =
+        (SHORT..GENERATED).contains(&filter.len()) && filter.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Ok(if is_short { format!("{filter}*") } else { filter.to_owned() })
+}
+
 /// Repeated flags as keys and values.
 pub(super) fn flag_pairs<'a>(flags: &[(&'a str, &'a [String])]) -> Vec<(&'a str, &'a str)> {
     flags.iter().flat_map(|(key, values)| values.iter().map(|value| (*key, value.as_str()))).collect()
@@ -84,10 +96,58 @@ pub(super) fn parse_response<T: DeserializeOwned>(response: &Response) -> Result
     serde_json::from_slice(&response.body).map_err(|error| Failure::malformed_response(&error))
 }
 
+/// Parses the body of a 2xx response that is a list: each document as it is, and as a value of its type.
+pub(super) fn parse_list<T: DeserializeOwned>(response: &Response) -> Result<Vec<(Value, T)>, Failure> {
+    let parse = |json: Value| {
+        let document = serde_json::from_value(json.clone());
+        document.map(|document| (json, document)).map_err(|error| Failure::malformed_response(&error))
+    };
+    parse_response::<Vec<Value>>(response)?.into_iter().map(parse).collect()
+}
+
 impl PodArgs {
-    /// The filter for one container of the pod.
-    pub(super) fn container_label(&self) -> Option<String> {
-        self.pod_container.as_ref().map(|name| format!("container={name}"))
+    /// The filter for one container of the task: by its name in the pod, or by its id.
+    pub(super) fn container_filter(&self, task: &Task) -> Result<Option<(&'static str, String)>, Failure> {
+        let Some(given) = &self.pod_container else { return Ok(None) };
+        let is_named = |container: &ContainerDocument| container.labels.get("container") == Some(given);
+        if !task.containers.iter().any(is_named)
+            && let Some(id) = choose_container(&task.containers, given)?
+        {
+            return Ok(Some(("container", id.to_owned())));
+        }
+        // Also where no container is named so now: one that has ended can still be read.
+        Ok(Some(("label", format!("container={given}"))))
+    }
+}
+
+/// Finds the id of a container by its start.
+pub(super) async fn find_container(client: &Client, given: &str) -> Result<String, Failure> {
+    let response = client.get(&format!("/v1/containers/{}", encode_segment(given))).await?;
+    if response.status != 404 {
+        return parse_response::<ContainerDocument>(&response).map(|_exists| given.to_owned());
+    }
+    let listed: Vec<ContainerDocument> = parse_response(&client.get("/v1/containers").await?)?;
+    match choose_container(&listed, given)? {
+        Some(id) => Ok(id.to_owned()),
+        None => Err(Failure::from_response(&response)
+            .with_hint("`tallyport containers list` lists the containers of this node")
+            .with_code(code::NO_TASK)),
+    }
+}
+
+/// The id that equals the given text or, if there is none, the only one that starts with it.
+fn choose_container<'c>(
+    containers: &'c [ContainerDocument],
+    given: &str,
+) -> Result<Option<&'c str>, Failure> {
+    // A container that has lived several times is listed once, in its last state.
+    let states =
+        containers.iter().map(|container| (&*container.reserved.container_id, &*container.reserved.state));
+    let found: BTreeMap<&str, &str> = states.filter(|(id, _)| id.starts_with(given)).collect();
+    match (found.get_key_value(given), found.len()) {
+        (Some((id, _)), _) => Ok(Some(id)),
+        (None, 0 | 1) => Ok(found.first_key_value().map(|(id, _)| *id)),
+        (None, _) => Err(ambiguous_failure(&format!("containers start with {given:?}"), found)),
     }
 }
 
@@ -109,7 +169,10 @@ async fn find_pod_task(client: &Client, namespace: &str, name: &str) -> Result<T
     match found.len() {
         0 => {}
         1 => return Ok(found.remove(0)),
-        n => return Err(ambiguous_failure(n, &format!("pods of {namespace:?} match {name:?}"), &found)),
+        _ => {
+            let what = format!("pods of {namespace:?} match {name:?}");
+            return Err(ambiguous_failure(&what, found.iter().map(named_state)));
+        }
     }
     let response =
         client.get(&format!("/v1/tasks/{}", encode_segment(&format!("{namespace}/{name}")))).await?;
@@ -136,10 +199,22 @@ fn select_pods(tasks: Vec<Task>, name: &str) -> Vec<Task> {
     if live.is_empty() { finished } else { live }
 }
 
-fn ambiguous_failure(n: usize, what: &str, found: &[Task]) -> Failure {
-    let listed = found.iter().map(|task| format!("    {}  {}", task.task_id, task.state));
-    let listed = listed.collect::<Vec<_>>().join("\n");
-    Failure::new(code::AMBIGUOUS, format!("{n} {what}:\n{listed}")).with_hint("give more of the name")
+/// Maximum number of names listed where several fit.
+const CANDIDATES: usize = 20;
+
+fn named_state(task: &Task) -> (&str, &str) {
+    (&task.task_id, &task.state)
+}
+
+/// Lists the names that fit, each with its state.
+fn ambiguous_failure<'n>(what: &str, found: impl IntoIterator<Item = (&'n str, &'n str)>) -> Failure {
+    let found: Vec<_> = found.into_iter().collect();
+    let mut lines = vec![format!("{} {what}:", found.len())];
+    lines.extend(found.iter().take(CANDIDATES).map(|(name, state)| format!("    {name}  {state}")));
+    if found.len() > CANDIDATES {
+        lines.push(format!("    and {} more", found.len() - CANDIDATES));
+    }
+    Failure::new(code::AMBIGUOUS, lines.join("\n")).with_hint("give more of the name")
 }
 
 /// Finds a task by its name or a prefix of it.
@@ -153,7 +228,7 @@ async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
     match found.len() {
         0 => Err(no_such_task(&response)),
         1 => Ok(found.remove(0)),
-        n => Err(ambiguous_failure(n, &format!("tasks start with {name:?}"), &found)),
+        _ => Err(ambiguous_failure(&format!("tasks start with {name:?}"), found.iter().map(named_state))),
     }
 }
 
@@ -202,5 +277,34 @@ mod tests {
             1,
             "one that has ended can still be read"
         );
+    }
+    fn container(id: &str, state: &'static str) -> ContainerDocument {
+        let document = serde_json::json!({"container_id": id, "state": state, "env": {}});
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn a_container_is_named_by_its_whole_id_or_by_the_start_of_one() {
+        let containers = ["web", "web-1", "web-2", "db"].map(|id| container(id, "listening"));
+        let chosen = |given: &str| choose_container(&containers, given).ok().flatten();
+        assert_eq!(chosen("web"), Some("web"), "although others start with it");
+        assert_eq!(chosen("web-2"), Some("web-2"));
+        assert_eq!(chosen("d"), Some("db"));
+        assert_eq!(chosen("x"), None);
+        let refused = format!("{:?}", choose_container(&containers, "web-").unwrap_err());
+        assert!(
+            refused.contains("2 containers start with") && refused.contains("web-1  listening"),
+            "{refused}"
+        );
+        let twice = [container("c1", "gone"), container("c1", "listening")];
+        assert_eq!(choose_container(&twice, "c").unwrap(), Some("c1"), "two lives of one container");
+    }
+
+    #[test]
+    fn a_shortened_id_is_a_filter_for_the_ids_that_begin_with_it() {
+        let (whole, short) = ("0123456789abcdef".repeat(4), "0123456789ab");
+        let filters = [&*whole, short, "0123456789a", "web*", "added-number"];
+        let parsed = filters.map(|filter| parse_container_filter(filter).unwrap());
+        assert_eq!(parsed, [&*whole, "0123456789ab*", "0123456789a", "web*", "added-number"]);
     }
 }

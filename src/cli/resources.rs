@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::encoding::encode_segment;
 use super::failure::Failure;
 use super::resolve::parse_response;
+use super::units::Precision;
 use crate::client::Client;
 use crate::wire::Task;
 use crate::wire::v0::{Datapoint, Message};
@@ -60,7 +61,7 @@ impl Used {
     }
 
     /// Lines for the known values, for people.
-    pub(super) fn format_lines(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn format_lines(&self, precision: Precision) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         let alone = if self.first_process_only {
             " (its first process; it has no control group of its own)"
@@ -68,29 +69,28 @@ impl Used {
             ""
         };
         if let Some(seconds) = self.cpu_seconds {
-            let limit = self.cpu_limit.map_or(String::new(), |limit| format!(" of {limit} CPUs"));
+            let used = precision.format_seconds(seconds);
+            let limit = self
+                .cpu_limit
+                .map_or(String::new(), |limit| format!(" of {} CPUs", precision.format_number(limit)));
             let throttled = self.cpu_throttled_seconds.filter(|seconds| *seconds > 0.0);
-            let throttled = throttled.map_or(String::new(), |seconds| format!(", throttled {seconds:.2} s"));
-            lines.push(("cpu", format!("{seconds:.2} s{limit}{throttled}{alone}")));
+            let throttled = throttled.map_or(String::new(), |seconds| {
+                format!(", throttled {}", precision.format_seconds(seconds))
+            });
+            lines.push(("cpu", format!("{used}{limit}{throttled}{alone}")));
         }
         if let Some(bytes) = self.memory_bytes {
             let limit = self
                 .memory_limit_bytes
-                .map_or(String::new(), |limit| format!(" of {}", format_mebibytes(limit)));
-            lines.push(("memory", format!("{}{limit}{alone}", format_mebibytes(bytes))));
+                .map_or(String::new(), |limit| format!(" of {}", precision.format_bytes(limit)));
+            lines.push(("memory", format!("{}{limit}{alone}", precision.format_bytes(bytes))));
         }
         if let (Some(read), Some(written)) = (self.io_read_bytes, self.io_written_bytes) {
-            lines.push((
-                "io",
-                format!("{} read, {} written", format_mebibytes(read), format_mebibytes(written)),
-            ));
+            let (read, written) = (precision.format_bytes(read), precision.format_bytes(written));
+            lines.push(("io", format!("{read} read, {written} written")));
         }
         lines
     }
-}
-
-fn format_mebibytes(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }
 
 #[cfg(test)]
@@ -108,6 +108,9 @@ mod tests {
         ] {
             used.add(&Datapoint { name: name.to_owned(), value, ..Datapoint::default() });
         }
-        assert_eq!(used.format_lines(), [("cpu", "1.50 s".to_owned()), ("memory", "1.5 MiB".to_owned())]);
+        let lines = |precision| used.format_lines(precision);
+        let memory = |text: &str| [("cpu", "1.5 s".to_owned()), ("memory", text.to_owned())];
+        assert_eq!(lines(Precision::Rounded), memory("1.5 MiB"));
+        assert_eq!(lines(Precision::Exact), memory("1572864 B"));
     }
 }

@@ -22,7 +22,12 @@ pub(super) async fn print_scrape_page(
             "-o prom prints what Prometheus scrapes, which has no windows; leave out --window, --since and --merge",
         ));
     }
-    let response = client.get(&format!("/metrics/tasks{}", page_query(args, &task.task_id))).await?;
+    if args.metric_type.is_some() || !args.list.is_default() {
+        return Err(Failure::usage_error(
+            "-o prom prints what Prometheus scrapes, in its order; leave out --type, --sort and --limit",
+        ));
+    }
+    let response = client.get(&format!("/metrics/tasks{}", page_query(args, task)?)).await?;
     if response.status != 200 {
         return Err(Failure::from_response(&response));
     }
@@ -38,12 +43,12 @@ pub(super) async fn print_scrape_page(
     Ok(())
 }
 
-fn page_query(args: &DetailsArgs, task_id: &str) -> String {
+fn page_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {
     // Filters have no way to write a star, but `?` is any single character and so also a star.
-    let task = task_id.replace('*', "?");
-    let container = args.pod.container_label();
-    let mut pairs = vec![("task", task.as_str())];
+    let task_id = task.task_id.replace('*', "?");
+    let container = args.pod.container_filter(task)?;
+    let mut pairs = vec![("task", task_id.as_str())];
     pairs.extend(args.filters.query_pairs());
-    pairs.extend(container.as_deref().map(|label| ("label", label)));
-    encode_query(pairs)
+    pairs.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
+    Ok(encode_query(pairs))
 }

@@ -6,14 +6,18 @@ use serde::Serialize;
 
 use super::args::{OutputFormat, SummaryArgs};
 use super::details::format_value;
-use super::documents::{format_elapsed, format_number, name, sorted_counts};
+use super::documents::{name, sorted_counts};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::resolve::{find_task, parse_response};
+use super::records::{format_part, format_single_value};
+use super::resolve::parse_response;
 use super::resources::{Used, fetch_usage};
-use super::table::{Align, TextTable};
+use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::text::SafeText;
+use super::units::{Precision, format_elapsed};
+use super::wait::find_sending_task;
+use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
 
@@ -21,13 +25,13 @@ use crate::wire::{RecordDocument, Task, TaskMetrics};
 const LARGEST: usize = 10;
 
 #[derive(Serialize)]
-struct TaskSummary {
+pub(super) struct TaskSummary {
     task_id: String,
     state: String,
     finished: bool,
     containers: usize,
     series: usize,
-    last_datagram: Option<crate::model::Timestamp>,
+    last_datagram: Option<Timestamp>,
     values_per_second: f64,
     datagrams: u64,
     values: u64,
@@ -49,11 +53,13 @@ struct Largest {
     samples_per_second: f64,
     value: String,
     unit: String,
+    #[serde(skip)]
+    record: RecordDocument,
 }
 
 pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod, &args.task_id).await?;
+    let task = find_sending_task(&client, &args.pod, &args.task_id, &args.wait).await?;
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let mut summary = build_summary(&task, &metrics);
@@ -61,12 +67,10 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&summary)?,
         OutputFormat::Ndjson => out.write_ndjson([&summary])?,
-        OutputFormat::Prom | OutputFormat::Hdr => {
-            return Err(Failure::usage_error(
-                "a summary is not a metric; use `tallyport metrics details -o prom`",
-            ));
+        OutputFormat::Table => {
+            let precision = out.choose_precision(args.precision.raw);
+            print_summary(&task, &summary, precision, clock::wall_time(), out)?;
         }
-        OutputFormat::Table => print_summary(&task, &summary, out)?,
     }
     // Counts begin at 0 when the agent starts, and records can be older.
     if summary.datagrams == 0 && summary.largest.is_empty() {
@@ -76,7 +80,7 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     Ok(())
 }
 
-fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSummary {
+pub(super) fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSummary {
     // Series that were silent in the task's newest window do not count towards the current rate.
     let newest = records.iter().map(|record| record.start).max();
     let rate = |record: &RecordDocument| match record.agg_value("samples") {
@@ -92,10 +96,12 @@ fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSummary {
             samples_per_second: rate(record),
             value: format_value(record),
             unit: record.unit.clone(),
+            record: record.clone(),
         })
         .collect();
     largest.sort_by(|a, b| b.samples_per_second.total_cmp(&a.samples_per_second).then(a.name.cmp(&b.name)));
-    let values_per_second = largest.iter().map(|series| series.samples_per_second).sum();
+    // A sum over nothing is a negative zero.
+    let values_per_second = largest.iter().fold(0.0, |sum, series| sum + series.samples_per_second);
     largest.truncate(LARGEST);
     let totals = &task.totals;
     TaskSummary {
@@ -120,8 +126,13 @@ fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSummary {
     }
 }
 
-fn print_summary(task: &Task, summary: &TaskSummary, out: &mut Console) -> std::io::Result<()> {
-    let now = clock::wall_time();
+pub(super) fn print_summary(
+    task: &Task,
+    summary: &TaskSummary,
+    precision: Precision,
+    now: Timestamp,
+    out: &mut Console,
+) -> std::io::Result<()> {
     let state =
         if summary.finished { out.style_warning(&summary.state) } else { out.style_success(&summary.state) };
     out.write_line(out.style_bold(&summary.task_id) + "  " + state)?;
@@ -129,59 +140,84 @@ fn print_summary(task: &Task, summary: &TaskSummary, out: &mut Console) -> std::
         let pid = container.pid.map_or("no process yet".to_owned(), |pid| format!("pid {pid}"));
         out.write_line(format!("  {}  {pid}  {}", name(container), container.reserved.statsd_address()))?;
     }
-    if !task.labels.is_empty() {
-        let labels: Vec<String> = task.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        out.write_line(format!("  labels         {}", labels.join(" ")))?;
-    }
-    let last =
-        summary.last_datagram.map_or("never".to_owned(), |last| format!("{} ago", format_elapsed(now, last)));
-    out.write_line(format!("  last datagram  {last}"))?;
-    out.write_line(format!(
-        "  received       {} datagrams, {} values ({}/s in the last window), {} events",
-        summary.datagrams,
-        summary.values,
-        format_number(summary.values_per_second),
-        summary.events
-    ))?;
-    let losses = format_losses(summary);
-    let losses = if losses.is_empty() { out.style_success("nothing") } else { out.style_error(&losses) };
-    out.write_line(SafeText::from("  lost           ") + losses)?;
-    out.write_line(format!("  series         {}", summary.series))?;
-    for (what, used) in summary.resources.iter().flat_map(Used::format_lines) {
-        out.write_line(format!("  {what:<13}  {used}"))?;
-    }
+    print_pairs(list_properties(task, summary, precision, now, out), out)?;
     if !summary.largest.is_empty() {
         out.write_line("")?;
-        let headings = [
-            ("LARGEST SERIES", Align::Left),
-            ("TYPE", Align::Left),
-            ("SAMPLES/S", Align::Right),
-            ("VALUE", Align::Right),
-            ("UNIT", Align::Left),
-            ("TAGS", Align::Left),
-        ];
-        let mut table = TextTable::new(&headings);
-        for series in &summary.largest {
-            table.add_row(&[
-                series.name.clone(),
-                series.r#type.clone(),
-                format_number(series.samples_per_second),
-                series.value.clone(),
-                series.unit.clone(),
-                series.tags.clone(),
-            ]);
-        }
-        table.print_to(out)?;
+        build_largest_table(&summary.largest, precision).print_to(out)?;
     }
     Ok(())
 }
 
-fn format_losses(summary: &TaskSummary) -> String {
-    let mut losses: Vec<String> = Vec::new();
-    losses.extend(summary.rejected.iter().map(|(code, n)| format!("{n} lines rejected ({code})")));
-    losses.extend(summary.dropped.iter().map(|(reason, n)| format!("{n} dropped ({reason})")));
-    if summary.kernel_drops > 0 {
-        losses.push(format!("{} datagrams dropped by the kernel", summary.kernel_drops));
+/// The lines of a summary between its containers and its largest series.
+fn list_properties(
+    task: &Task,
+    summary: &TaskSummary,
+    precision: Precision,
+    now: Timestamp,
+    out: &Console,
+) -> Vec<(String, SafeText)> {
+    let mut pairs: Vec<(String, SafeText)> = Vec::new();
+    let mut add = |key: &str, value: SafeText| pairs.push((format!("  {key}"), value));
+    if !task.labels.is_empty() {
+        let labels: Vec<String> = task.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        add("labels", labels.join(" ").into());
     }
-    losses.join(", ")
+    let ago = |last| format!("{} ago", format_elapsed(now, last));
+    add("last datagram", summary.last_datagram.map_or("never".to_owned(), ago).into());
+    let received = format!(
+        "{} datagrams, {} values ({}/s in the last window), {} events",
+        precision.format_count(summary.datagrams),
+        precision.format_count(summary.values),
+        precision.format_rate(summary.values_per_second),
+        precision.format_count(summary.events)
+    );
+    add("received", received.into());
+    let losses = format_losses(summary, precision);
+    add("lost", if losses.is_empty() { out.style_success("nothing") } else { out.style_error(&losses) });
+    add("series", precision.format_count(summary.series as u64).into());
+    for (what, used) in summary.resources.iter().flat_map(|used| used.format_lines(precision)) {
+        add(what, used.into());
+    }
+    pairs
+}
+
+const LARGEST_COLUMNS: [Column; 10] = [
+    Column::new("LARGEST SERIES", CellKind::Name),
+    Column::new("TYPE", CellKind::Word).with_drop_order(0),
+    Column::new("SAMPLES/S", CellKind::Number).with_drop_order(4),
+    Column::new("VALUE", CellKind::Number),
+    Column::new("P50", CellKind::Number).with_drop_order(2),
+    Column::new("P95", CellKind::Number).with_drop_order(3),
+    Column::new("P99", CellKind::Number),
+    Column::new("MAX", CellKind::Number).with_drop_order(1),
+    Column::new("UNIT", CellKind::Word).with_drop_order(5),
+    Column::new("TAGS", CellKind::Text).with_drop_order(6),
+];
+
+fn build_largest_table(largest: &[Largest], precision: Precision) -> TextTable {
+    let mut table = TextTable::new(&LARGEST_COLUMNS);
+    for Largest { record, samples_per_second, .. } in largest {
+        table.add_row(&[
+            record.name.clone(),
+            record.metric_type.clone(),
+            precision.format_rate(*samples_per_second),
+            format_single_value(record, precision),
+            format_part(record, "p50", precision),
+            format_part(record, "p95", precision),
+            format_part(record, "p99", precision),
+            format_part(record, "max", precision),
+            precision.separate_unit(&record.unit).to_owned(),
+            record.format_tags(),
+        ]);
+    }
+    table
+}
+
+fn format_losses(summary: &TaskSummary, precision: Precision) -> String {
+    let count = |n: &u64| precision.format_count(*n);
+    let rejected = summary.rejected.iter().map(|(code, n)| format!("{} lines rejected ({code})", count(n)));
+    let dropped = summary.dropped.iter().map(|(reason, n)| format!("{} dropped ({reason})", count(n)));
+    let kernel = (summary.kernel_drops > 0)
+        .then(|| format!("{} datagrams dropped by the kernel", count(&summary.kernel_drops)));
+    rejected.chain(dropped).chain(kernel).collect::<Vec<_>>().join(", ")
 }

@@ -1,29 +1,57 @@
-//! Columns that fit the terminal.
+//! Tables whose columns fit the terminal.
 
+mod layout;
+
+use super::cells::{count_cells, is_right_to_left, truncate_to_cells};
 use super::output::Console;
 use super::text::{SafeText, escape_text};
+use layout::{SizedColumn, TableLayout, fit_columns};
 
-/// The alignment of a column.
+/// What a column holds: its alignment, and how it gives way on a narrow terminal.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Align {
-    Left,
-    Right,
+pub(super) enum CellKind {
+    /// Identifies the row, such as a metric's name. Cut last.
+    Name,
+    /// Cut first, such as tags.
+    Text,
+    /// Never cut, such as a type or an address.
+    Word,
+    /// Never cut, and aligned at the right.
+    Number,
 }
 
-/// Rows under headings. On a terminal the widest columns are cut so that a row takes one line.
+/// A column of a table.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Column {
+    heading: &'static str,
+    kind: CellKind,
+    drop_order: Option<u8>,
+}
+
+impl Column {
+    pub(super) const fn new(heading: &'static str, kind: CellKind) -> Self {
+        Self { heading, kind, drop_order: None }
+    }
+
+    /// Allows to leave the column out where the terminal is too narrow: the columns with the lowest numbers first.
+    pub(super) const fn with_drop_order(self, order: u8) -> Self {
+        Self { drop_order: Some(order), ..self }
+    }
+}
+
+/// Rows under headings. In a pipe every cell is whole. On a terminal every row takes one line; a terminal that is too narrow even
+/// for that gets a line for each cell.
 #[derive(Debug)]
 pub(super) struct TextTable {
-    headings: Vec<(&'static str, Align)>,
+    columns: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
 
 const GAP: usize = 2;
-/// The width below which no column is cut.
-const NARROWEST: usize = 8;
 
 impl TextTable {
-    pub(super) fn new(headings: &[(&'static str, Align)]) -> Self {
-        Self { headings: headings.to_vec(), rows: Vec::new() }
+    pub(super) fn new(columns: &[Column]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     pub(super) fn add_row(&mut self, cells: &[String]) {
@@ -32,52 +60,135 @@ impl TextTable {
     }
 
     pub(super) fn print_to(&self, out: &mut Console) -> std::io::Result<()> {
-        let widths = self.column_widths(out.terminal_width());
-        let headings: Vec<String> = self.headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-        let head: SafeText = out.style_bold(self.format_row(&headings, &widths));
-        let rows = self.rows.iter().map(|row| SafeText::from(self.format_row(row, &widths)));
-        out.write_lines(std::iter::once(head).chain(rows))
-    }
-
-    fn column_widths(&self, terminal: Option<usize>) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.headings.iter().map(|(heading, _)| heading.len()).collect();
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+        let columns = self.measure_columns();
+        let layout = match out.terminal_width() {
+            Some(terminal) => fit_columns(columns.clone(), terminal),
+            None => TableLayout::Columns(columns.clone()),
+        };
+        match layout {
+            TableLayout::Columns(columns) => {
+                let head = out.style_bold(self.format_headings(&columns));
+                let reordered = out.is_terminal();
+                let rows = self.rows.iter().map(|row| format_row(row, &columns, reordered));
+                out.write_lines(std::iter::once(head).chain(rows))
+            }
+            TableLayout::Stacked => {
+                let lines = self.stack_cells(&columns, out);
+                out.write_lines(lines.into_iter())
             }
         }
-        let Some(terminal) = terminal else { return widths };
-        let gaps = GAP * widths.len().saturating_sub(1);
-        while widths.iter().sum::<usize>() + gaps > terminal {
-            match widths.iter_mut().max() {
-                Some(widest) if *widest > NARROWEST => *widest -= 1,
-                _ => break,
-            }
-        }
-        widths
     }
 
-    fn format_row(&self, cells: &[String], widths: &[usize]) -> String {
+    /// The columns that have anything to show, as wide as their widest cells.
+    fn measure_columns(&self) -> Vec<SizedColumn> {
+        let measure = |(index, column): (usize, &Column)| {
+            let heading = count_cells(column.heading);
+            let cells = self.rows.iter().filter_map(|row| row.get(index));
+            let widest = cells.map(|cell| count_cells(cell)).max();
+            // A table without rows shows its headings.
+            (widest != Some(0)).then_some(SizedColumn {
+                index,
+                kind: column.kind,
+                drop_order: column.drop_order,
+                heading,
+                width: widest.unwrap_or_default().max(heading),
+            })
+        };
+        self.columns.iter().enumerate().filter_map(measure).collect()
+    }
+
+    fn heading_of(&self, column: &SizedColumn) -> &'static str {
+        self.columns.get(column.index).map_or("", |column| column.heading)
+    }
+
+    fn format_headings(&self, columns: &[SizedColumn]) -> String {
         let mut line = String::new();
-        for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(&self.headings) {
-            let cell = truncate_cell(cell, *width);
-            let padding = " ".repeat(width - cell.chars().count());
-            let (before, after) =
-                if *align == Align::Right { (padding.as_str(), "") } else { ("", padding.as_str()) };
-            line.push_str(before);
-            line.push_str(&cell);
-            line.push_str(after);
-            line.push_str(&" ".repeat(GAP));
+        for column in columns {
+            let heading = self.heading_of(column);
+            let padding = " ".repeat(column.width.saturating_sub(count_cells(heading)));
+            let gap = " ".repeat(GAP);
+            match column.kind {
+                CellKind::Number => line.extend([&padding, heading, &gap]),
+                _ => line.extend([heading, &padding, &gap]),
+            }
         }
         line.trim_end().to_owned()
     }
+
+    /// A line for each cell that is not empty, below the one that identifies the row.
+    fn stack_cells(&self, columns: &[SizedColumn], out: &Console) -> Vec<SafeText> {
+        let width = out.terminal_width().unwrap_or(usize::MAX);
+        let Some((first, rest)) = columns.split_first() else { return Vec::new() };
+        let labels = rest.iter().map(|column| column.heading).max().unwrap_or_default();
+        let mut lines = Vec::new();
+        for row in &self.rows {
+            let cell_of = |column: &SizedColumn| row.get(column.index).map_or("", String::as_str);
+            lines.push(out.style_bold(&*truncate_to_cells(cell_of(first), width)));
+            for (column, cell) in
+                rest.iter().map(|column| (column, cell_of(column))).filter(|(_, cell)| !cell.is_empty())
+            {
+                let heading = self.heading_of(column);
+                let line = format!("  {heading:<labels$}  {cell}");
+                if count_cells(&line) <= width {
+                    lines.push(line.into());
+                    continue;
+                }
+                let cut = matches!(column.kind, CellKind::Name | CellKind::Text);
+                let cell = if cut { truncate_to_cells(cell, width.saturating_sub(4)) } else { cell.into() };
+                lines.extend([format!("  {heading}").into(), format!("    {cell}").into()]);
+            }
+        }
+        lines
+    }
 }
 
-fn truncate_cell(cell: &str, width: usize) -> String {
-    if cell.chars().count() <= width {
-        return cell.to_owned();
+/// A row in one line. With `reordered`, for a terminal that may show right-to-left text in its own order.
+fn format_row(cells: &[String], columns: &[SizedColumn], reordered: bool) -> SafeText {
+    let mut line = SafeText::default();
+    // Spaces are written before the next cell, so that none are at the end of a line.
+    let mut spaces = 0;
+    for column in columns {
+        let cell = cells.get(column.index).map_or("", String::as_str);
+        let cell = truncate_to_cells(cell, column.width);
+        let padding = column.width.saturating_sub(count_cells(&cell));
+        let (before, after) = if column.kind == CellKind::Number { (padding, 0) } else { (0, padding) };
+        if cell.is_empty() {
+            spaces += padding + GAP;
+            continue;
+        }
+        line = line + " ".repeat(spaces + before) + &*cell;
+        if reordered && is_right_to_left(&cell) {
+            line = line.end_right_to_left();
+        }
+        spaces = after + GAP;
     }
-    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    line
+}
+
+/// The narrowest value beside its key. On a narrower terminal it stands below.
+const NARROWEST_VALUE: usize = 20;
+
+/// Prints keys and values under one another. Nothing is cut: a value that is longer than the line continues on the next, as one
+/// text that can be copied.
+pub(super) fn print_pairs(
+    pairs: impl IntoIterator<Item = (String, SafeText)>,
+    out: &mut Console,
+) -> std::io::Result<()> {
+    let pairs: Vec<(SafeText, SafeText)> =
+        pairs.into_iter().map(|(key, value)| (key.into(), value)).collect();
+    let keys = pairs.iter().map(|(key, _)| count_cells(key.as_str())).max().unwrap_or_default();
+    let terminal = out.terminal_width();
+    let below = terminal.is_some_and(|width| width < keys + GAP + NARROWEST_VALUE);
+    let mut lines = Vec::new();
+    for (key, value) in pairs {
+        if below {
+            lines.extend([key, SafeText::from("    ") + value]);
+        } else {
+            let spaces = " ".repeat(keys.saturating_sub(count_cells(key.as_str())) + GAP);
+            lines.push(key + spaces + value);
+        }
+    }
+    out.write_lines(lines.into_iter())
 }
 
 #[cfg(test)]
@@ -85,26 +196,64 @@ mod tests {
     use super::*;
 
     fn table() -> TextTable {
-        let mut table = TextTable::new(&[("NAME", Align::Left), ("VALUE", Align::Right)]);
-        table.add_row(&["a.very.long.name.indeed".to_owned(), "1".to_owned()]);
-        table.add_row(&["b\n".to_owned(), "100000".to_owned()]);
+        let mut table = TextTable::new(&[
+            Column::new("NAME", CellKind::Name),
+            Column::new("TYPE", CellKind::Word).with_drop_order(0),
+            Column::new("VALUE", CellKind::Number),
+            Column::new("UNIT", CellKind::Word),
+        ]);
+        for (name, value) in [("a.very.long.name.indeed", "1"), ("b\n", "100000"), ("זמן.תגובה", "7")]
+        {
+            table.add_row(&[name, "gauge", value, ""].map(str::to_owned));
+        }
         table
     }
 
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let table = table();
-        let widths = table.column_widths(None);
-        assert_eq!(table.format_row(&table.rows[0], &widths), "a.very.long.name.indeed       1");
-        assert_eq!(table.format_row(&table.rows[1], &widths), "b\\n                      100000");
+    fn lines(terminal: Option<usize>) -> Vec<String> {
+        let (mut out, written) = Console::with_capture(terminal);
+        table().print_to(&mut out).unwrap();
+        written.take_text().lines().map(str::to_owned).collect()
     }
 
     #[test]
-    fn a_narrow_terminal_cuts_the_widest_column() {
-        let table = table();
-        let widths = table.column_widths(Some(20));
-        let line = table.format_row(&table.rows[0], &widths);
-        assert_eq!(line, "a.very.long…       1");
-        assert_eq!(line.chars().count(), 20);
+    fn columns_are_as_wide_as_their_widest_cell_and_empty_ones_are_left_out() {
+        assert_eq!(
+            lines(None),
+            [
+                "NAME                     TYPE    VALUE",
+                "a.very.long.name.indeed  gauge       1",
+                "b\\n                      gauge  100000",
+                "זמן.תגובה                gauge       7",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_takes_one_line_on_a_narrow_terminal() {
+        assert_eq!(
+            lines(Some(20)),
+            [
+                "NAME           VALUE",
+                "a.very.long…       1",
+                "b\\n           100000",
+                "זמן.תגובה\u{200e}          7"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_terminal_too_narrow_for_columns_gets_a_line_for_each_cell() {
+        let lines = lines(Some(14));
+        assert_eq!(lines[..5], ["a.very.long.n…", "  TYPE   gauge", "  VALUE  1", "b\\n", "  TYPE   gauge"]);
+        assert_eq!(lines[5..7], ["  VALUE", "    100000"]);
+    }
+
+    #[test]
+    fn a_table_without_rows_has_its_headings() {
+        let (mut out, written) = Console::with_capture(None);
+        TextTable::new(&[Column::new("KEY", CellKind::Word), Column::new("N", CellKind::Number)])
+            .print_to(&mut out)
+            .unwrap();
+        assert_eq!(written.take_text(), "KEY  N\n");
     }
 }

@@ -21,6 +21,13 @@ impl SafeText {
         Self("\u{1b}[H\u{1b}[2J".to_owned())
     }
 
+    /// The same text with U+200E after it. A terminal that reorders right-to-left text would otherwise count the numbers that
+    /// follow as a part of it, and show the columns of a table in another order.
+    pub(super) fn end_right_to_left(mut self) -> Self {
+        self.0.push('\u{200e}');
+        self
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,235 +1,427 @@
 //! `tallyport metrics watch`: a task's series, redrawn with every window.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
-use super::args::{OutputFormat, WatchArgs};
-use super::details::{format_value, parse_records};
+use super::args::{StreamFormat, WatchArgs};
 use super::documents::render_sparkline;
 use super::encoding::{encode_query, encode_segment};
+use super::events::{EventStream, FollowedStream, StreamChange, StreamEvent};
 use super::failure::Failure;
+use super::live::{KEPT_WINDOWS, LiveRecord, LiveSeries, LiveSeriesId, SeriesWindows, WindowReading};
 use super::output::Console;
 use super::resolve::{find_task, parse_response};
-use super::table::{Align, TextTable};
+use super::screen::{cut_text, read_screen_size};
+use super::table::{CellKind, Column, TextTable};
 use super::text::SafeText;
-use crate::client::{Client, ClientError, LineStream, Response};
+use super::units::Precision;
+use crate::client::Client;
 use crate::model::Timestamp;
-use crate::wire::{RecordDocument, TaskMetrics, WindowEvent};
+use crate::net::clock;
+use crate::wire::{NodeDocument, TaskMetrics, WindowEvent};
 
-/// Maximum number of windows in a sparkline.
-const SHOWN: usize = 30;
-
-/// The last windows of every series.
-#[derive(Default)]
-struct Screen {
-    series: BTreeMap<(String, String, String), BTreeMap<Timestamp, RecordDocument>>,
-    last: Option<Timestamp>,
-}
+/// A connection without a sign of life for this long is given up. The agent sends one every 15 seconds.
+pub(super) const SILENCE: Duration = Duration::from_secs(40);
+/// Lines of the screen that are neither series nor the title: the headings, and the line of the cursor.
+const OTHER_LINES: usize = 2;
+/// Columns below which only names and numbers are shown.
+const NARROW: usize = 60;
 
 pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
     let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    let container = args.pod.container_label();
+    let container = args.pod.container_filter(&task)?;
     let (path, mut filters) =
         (format!("/v1/tasks/{}", encode_segment(&task.task_id)), args.filters.query_pairs());
-    filters.extend(container.as_deref().map(|label| ("label", label)));
-    let mut stream =
+    filters.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
+    let stream =
         EventStream::open(client.clone(), format!("{path}/watch{}", encode_query(filters.clone()))).await?;
-    let mut screen = Screen::default();
-    if args.output.selected_format() == OutputFormat::Table {
-        let history = encode_query(filters.into_iter().chain([("window", "all")]));
-        let TaskMetrics::<Value> { metrics, .. } =
-            parse_response(&client.get(&format!("{path}/metrics{history}")).await?)?;
-        screen.add(&parse_records(&metrics)?);
-        screen.draw(&task.task_id, out)?;
+    let history = format!("{path}/metrics{}", encode_query(filters.into_iter().chain([("window", "all")])));
+    let watch = TaskWatch { task_id: task.task_id, client, history, left: args.windows.unwrap_or(u64::MAX) };
+    match args.output.selected_format() {
+        StreamFormat::Ndjson => watch.print_events(stream, out).await,
+        _ if out.is_terminal() => watch.redraw_screen(stream, out).await,
+        _ => watch.print_tables(stream, out).await,
     }
-    let mut left = args.windows.unwrap_or(u64::MAX);
-    while left > 0 {
-        let Some((event, data)) = stream.next(out).await? else { return Ok(()) };
-        match (event.as_str(), args.output.selected_format()) {
-            ("window", OutputFormat::Json | OutputFormat::Ndjson) => out.write_json_line(&data)?,
-            ("window", _) => {
-                let window: WindowEvent<Value> =
-                    serde_json::from_str(&data).map_err(|error| Failure::malformed_response(&error))?;
-                screen.last = screen.last.max(Some(window.end));
-                screen.add(&parse_records(&window.metrics)?);
-                screen.draw(&task.task_id, out)?;
-            }
-            ("finished", _) => {
-                out.write_stderr_line(format!("{} is finished", task.task_id));
-                return Ok(());
-            }
-            ("gap", _) => {
-                out.write_stderr_line(
-                    "some windows were skipped: they were discarded before they could be read",
-                );
-            }
-            _ => continue,
-        }
-        left -= 1;
-    }
-    Ok(())
 }
 
-/// The events of a task; reconnects when a connection breaks.
-struct EventStream {
+/// What is watched.
+struct TaskWatch {
+    task_id: String,
     client: Client,
-    path: String,
-    lines: LineStream,
-    event: String,
-    /// The id of the last complete event.
-    last: Option<String>,
-    /// The id of the event that is being received.
-    id: Option<String>,
+    /// The path of the windows that are kept.
+    history: String,
+    /// Windows until it ends.
+    left: u64,
 }
 
-impl EventStream {
-    async fn open(client: Client, path: String) -> Result<Self, Failure> {
-        let lines = ensure_success(client.stream_lines(&path).await?).await?;
-        Ok(Self { client, path, lines, event: String::new(), last: None, id: None })
-    }
-
-    /// The name and data of the next event; `None` if the agent has ended the stream.
-    async fn next(&mut self, out: &mut Console) -> Result<Option<(String, String)>, Failure> {
-        loop {
-            let line = match self.lines.next().await {
-                Ok(Some(line)) => line,
-                Ok(None) => return Ok(None),
-                Err(broken) => {
-                    self.resume_events(broken, out).await?;
-                    continue;
-                }
-            };
-            if let Some(name) = line.strip_prefix("event: ") {
-                name.clone_into(&mut self.event);
-            } else if let Some(id) = line.strip_prefix("id: ") {
-                self.id = Some(id.to_owned());
-            } else if let Some(data) = line.strip_prefix("data: ") {
-                self.last = self.id.take().or(self.last.take());
-                return Ok(Some((self.event.clone(), data.to_owned())));
+impl TaskWatch {
+    /// Prints the document of each window.
+    async fn print_events(mut self, mut stream: EventStream, out: &mut Console) -> Result<(), Failure> {
+        while self.left > 0 {
+            let Some(event) = stream.next_or_resume(out).await? else { return Ok(()) };
+            match event.name.as_str() {
+                "window" => out.write_json_line(&event.data)?,
+                name => match self.report_event(name, out) {
+                    EventEffect::Ends => return Ok(()),
+                    EventEffect::Counts => {}
+                    EventEffect::Nothing => continue,
+                },
             }
+            self.left -= 1;
         }
-    }
-
-    /// Continues after the last event on another connection. Fails if this one brought no event, since the next would
-    /// probably break as well.
-    async fn resume_events(&mut self, broken: ClientError, out: &mut Console) -> Result<(), Failure> {
-        let Some(last) = self.last.take() else { return Err(broken.into()) };
-        let Ok(lines) = self.client.stream_lines_after(&self.path, Some(&last)).await else {
-            return Err(broken.into());
-        };
-        self.lines = ensure_success(lines).await?;
-        // Discard the incomplete event.
-        self.id = None;
-        self.event.clear();
-        out.write_stderr_line(format!("tallyport: {broken}; going on after the last window that came"));
         Ok(())
     }
-}
 
-/// Returns the stream if its status is 200, or the failure from its response.
-async fn ensure_success(lines: LineStream) -> Result<LineStream, Failure> {
-    match lines.status {
-        200 => Ok(lines),
-        status => {
-            Err(Failure::from_response(&Response { status, body: lines.read_remaining().await.into() }))
+    /// Prints a table for each window.
+    async fn print_tables(mut self, mut stream: EventStream, out: &mut Console) -> Result<(), Failure> {
+        let mut screen = self.read_history().await?;
+        screen.draw(&self.task_id, out)?;
+        while self.left > 0 {
+            let Some(event) = stream.next_or_resume(out).await? else { return Ok(()) };
+            match event.name.as_str() {
+                "window" => {
+                    screen.add_window(&event.data)?;
+                    screen.draw(&self.task_id, out)?;
+                }
+                name => match self.report_event(name, out) {
+                    EventEffect::Ends => return Ok(()),
+                    EventEffect::Counts => {}
+                    EventEffect::Nothing => continue,
+                },
+            }
+            self.left -= 1;
         }
+        Ok(())
+    }
+
+    /// Reports an event that is not a window on standard error.
+    fn report_event(&self, name: &str, out: &mut Console) -> EventEffect {
+        match name {
+            "finished" => {
+                out.write_stderr_line(format!("{} is finished", self.task_id));
+                EventEffect::Ends
+            }
+            "gap" => {
+                out.write_stderr_line(GAP);
+                EventEffect::Counts
+            }
+            _ => EventEffect::Nothing,
+        }
+    }
+
+    /// Keeps one screen up to date. An agent that goes away is waited for.
+    async fn redraw_screen(mut self, stream: EventStream, out: &mut Console) -> Result<(), Failure> {
+        let mut screen = self.read_history().await?;
+        screen.window = self.read_window_length().await;
+        let (changes, mut changed) = mpsc::channel(1);
+        let mut stream = FollowedStream::from_stream(stream, SILENCE);
+        // In a task of its own, so that redrawing does not interrupt an attempt to connect.
+        tokio::spawn(async move { while changes.send(stream.next_change().await).await.is_ok() {} });
+        let mut resized =
+            signal(SignalKind::window_change()).map_err(|error| Failure::system_error(&error))?;
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while self.left > 0 {
+            screen.draw(&self.task_id, out)?;
+            let change = loop {
+                tokio::select! {
+                    change = changed.recv() => break change,
+                    _ = resized.recv() => break None,
+                    // Only the time until the first window changes by itself.
+                    _ = second.tick(), if screen.counts_down() => break None,
+                }
+            };
+            match change {
+                Some(StreamChange::Event(StreamEvent { name, data })) => match name.as_str() {
+                    "window" => {
+                        screen.add_window(&data)?;
+                        self.left -= 1;
+                    }
+                    "gap" => screen.gap = true,
+                    "finished" => {
+                        screen.draw(&self.task_id, out)?;
+                        out.write_stderr_line(format!("{} is finished", self.task_id));
+                        return Ok(());
+                    }
+                    _ => {}
+                },
+                Some(StreamChange::Connected) => {
+                    screen.lost = None;
+                    // The agent that answers now can have windows of another length.
+                    screen.window = self.read_window_length().await.or(screen.window);
+                }
+                Some(StreamChange::Lost(why)) => screen.lost = Some(why),
+                None => {}
+            }
+        }
+        screen.draw(&self.task_id, out)?;
+        Ok(())
+    }
+
+    async fn read_history(&self) -> Result<WatchScreen, Failure> {
+        let TaskMetrics::<LiveRecord> { metrics, .. } =
+            parse_response(&self.client.get(&self.history).await?)?;
+        let mut screen = WatchScreen::default();
+        screen.series.add_records(metrics);
+        Ok(screen)
+    }
+
+    /// The length of the agent's windows, where it says.
+    async fn read_window_length(&self) -> Option<Duration> {
+        let node: NodeDocument = parse_response(&self.client.get("/v1/node").await.ok()?).ok()?;
+        Duration::try_from_secs_f64(node.window_seconds).ok().filter(|length| !length.is_zero())
     }
 }
 
-impl Screen {
-    fn add(&mut self, records: &[RecordDocument]) {
-        for record in records {
-            self.last = self.last.max(Some(record.end));
-            let windows = self.series.entry(record.series_key()).or_default();
-            windows.insert(record.start, record.clone());
-            while windows.len() > SHOWN {
-                windows.pop_first();
-            }
-        }
+const GAP: &str = "some windows were skipped: they were discarded before they could be read";
+
+/// What an event that is not a window means for the rest.
+enum EventEffect {
+    Ends,
+    /// It counts as one of the requested windows.
+    Counts,
+    Nothing,
+}
+
+/// What the screen shows.
+#[derive(Default)]
+struct WatchScreen {
+    series: LiveSeries,
+    /// The length of the agent's windows.
+    window: Option<Duration>,
+    /// Why there is no connection.
+    lost: Option<String>,
+    /// Whether windows were skipped.
+    gap: bool,
+}
+
+impl WatchScreen {
+    fn add_window(&mut self, data: &str) -> Result<(), Failure> {
+        let window: WindowEvent<LiveRecord> =
+            serde_json::from_str(data).map_err(|error| Failure::malformed_response(&error))?;
+        self.series.add_records(window.metrics);
+        Ok(())
+    }
+
+    /// Whether it waits for the first window and shows for how long.
+    fn counts_down(&self) -> bool {
+        self.series.newest_end().is_none() && self.window.is_some() && self.lost.is_none()
     }
 
     fn draw(&self, task_id: &str, out: &mut Console) -> std::io::Result<()> {
-        let at = self.last.map_or("no window yet".to_owned(), |last| last.to_string());
-        let clear = if out.is_terminal() { SafeText::clear_screen() } else { SafeText::default() };
-        out.write_line(clear + out.style_bold(task_id) + "  " + out.style_dimmed(at))?;
-        let mut table = TextTable::new(&[
-            ("NAME", Align::Left),
-            ("TYPE", Align::Left),
-            ("TREND", Align::Left),
-            ("VALUE", Align::Right),
-            ("UNIT", Align::Left),
-            ("TAGS", Align::Left),
-        ]);
-        for ((name, tags, metric_type), windows) in &self.series {
-            let trend: Vec<Option<f64>> = windows.values().map(|record| record.value).collect();
-            let Some(last) = windows.values().next_back() else { continue };
-            let row = [name, metric_type, &render_sparkline(&trend), &format_value(last), &last.unit, tags];
-            table.add_row(&row.map(Clone::clone));
+        let size = read_screen_size(out);
+        let (width, height) = size.unwrap_or((usize::MAX, usize::MAX));
+        let title = self.build_title(task_id, width, out);
+        let rows = height.saturating_sub(title.len() + OTHER_LINES).max(1);
+        let clear = if size.is_some() { SafeText::clear_screen() } else { SafeText::default() };
+        let mut title = title.into_iter();
+        out.write_lines(title.next().map(|first| clear + first).into_iter().chain(title))?;
+        if self.series.all_series().is_empty() {
+            return Ok(());
         }
-        table.print_to(out)
+        let all = self.series.all_series().len();
+        // The last line counts what does not fit.
+        let shown = if all > rows { rows - 1 } else { all };
+        self.build_table(width, shown, out.choose_precision(false)).print_to(out)?;
+        match all - shown {
+            0 => Ok(()),
+            hidden => {
+                let text = cut_text(&format!("{hidden} more series; --name selects"), width);
+                out.write_line(out.style_dimmed(text))
+            }
+        }
+    }
+
+    /// The name and the state, on two lines if they do not fit on one.
+    fn build_title(&self, task_id: &str, width: usize, out: &Console) -> Vec<SafeText> {
+        let state = self.describe_state(clock::wall_time());
+        let styled = |text: &str| {
+            let text = cut_text(text, width);
+            if self.lost.is_some() { out.style_error(text) } else { out.style_dimmed(text) }
+        };
+        let name = out.style_bold(cut_text(task_id, width));
+        if cut_text(&format!("{task_id}  {state}"), width).ends_with('…') {
+            vec![name, styled(&state)]
+        } else {
+            vec![name + "  " + styled(&state)]
+        }
+    }
+
+    fn describe_state(&self, now: Timestamp) -> String {
+        if let Some(why) = &self.lost {
+            return format!("connection lost, trying again: {why}");
+        }
+        let mut state = match (self.series.newest_end(), self.window) {
+            (Some(last), _) => last.to_string(),
+            (None, Some(length)) => describe_wait(now, length),
+            (None, None) => "no window yet".to_owned(),
+        };
+        if self.gap {
+            state = format!("{state}  {GAP}");
+        }
+        state
+    }
+
+    fn build_table(&self, width: usize, rows: usize, precision: Precision) -> TextTable {
+        let columns = self.choose_columns(width);
+        let mut table =
+            TextTable::new(&columns.iter().map(|column| column.table_column()).collect::<Vec<_>>());
+        let trend = if width == usize::MAX { KEPT_WINDOWS } else { (width / 6).min(KEPT_WINDOWS) };
+        for (id, windows) in self.series.all_series().iter().take(rows) {
+            let Some(last) = windows.newest_reading() else { continue };
+            let cells: Vec<String> = columns
+                .iter()
+                .map(|column| column.format_cell(id, windows, last, trend, precision))
+                .collect();
+            table.add_row(&cells);
+        }
+        table
+    }
+
+    fn choose_columns(&self, width: usize) -> Vec<WatchColumn> {
+        use WatchColumn::{
+            Container, Count, Max, Name, NameAndTags, P50, P95, P99, Tags, Trend, Type, Unit, Value,
+        };
+        if width < NARROW {
+            return vec![NameAndTags, Value];
+        }
+        let timers = self
+            .series
+            .all_series()
+            .values()
+            .any(|windows| windows.newest_reading().is_some_and(|reading| reading.agg.p50.is_some()));
+        let quantiles: &[WatchColumn] = if timers { &[Count, P50, P95, P99, Max] } else { &[] };
+        let mut columns = [&[Name, Type, Trend, Value][..], quantiles, &[Unit, Tags]].concat();
+        if self.series.has_several_containers() {
+            columns.push(Container);
+        }
+        columns
+    }
+}
+
+/// How long it takes until the first window closes. Windows end at multiples of their length.
+fn describe_wait(now: Timestamp, length: Duration) -> String {
+    let end = now.floor_to_window(length).saturating_add(length);
+    let left = end.duration_since(now).as_secs_f64().ceil();
+    format!("the first window closes in {left} s")
+}
+
+/// A column of the table.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum WatchColumn {
+    Name,
+    /// Both in one column, for narrow terminals.
+    NameAndTags,
+    Type,
+    Trend,
+    Value,
+    Count,
+    P50,
+    P95,
+    P99,
+    Max,
+    Unit,
+    Tags,
+    Container,
+}
+
+impl WatchColumn {
+    const fn table_column(self) -> Column {
+        match self {
+            Self::Name | Self::NameAndTags => Column::new("NAME", CellKind::Name),
+            Self::Type => Column::new("TYPE", CellKind::Word).with_drop_order(0),
+            Self::Trend => Column::new("TREND", CellKind::Word).with_drop_order(6),
+            Self::Value => Column::new("VALUE", CellKind::Number),
+            Self::Count => Column::new("COUNT", CellKind::Number).with_drop_order(2),
+            Self::P50 => Column::new("P50", CellKind::Number).with_drop_order(3),
+            Self::P95 => Column::new("P95", CellKind::Number).with_drop_order(4),
+            Self::P99 => Column::new("P99", CellKind::Number),
+            Self::Max => Column::new("MAX", CellKind::Number).with_drop_order(1),
+            Self::Unit => Column::new("UNIT", CellKind::Word).with_drop_order(5),
+            Self::Tags => Column::new("TAGS", CellKind::Text).with_drop_order(8),
+            Self::Container => Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
+        }
+    }
+
+    fn format_cell(
+        self,
+        id: &LiveSeriesId,
+        windows: &SeriesWindows,
+        last: &WindowReading,
+        trend: usize,
+        precision: Precision,
+    ) -> String {
+        let format = |value: f64| precision.format_value(value, &windows.unit);
+        let number = |value: Option<f64>| value.map(format).unwrap_or_default();
+        match self {
+            Self::Name => id.name.clone(),
+            Self::NameAndTags if id.tags.is_empty() => id.name.clone(),
+            Self::NameAndTags => format!("{} {}", id.name, id.tags),
+            Self::Type => id.metric_type.clone(),
+            Self::Trend => {
+                let values = windows.list_values();
+                render_sparkline(values.get(values.len().saturating_sub(trend)..).unwrap_or_default())
+            }
+            Self::Value => match &last.agg.status {
+                Some(status) => status.clone(),
+                None => last.value.map_or("-".to_owned(), format),
+            },
+            Self::Count => {
+                let count = last.agg.count.filter(|_| last.agg.p50.is_some());
+                count.map(|count| precision.format_number(count)).unwrap_or_default()
+            }
+            Self::P50 => number(last.agg.p50),
+            Self::P95 => number(last.agg.p95),
+            Self::P99 => number(last.agg.p99),
+            Self::Max => number(last.agg.max),
+            Self::Unit => precision.separate_unit(&windows.unit).to_owned(),
+            Self::Tags => id.tags.clone(),
+            Self::Container => windows.container_name.clone(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-    use tokio::net::TcpListener;
-
+    use super::super::live::tests::sample_record;
     use super::*;
 
-    /// Replies to one request with this part of a stream, and breaks the connection. Returns the requested event id.
-    async fn serve(agent: &TcpListener, part: &str) -> Option<String> {
-        let (stream, _) = agent.accept().await.unwrap();
-        let mut stream = BufReader::new(stream);
-        let mut after = None;
-        loop {
-            let mut line = String::new();
-            stream.read_line(&mut line).await.unwrap();
-            match line.trim_end().split_once(": ") {
-                Some((name, id)) if name.eq_ignore_ascii_case("last-event-id") => after = Some(id.to_owned()),
-                None if line == "\r\n" => break,
-                _ => {}
-            }
-        }
-        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let answer = format!("{head}{:x}\r\n{part}\r\n", part.len());
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        after
+    #[test]
+    fn the_first_window_is_waited_for_with_the_time_it_takes() {
+        let length = Duration::from_secs(10);
+        let said = |micros| describe_wait(Timestamp::from_micros(micros), length);
+        assert_eq!(said(12_500_000), "the first window closes in 8 s");
+        assert_eq!(said(20_000_000), "the first window closes in 10 s");
     }
 
-    #[tokio::test]
-    async fn an_event_that_broke_off_is_not_taken_for_one_that_came() {
-        let agent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::new(format!("http://{}", agent.local_addr().unwrap()).parse().unwrap());
-        let served = async {
-            serve(&agent, "event: window\nid: 1-1\ndata: {\"n\":1}\n\nevent: window\nid: 1-2\n").await;
-            let asked = serve(&agent, "data: {\"n\":2}\n\nevent: gap\ndata: {}\n\n").await;
-            assert_eq!(asked.as_deref(), Some("1-1"));
-            serve(&agent, "").await
-        };
-        let read = async {
-            let mut out = Console::new();
-            let mut stream = EventStream::open(client, "/watch".to_owned()).await.unwrap();
-            let mut events = Vec::new();
-            loop {
-                match stream.next(&mut out).await {
-                    Ok(event) => events.push(event.unwrap()),
-                    // That connection brought no event to continue from.
-                    Err(_) => break events,
-                }
-            }
-        };
-        let events = tokio::select! {
-            events = read => events,
-            asked = served => panic!("the client asked for what follows {asked:?}, which it never received"),
-        };
-        let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["window", "", "gap"],
-            "the name of the event that broke off is not that of another"
-        );
+    #[test]
+    fn a_narrow_screen_shows_names_with_tags_and_numbers() {
+        let mut screen = WatchScreen::default();
+        let timer = serde_json::json!({"type": "timer", "unit": "ms", "tags": {"route": "/pay"},
+            "agg": {"samples": 3, "count": 3, "p50": 1.0, "p95": 2.0, "p99": 2.5, "max": 3.0}});
+        screen.series.add_records(vec![
+            sample_record("hits", 0, &serde_json::json!({})),
+            sample_record("latency", 0, &timer),
+        ]);
+        assert_eq!(screen.choose_columns(20), [WatchColumn::NameAndTags, WatchColumn::Value]);
+        let (id, windows) = screen.series.all_series().iter().nth(1).unwrap();
+        let last = windows.newest_reading().unwrap();
+        let cell = |column: WatchColumn| column.format_cell(id, windows, last, 5, Precision::Exact);
+        assert_eq!(cell(WatchColumn::NameAndTags), "latency route:/pay");
+        let wide = screen.choose_columns(100);
+        let texts: Vec<String> = wide.iter().map(|column| cell(*column)).collect();
+        assert_eq!(texts, ["latency", "timer", "▁", "5", "3", "1", "2", "2.5", "3", "ms", "route:/pay"]);
+    }
+
+    #[test]
+    fn a_trend_that_does_not_fit_shows_its_newest_windows() {
+        let mut screen = WatchScreen::default();
+        let records = (0..5).map(|n| sample_record("a", n * 10, &serde_json::json!({"value": n})));
+        screen.series.add_records(records.collect());
+        let (id, windows) = screen.series.all_series().iter().next().unwrap();
+        let last = windows.newest_reading().unwrap();
+        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, 2, Precision::Exact), "▁█");
     }
 }

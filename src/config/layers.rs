@@ -1,4 +1,5 @@
-//! Layers of settings: defaults below, then the file, then variables, then flags; and mistakes, each with the place where it was made.
+//! Layers of settings: defaults below, then the file, then variables, then flags; and mistakes, each with the place where it
+//! was made.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,8 +5,8 @@ use crate::products::Product;
 
 #[derive(Copy, Clone, Debug)]
 pub struct Setting {
-    /// Its key in the configuration file, with `.` between table and name. The environment variable is the key in upper case, with
-    /// `_` for `.` and the prefix `TALLYPORT_`.
+    /// Its key in the configuration file, with `.` between table and name. The environment variable is the key in upper
+    /// case, with `_` for `.` and the prefix `TALLYPORT_`.
     pub key: &'static str,
     /// The form and range of its values.
     pub kind: SettingKind,

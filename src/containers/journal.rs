@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,7 +35,7 @@ const FORMAT: FrameFormat = FrameFormat {
     longest: 4 << 20,
 };
 /// A smaller file is not written anew.
-const SMALL: u64 = 256 << 10;
+const MIN_REWRITTEN_BYTES: u64 = 256 << 10;
 /// The seed of the record with the boot id.
 const ANY_BOOT: u64 = 0;
 
@@ -60,42 +60,60 @@ pub struct Replayed {
 
 /// Whether the journal can be written, for the pages and commands that show it.
 #[derive(Clone, Debug, Default)]
-pub struct JournalHealth(Arc<Mutex<(Option<String>, u64)>>);
+pub struct JournalHealth(Arc<Mutex<JournalFaults>>);
+
+#[derive(Debug, Default)]
+struct JournalFaults {
+    /// Why the file could not be written; `None` once it could.
+    write_error: Option<String>,
+    /// Why a record was refused; `None` once none is.
+    refusal: Option<String>,
+    failures: u64,
+}
 
 impl JournalHealth {
     /// Why it cannot be written; `None` if it can.
     #[must_use]
     pub fn write_error(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        let faults = self.lock_faults();
+        faults.write_error.as_ref().or(faults.refusal.as_ref()).cloned()
     }
 
     /// How often writing failed.
     #[must_use]
     pub fn failure_count(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.lock_faults().failures
     }
 
+    fn lock_faults(&self) -> MutexGuard<'_, JournalFaults> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs the first failure since a success, not each: every change of a container is written.
     fn record_failure(&self, error: &io::Error) {
-        if self.count_failure(error.to_string()) {
+        let mut faults = self.lock_faults();
+        faults.failures += 1;
+        if faults.write_error.replace(error.to_string()).is_none() {
             tracing::error!(%error, "cannot write the journal; containers would be lost with this agent");
         }
     }
 
-    fn record_refusal(&self, refused: &RefusedRecord) {
-        self.count_failure(refused.to_string());
-        tracing::error!(error = %refused, "a record is too long for the journal; the container would be lost with this agent. Give it fewer or shorter labels");
+    /// `known` says that the container's record was refused before, which is logged once.
+    fn record_refusal(&self, refused: &RefusedRecord, known: bool) {
+        let mut faults = self.lock_faults();
+        faults.failures += 1;
+        faults.refusal = Some(refused.to_string());
+        if !known {
+            tracing::error!(error = %refused, "a record is too long for the journal; the container would be lost with this agent. Give it fewer or shorter labels");
+        }
     }
 
-    /// Returns whether it is the first failure since a success.
-    fn count_failure(&self, error: String) -> bool {
-        let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = health.0.is_none();
-        *health = (Some(error), health.1 + 1);
-        first
-    }
-
-    fn record_recovery(&self) {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).0.take().is_some() {
+    /// The file was written. `complete` says that no record was refused.
+    fn record_success(&self, complete: bool) {
+        let mut faults = self.lock_faults();
+        let written = faults.write_error.take().is_some();
+        let accepted = complete && faults.refusal.take().is_some();
+        if (written || accepted) && faults.refusal.is_none() {
             tracing::info!("the journal can be written again");
         }
     }
@@ -160,7 +178,7 @@ impl Journal {
 
     /// Whether it must be rewritten: most of it is out of date, or a write failed.
     pub(super) fn is_stale(&self) -> bool {
-        self.file.is_none() || self.written > SMALL.max(4 * self.live)
+        self.file.is_none() || self.written > MIN_REWRITTEN_BYTES.max(4 * self.live)
     }
 
     /// Appends a change of a container: its snapshot, or `None` if it was forgotten.
@@ -169,18 +187,16 @@ impl Journal {
             return;
         }
         let mut bytes = Vec::new();
-        let known = self.refused.len();
+        let known = self.refused.contains(&allocation);
         match image {
-            Some(image) => self.put_image(image, &mut bytes),
+            Some(image) => self.put_image(image, known, &mut bytes),
             None => self.put_forgotten(allocation, &mut bytes),
         }
         let Some(file) = &mut self.file else { return };
         match file.write_all(&bytes) {
             Ok(()) => {
                 self.written += bytes.len() as u64;
-                if self.refused.is_empty() && known > 0 {
-                    self.health.record_recovery();
-                }
+                self.health.record_success(self.refused.is_empty());
             }
             Err(error) => {
                 self.health.record_failure(&error);
@@ -192,25 +208,26 @@ impl Journal {
     /// Rewrites it atomically.
     pub(super) fn rewrite_images(&mut self, images: impl Iterator<Item = ContainerSnapshot>) {
         let mut bytes = Vec::new();
-        self.refused.clear();
+        let known = std::mem::take(&mut self.refused);
         // It is a few bytes long, so it is never refused.
         let _always_fits = JournalRecord::Boot(self.seed).put(self.format, ANY_BOOT, &mut bytes);
-        images.for_each(|image| self.put_image(image, &mut bytes));
+        images.for_each(|image| {
+            let known = known.contains(&image.allocation);
+            self.put_image(image, known, &mut bytes);
+        });
         match self.replace_file(&bytes) {
             Ok(file) => {
                 self.file = Some(file);
                 (self.written, self.live) = (bytes.len() as u64, bytes.len() as u64);
-                if self.refused.is_empty() {
-                    self.health.record_recovery();
-                }
+                self.health.record_success(self.refused.is_empty());
             }
             Err(error) => self.health.record_failure(&error),
         }
     }
 
     /// Adds a container's record. One that is too long is left out and reported: the journal keeps the
-    /// previous record until it is rewritten, and continues with the other containers.
-    fn put_image(&mut self, image: ContainerSnapshot, bytes: &mut Vec<u8>) {
+    /// previous record until it is rewritten, and continues with the other containers. `known` says that it was refused before.
+    fn put_image(&mut self, image: ContainerSnapshot, known: bool, bytes: &mut Vec<u8>) {
         let (allocation, container) = (image.allocation, image.origin.container_id.clone());
         match JournalRecord::Put(Box::new(image)).put(self.format, self.seed, bytes) {
             Ok(_) => {
@@ -218,7 +235,7 @@ impl Journal {
             }
             Err(why) => {
                 self.refused.insert(allocation);
-                self.health.record_refusal(&RefusedRecord { container, why });
+                self.health.record_refusal(&RefusedRecord { container, why }, known);
             }
         }
     }

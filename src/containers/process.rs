@@ -1,5 +1,5 @@
-//! A process that is said to be a container, named by its number or passed as descriptors with its network, and checked before it is
-//! believed.
+//! A process that is said to be a container, named by its number or passed as descriptors with its network, and checked
+//! before it is believed.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

@@ -165,8 +165,8 @@ impl Reservation {
         self.alias.clone().or_else(|| TaskId::new(&annotated()?).ok())
     }
 
-    /// The labels of its records. Those of a pod's container are the same whether the wrapper or the NRI plugin reserves it: without
-    /// annotations that are meant for tallyport, and with the image.
+    /// The labels of its records. Those of a pod's container are the same whether the wrapper or the NRI plugin reserves it:
+    /// without annotations that are meant for tallyport, and with the image.
     #[must_use]
     pub fn origin_labels(&self) -> Labels {
         let mut labels = self.labels.clone();

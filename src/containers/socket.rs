@@ -1,4 +1,5 @@
-//! Where a container's socket is to be, opening it where it shares the agent's namespace, and the variables that tell the container.
+//! Where a container's socket is to be, opening it where it shares the agent's namespace, and the variables that tell the
+//! container.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! The container table: a task that owns every container, its socket's address and its state, and writes down what becomes of them.
+//! The container table: a task that owns every container, its socket's address and its state, and writes down what becomes
+//! of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

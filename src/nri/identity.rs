@@ -1,5 +1,6 @@
-//! What a container of a pod reserves, from what the runtime and the pod's annotations say about it. [`crate::identity::pod`] derives the
-//! identity, for the OCI wrapper's containers as well; `docs/reference/kubernetes.md` has the table.
+//! What a container of a pod reserves, from what the runtime and the pod's annotations say about it.
+//! [`crate::identity::pod`] derives the identity, for the OCI wrapper's containers as well; `docs/reference/kubernetes.md`
+//! has the table.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Records as they come: those of every task, the newest of each interval or everything from a cursor on, in order; and the closed
-//! windows of one task as server-sent events.
+//! Records as they come: those of every task, the newest of each interval or everything from a cursor on, in order; and the
+//! closed windows of one task as server-sent events.
 
 use std::sync::Arc;
 

@@ -209,6 +209,8 @@ pub struct Selection {
     pub since: Option<Timestamp>,
     /// Merges the selected records into one per series.
     pub merge: bool,
+    /// Adds up series over all tags except these, and over containers.
+    pub by: Option<Vec<String>>,
     /// Whether distributions are added in HdrHistogram's encoding.
     pub hdr: bool,
     /// Which records.
@@ -216,14 +218,14 @@ pub struct Selection {
 }
 
 /// The keys of [`Selection`].
-pub(crate) const SELECTION: [&str; 9] =
-    ["window", "since", "merge", "hdr", "task", "container", "name", "tag", "label"];
+pub(crate) const SELECTION: [&str; 10] =
+    ["window", "since", "merge", "by", "hdr", "task", "container", "name", "tag", "label"];
 
 impl Selection {
     /// Reads a selection.
     ///
     /// # Errors
-    /// When `window` or `since` is invalid.
+    /// When `window`, `since` or `by` is invalid.
     pub fn read(query: &Query, now: Timestamp) -> Result<Self, Error> {
         let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
         let windows = match query.last_value("window") {
@@ -236,8 +238,19 @@ impl Selection {
             Some(other) => return Err(Error::bad_parameter("window", other, "is not last, open or all")),
         };
         let (merge, hdr) = (query.parse_switch("merge")?, query.parse_switch("hdr")?);
-        Ok(Self { windows, since, merge, hdr, filters: Filters::read(query)? })
+        let by = query.last_value("by").map(parse_keys).transpose()?;
+        Ok(Self { windows, since, merge, by, hdr, filters: Filters::read(query)? })
     }
+}
+
+/// Parses the keys of tags, separated by commas, which no key contains.
+fn parse_keys(text: &str) -> Result<Vec<String>, Error> {
+    let keys: Vec<String> = text.split(',').filter(|key| !key.is_empty()).map(str::to_owned).collect();
+    if keys.len() > MOST_FILTERS {
+        let start: String = text.chars().take(32).chain(['…']).collect();
+        return Err(Error::bad_parameter("by", &start, &format!("has more than {MOST_FILTERS} keys")));
+    }
+    Ok(keys)
 }
 
 /// Parses a timestamp, or a time before `now`.
@@ -291,7 +304,11 @@ mod tests {
                 && !read("merge=0").unwrap().merge
         );
         assert!(read("hdr").unwrap().hdr && read("hdr=1").unwrap().hdr && !read("hdr=false").unwrap().hdr);
-        for wrong in ["window=newest", "since=soon", "merge=perhaps", "hdr=v2"] {
+        let by = |raw: &str| read(raw).unwrap().by;
+        assert_eq!(by("by=route,status"), Some(vec!["route".to_owned(), "status".to_owned()]));
+        assert_eq!((by("by="), by("")), (Some(Vec::new()), None));
+        let many = format!("by={}", vec!["k"; MOST_FILTERS + 1].join(","));
+        for wrong in [&*many, "window=newest", "since=soon", "merge=perhaps", "hdr=v2"] {
             assert!(matches!(read(wrong), Err(Error::BadParameter { .. })), "{wrong}");
         }
     }

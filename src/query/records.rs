@@ -1,17 +1,17 @@
-//! Selects, merges, sorts and writes a task's records.
+//! Selects, sorts and writes a task's records.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::data::{Data, Error};
 use super::documents::task_short;
+use super::merged::{group_picks, write_merged};
 use super::parameters::{Selection, Windows};
 use super::sink::Sink;
-use crate::aggregate::{Record, SeriesState, View, Window, WindowSpan};
+use crate::aggregate::{Record, View, Window, WindowSpan};
 use crate::containers::{ContainerInfo, TaskContainers};
-use crate::model::{Origin, Series, SeriesKey, Timestamp};
+use crate::model::{Origin, Series, SeriesKey};
 use crate::render::hdr::HdrEncoder;
 use crate::render::record::{RecordFrame, RecordNumber};
 use crate::shard::{ContainerSelection, ContainerStats};
@@ -70,12 +70,12 @@ pub fn write_task<S: Sink>(
 }
 
 /// A selected record, and the frame it belongs to.
-struct Pick<'a> {
+pub(super) struct Pick<'a> {
     frame: usize,
-    number: Option<RecordNumber>,
-    record: Record<'a>,
-    origin: &'a Arc<Origin>,
-    span: WindowSpan,
+    pub(super) number: Option<RecordNumber>,
+    pub(super) record: Record<'a>,
+    pub(super) origin: &'a Arc<Origin>,
+    pub(super) span: WindowSpan,
 }
 
 /// The frames of the windows with selected records.
@@ -119,8 +119,9 @@ fn write_records<S: Sink>(
     picks.sort_by(by_series_container_and_time);
     let mut hdr = start_hdr(writer, selection.hdr);
     writer.write_bytes(b"[")?;
-    if selection.merge {
-        write_merged(writer, (node, epoch), &picks, &mut hdr)?;
+    if selection.merge || selection.by.is_some() {
+        let groups = group_picks(&picks, selection.by.as_deref(), selection.merge);
+        write_merged(writer, (node, epoch), groups, &mut hdr)?;
     } else {
         for (index, pick) in picks.iter().enumerate() {
             if index > 0 {
@@ -193,74 +194,4 @@ fn pick_records<'a>(
             (frames.open(&source.info.origin, open.span), &source.info.origin, open.span);
         picks.extend(chosen.into_iter().map(|record| Pick { frame, number: None, record, origin, span }));
     }
-}
-
-/// Writes one record per series, merged from all selected ones.
-fn write_merged<S: Sink>(
-    writer: &mut S,
-    (node, epoch): (&str, u64),
-    picks: &[Pick<'_>],
-    hdr: &mut Option<HdrEncoder>,
-) -> Result<(), S::Stop> {
-    let mut first = true;
-    for picks in picks.chunk_by(|a, b| SeriesKey(a.record.series) == SeriesKey(b.record.series)) {
-        let Some((state, total)) = merge_picks(picks) else { continue };
-        let packed = state.to_packed_bytes();
-        let (Some(pick), Some(view)) = (picks.last(), state.as_view(total, &packed)) else { continue };
-        if !std::mem::take(&mut first) {
-            writer.write_bytes(b",")?;
-        }
-        let others: Vec<&Origin> = picks.iter().map(|pick| pick.origin.as_ref()).collect();
-        let frame =
-            RecordFrame::new(node, epoch, pick.origin, whole_span(picks)).into_merged(picks.len(), &others);
-        let frame = if picks.iter().any(|pick| pick.number.is_none()) { frame.into_open() } else { frame };
-        let record = Record { place: 0, series: pick.record.series, view };
-        let encoded = encode_hdr(hdr, &record.view);
-        writer.write_json(&frame.record_document(None, &record).with_hdr(encoded))?;
-    }
-    Ok(())
-}
-
-/// Merges all picks of one series in the order of time, and sums the totals of counters. For each generation of a
-/// container, the total of the record with the highest sequence number counts, which can be a revision of an old
-/// window.
-fn merge_picks(picks: &[Pick<'_>]) -> Option<(SeriesState, f64)> {
-    let mut in_time: Vec<_> = picks.iter().collect();
-    in_time.sort_by_key(|pick| pick.span.start);
-    let mut totals = BTreeMap::new();
-    let mut state: Option<SeriesState> = None;
-    for pick in in_time {
-        if let View::Counter { total, .. } = pick.record.view {
-            // An open record has no sequence number yet; it sorts after all others.
-            let made = pick.number.map_or(u64::MAX, |number| number.seq);
-            let newest =
-                totals.entry((&pick.origin.container_id, pick.origin.generation)).or_insert((made, total));
-            if made >= newest.0 {
-                *newest = (made, total);
-            }
-        }
-        let next = pick.record.view.to_state()?;
-        match &mut state {
-            Some(state) => state.merge(&next),
-            None => state = Some(next),
-        }
-    }
-    Some((state?, totals.values().map(|(_, total)| total).sum()))
-}
-
-/// The span from the first start to the last end. The covered time of each window is that of its longest covered
-/// container; generations of one container follow each other, so theirs are added.
-fn whole_span(picks: &[Pick<'_>]) -> WindowSpan {
-    let mut of_each: BTreeMap<_, Duration> = BTreeMap::new();
-    for pick in picks {
-        *of_each.entry((pick.span.start, &pick.origin.container_id)).or_default() += pick.span.covered;
-    }
-    let mut covered: BTreeMap<Timestamp, Duration> = BTreeMap::new();
-    for ((start, _), of_one) in of_each {
-        let longest = covered.entry(start).or_default();
-        *longest = (*longest).max(of_one);
-    }
-    let start = picks.iter().map(|pick| pick.span.start).min().unwrap_or_default();
-    let end = picks.iter().map(|pick| pick.span.end).max().unwrap_or_default();
-    WindowSpan { start, end, covered: covered.values().sum() }
 }

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::data::{Data, Error};
 use super::documents::{generation_document, state_of, task_short};
 use super::parameters::Filters;
+use super::recent::RecentWindows;
 use super::sink::{Budget, append_json, format_event};
 use crate::aggregate::{self, Accounting, ContainerSummary, EventRecord, LastCheck, WideTag};
 use crate::containers::{ContainerInfo, Directory, TaskContainers};
@@ -158,13 +159,16 @@ fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> O
         generation: generation_document(listed),
         containers: listed.containers.len(),
         series,
+        reserved_at: listed.containers.iter().map(|info| info.reserved_at).max().unwrap_or_default(),
         last_datagram: counts.last_datagram,
         received: counts.received,
         values: counts.values,
         kernel_drops: counts.kernel_drops,
         dropped: counts.dropped.total_count(),
+        folded: counts.folded,
         rejected: counts.rejected.total_count(),
         events: counts.events,
+        recent_values: None,
     }
 }
 
@@ -186,29 +190,34 @@ pub struct Look {
     pub last_scrape: Option<Timestamp>,
 }
 
-/// Writes an event with the tasks that have changed since `before`. Returns the rows of all tasks.
+/// Writes an event with the tasks that have changed since `before`, with their values in `recent` windows. Returns the rows of
+/// all tasks.
 pub fn write_rows(
     text: &mut Vec<u8>,
     look: Look,
     tasks: &[TaskContainers],
     stats_by_container: &StatsByContainer,
     before: &Rows,
+    recent: Option<&RecentWindows>,
 ) -> Rows {
     let (mut rows, mut changed) = (Rows::new(), Vec::new());
     let mut row_text = Vec::new();
-    for row in tasks.iter().map(|listed| task_row(listed, stats_by_container)) {
+    for listed in tasks {
+        let mut row = task_row(listed, stats_by_container);
         row_text.clear();
         append_json(&mut row_text, &row);
         let hash = xxh3_64(&row_text);
         rows.insert(row.task_id.clone(), hash);
         if before.get(&row.task_id) != Some(&hash) {
+            row.recent_values = recent.map(|recent| recent.count_values(listed));
             changed.push(row);
         }
     }
     let gone = before.keys().filter(|id| !rows.contains_key(*id));
     let Look { at, ready, degraded, memory, last_scrape } = look;
     let (tasks, gone): (Vec<&OverviewRow>, Vec<&TaskId>) = (changed.iter().collect(), gone.collect());
-    let changes = wire::TaskChanges { at, ready, degraded, memory, last_scrape, tasks, gone };
+    let recent_until = recent.map(RecentWindows::end_of_newest);
+    let changes = wire::TaskChanges { at, ready, degraded, memory, last_scrape, recent_until, tasks, gone };
     text.extend_from_slice(format_event("tasks", None, &changes).as_bytes());
     rows
 }

@@ -22,27 +22,27 @@ use crate::store;
 
 /// Closed windows are sent in rounds, each with the new ones, until a round takes less than this: hardly any can have
 /// been closed during it.
-const SHORT: Duration = Duration::from_millis(20);
+const LAST_ROUND_WITHIN: Duration = Duration::from_millis(20);
 /// Maximum number of rounds, in case windows are closed as fast as they are sent.
-const ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 8;
 /// Approximate size of a message with windows, in bytes: both processes hold it in addition to their data.
-const PART: usize = 4 << 20;
+const WINDOWS_BYTES: usize = 4 << 20;
 /// The same for snapshots. They take longer to restore, and the other process has to reply in time.
-const SNAPSHOTS: usize = 512 << 10;
+const SNAPSHOTS_BYTES: usize = 512 << 10;
 
 /// How long no window may be due when snapshots are sent for the first time. Later rounds use the measured time.
-const FIRST: Duration = Duration::from_millis(500);
+const QUIET_BEFORE_SNAPSHOTS: Duration = Duration::from_millis(500);
 /// How long no window may be due when the pause begins: longer than most pauses take.
-const PAUSE: Duration = Duration::from_millis(200);
+const QUIET_BEFORE_PAUSE: Duration = Duration::from_millis(200);
 /// How often everything is sent because a window was closed meanwhile. A node that cannot send everything between two
 /// windows starts the pause anyway.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// How long overdue windows may take to be closed before the pause begins anyway.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest time the old process sends nothing while it waits or collects snapshots.
-const SILENCE: Duration = Duration::from_secs(1);
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 /// The shortest wait before the next check.
-const LOOK: Duration = Duration::from_millis(5);
+const MIN_WAIT: Duration = Duration::from_millis(5);
 
 /// What has been sent to the other process.
 #[derive(Debug, Default)]
@@ -67,8 +67,8 @@ impl Sender<'_> {
     pub(super) fn send(&self) -> io::Result<SentWindows> {
         let mut sent = SentWindows::default();
         self.send_windows(&mut sent.windows, true)?;
-        let mut takes = FIRST;
-        for _ in 0..ATTEMPTS {
+        let mut takes = QUIET_BEFORE_SNAPSHOTS;
+        for _ in 0..MAX_ATTEMPTS {
             self.wait_until_quiet_for(takes, &mut sent.windows)?;
             let began = clock::since_boot();
             if self.holding.is_told_to_end() {
@@ -76,10 +76,10 @@ impl Sender<'_> {
             }
             self.send_windows(&mut sent.windows, false)?;
             self.send_snapshots(&mut sent.open)?;
-            if self.quiet_for()? >= PAUSE {
+            if self.quiet_for()? >= QUIET_BEFORE_PAUSE {
                 break;
             }
-            takes = clock::since_boot().saturating_sub(began) + PAUSE;
+            takes = clock::since_boot().saturating_sub(began) + QUIET_BEFORE_PAUSE;
         }
         Ok(sent)
     }
@@ -87,10 +87,10 @@ impl Sender<'_> {
     /// Sends closed windows. A signal to end fails this in the first round, if this is the `first` time; later, it
     /// leaves the rest for the pause.
     fn send_windows(&self, sent: &mut store::SentStore, first: bool) -> io::Result<()> {
-        for round in 0..ROUNDS {
+        for round in 0..MAX_ROUNDS {
             let began = clock::since_boot();
             loop {
-                let part = self.holding.movable_parts().store.next_part(sent, PART);
+                let part = self.holding.movable_parts().store.next_part(sent, WINDOWS_BYTES);
                 self.send_message(&AheadMessage::Windows(part.bytes.into()))?;
                 if part.is_complete {
                     break;
@@ -104,7 +104,8 @@ impl Sender<'_> {
                     };
                 }
             }
-            if clock::since_boot().saturating_sub(began) < SHORT || self.holding.is_told_to_end() {
+            if clock::since_boot().saturating_sub(began) < LAST_ROUND_WITHIN || self.holding.is_told_to_end()
+            {
                 break;
             }
         }
@@ -134,7 +135,7 @@ impl Sender<'_> {
                 }
                 unsent.add(ahead.snapshots);
             }
-            if unsent.bytes >= SNAPSHOTS || clock::since_boot().saturating_sub(told) >= SILENCE {
+            if unsent.bytes >= SNAPSHOTS_BYTES || clock::since_boot().saturating_sub(told) >= MAX_SILENCE {
                 told = clock::since_boot();
                 unsent.send(sent, |message| self.send_message(message))?;
             }
@@ -147,14 +148,14 @@ impl Sender<'_> {
         expect_word(self.channel, HAVE, PATIENCE)
     }
 
-    /// Waits until no window is due within `needed`, at most [`CLOSING`] longer than that.
+    /// Waits until no window is due within `needed`, at most [`CLOSING_TIMEOUT`] longer than that.
     fn wait_until_quiet_for(&self, needed: Duration, sent: &mut store::SentStore) -> io::Result<()> {
         // Consecutive windows leave little more time than this.
         let needed = needed.min(self.holding.current_config().aggregation.window.mul_f64(0.9));
         let began = clock::since_boot();
         let mut told = began;
         while !self.holding.is_told_to_end() {
-            if clock::since_boot().saturating_sub(told) >= SILENCE {
+            if clock::since_boot().saturating_sub(told) >= MAX_SILENCE {
                 self.send_windows(sent, false)?;
                 told = clock::since_boot();
             }
@@ -211,8 +212,8 @@ impl Unsent {
 /// How long to sleep before checking again when the next window ends. It ends in `quiet`; `needed` is the time required
 /// before that, and `waited` the time waited so far. `None` when it is time to continue.
 fn wait_time(quiet: Duration, needed: Duration, waited: Duration) -> Option<Duration> {
-    let goes_on = quiet < needed && waited < needed + CLOSING;
-    goes_on.then(|| quiet.clamp(LOOK, 10 * LOOK))
+    let goes_on = quiet < needed && waited < needed + CLOSING_TIMEOUT;
+    goes_on.then(|| quiet.clamp(MIN_WAIT, 10 * MIN_WAIT))
 }
 
 #[cfg(test)]
@@ -246,7 +247,7 @@ mod tests {
             Some(ms(50)),
             "a signal to end is looked for meanwhile"
         );
-        assert_eq!(wait_time(ms(0), ms(500), ms(900)), Some(LOOK), "windows are being closed");
+        assert_eq!(wait_time(ms(0), ms(500), ms(900)), Some(MIN_WAIT), "windows are being closed");
         assert_eq!(wait_time(ms(0), ms(500), ms(2500)), None, "for too long");
     }
 }

@@ -59,6 +59,8 @@ pub(super) const TAKE: &str = "take";
 /// Declines an offer, and asks the agent to end so that the other process can start from disk. Any other answer to an offer is a
 /// refusal, with its reason.
 pub(super) const END: &str = "end";
+/// Declines an offer, and asks the agent to end as TERM does. No other process follows.
+pub(super) const STOP: &str = "stop";
 /// Confirms one message before the pause.
 pub(super) const HAVE: &str = "have";
 /// Says that everything is assembled.
@@ -195,6 +197,11 @@ impl Offer {
     /// Whether the HTTP listener of this process has this port.
     pub(super) fn has_port(&self, port: u16) -> bool {
         self.http_listen.parse().is_ok_and(|listen: SocketAddr| listen.port() == port)
+    }
+
+    /// The number of this process, as it sees it itself.
+    pub(super) const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// The path of this process's admin socket, which may differ from the other's.

@@ -16,7 +16,7 @@ use crate::net::sys;
 /// The prefix of our descriptors' names.
 const PREFIX: &str = "tp";
 /// Maximum number of descriptors: as many names fit into one environment variable of 128 KiB.
-const NAMES: usize = 16_000;
+const MAX_DESCRIPTORS: usize = 16_000;
 
 /// The descriptor store of this process's service manager.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl FdStore {
     /// The store of this process's service manager, where `FDSTORE` says that there is one.
     pub(super) fn find() -> Option<Self> {
         let room: usize = std::env::var("FDSTORE").ok()?.parse().ok()?;
-        Self::connect(room.min(NAMES), Vec::new())
+        Self::connect(room.min(MAX_DESCRIPTORS), Vec::new())
     }
 
     /// The store that has passed descriptors of a former agent to this process. `None` where it has passed none.
@@ -132,6 +132,25 @@ fn name(n: usize) -> String {
     format!("{PREFIX}{n}")
 }
 
-fn parse_name(name: &str) -> Option<usize> {
-    name.strip_prefix(PREFIX)?.parse().ok()
+/// The place of one of our descriptors. Other names are left alone: an index beyond [`MAX_DESCRIPTORS`] would make
+/// [`FdStore::remove`] send as many messages.
+fn parse_name(descriptor: &str) -> Option<usize> {
+    let place = descriptor.strip_prefix(PREFIX)?.parse().ok()?;
+    (place < MAX_DESCRIPTORS && name(place) == descriptor).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_this_program_gives_are_its_own() {
+        assert_eq!(
+            (parse_name("tp0"), parse_name(&name(MAX_DESCRIPTORS - 1))),
+            (Some(0), Some(MAX_DESCRIPTORS - 1))
+        );
+        for foreign in ["tp16000", "tp18446744073709551615", "tp+1", "tp01", "tp", "tp-1", "stored", "1"] {
+            assert_eq!(parse_name(foreign), None, "{foreign}");
+        }
+    }
 }

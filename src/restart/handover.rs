@@ -3,7 +3,7 @@
 //! ```text
 //! old                                  new
 //!  offer: versions, what is fixed ───▶  can it be read and gone on with?
-//!       ◀─────────────────── take; or a refusal; or end, and then the new one starts from disk
+//!       ◀─────────────────── take; or a refusal; or end, and then the new one starts from disk; or stop
 //!  closed windows, aggregators ──────▶
 //!       ◀─────────────────────────── have   part by part, and again what is new, until no window is about to be closed
 //!  shards let go: the pause begins
@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 
 use super::ahead::Sender;
 use super::conversation::{
-    BYE, END, GO, Offer, PATIENCE, READY, SERVING, SuccessorStep, TAKE, accept_channel, expect_word,
+    BYE, END, GO, Offer, PATIENCE, READY, SERVING, STOP, SuccessorStep, TAKE, accept_channel, expect_word,
     send_word,
 };
 use super::fd_store::FdStore;
@@ -53,6 +53,8 @@ pub enum Successor {
     HasTakenOver(Channel),
     /// It cannot continue with what this process has, and waits for the end of the connection to start from what is on disk.
     WaitsForTheEnd(Channel),
+    /// It is no successor: it asks this process to end, and waits for the end of the connection.
+    AsksToEnd(Channel),
 }
 
 /// Waits for processes that want to take over, and sends the one that does to `successors`.
@@ -97,6 +99,7 @@ fn hand_over(channel: Channel, holding: &Holding, handle: &Handle) -> io::Result
     match String::from_utf8_lossy(&wanted).as_ref() {
         TAKE => {}
         END => return Ok(Successor::WaitsForTheEnd(channel)),
+        STOP => return Ok(Successor::AsksToEnd(channel)),
         refusal => return Err(io::Error::other(refusal)),
     }
     // From here on, a signal to end waits for the outcome.

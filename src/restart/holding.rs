@@ -24,7 +24,7 @@ use crate::store::Store;
 
 /// How long the NRI plugin may take to stop between two calls: longer than it takes to answer one. Everything is paused
 /// meanwhile.
-const STOPPING: Duration = Duration::from_secs(1);
+const PLUGIN_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The parts of the agent that have state to move, or stop meanwhile.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Holding {
     pauser: Pauser,
     nri: Suspender,
     /// Locked from when another process begins to take over until the outcome is known.
-    whereabouts: Mutex<Whereabouts>,
+    location: Mutex<StateLocation>,
     /// Whether this agent has been told to end.
     told_to_end: AtomicBool,
     /// Whether it was told so again, so that it no longer waits for any other process.
@@ -60,7 +60,7 @@ pub struct Holding {
 
 /// Which process has the state of the agent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Whereabouts {
+enum StateLocation {
     Here,
     /// Here, and this agent is ending: no hand-over may begin.
     Ending,
@@ -72,7 +72,7 @@ enum Whereabouts {
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
     holding: &'a Holding,
-    whereabouts: MutexGuard<'a, Whereabouts>,
+    location: MutexGuard<'a, StateLocation>,
 }
 
 /// The agent while it moves: new work is paused, the plugin has stopped, and the table waits for the outcome. Dropping
@@ -80,7 +80,7 @@ pub(super) struct Claim<'a> {
 #[derive(Debug)]
 pub(super) struct Moving<'a> {
     holding: &'a Holding,
-    whereabouts: MutexGuard<'a, Whereabouts>,
+    location: MutexGuard<'a, StateLocation>,
     plugin: Option<SuspendedPlugin>,
     /// When the plugin stopped, as time since boot.
     stopped: Duration,
@@ -91,9 +91,9 @@ impl Holding {
     /// Holds everything. `shared` are copies of the agent's own descriptors.
     #[must_use]
     pub fn new(parts: MovableParts, shared: AgentDescriptors, pauser: Pauser, nri: Suspender) -> Self {
-        let whereabouts = Mutex::new(Whereabouts::Here);
+        let location = Mutex::new(StateLocation::Here);
         let (told_to_end, given_up, gave_up) = Default::default();
-        Self { parts, shared, pauser, nri, whereabouts, told_to_end, given_up, gave_up }
+        Self { parts, shared, pauser, nri, location, told_to_end, given_up, gave_up }
     }
 
     pub(super) const fn movable_parts(&self) -> &MovableParts {
@@ -114,18 +114,18 @@ impl Holding {
 
     fn close(&self) -> bool {
         self.told_to_end.store(true, Ordering::Relaxed);
-        let mut whereabouts = match self.whereabouts.try_lock() {
+        let mut location = match self.location.try_lock() {
             Ok(free) => free,
             Err(TryLockError::Poisoned(free)) => free.into_inner(),
             Err(TryLockError::WouldBlock) => {
                 tracing::info!("told to end during a hand-over; waiting for its outcome");
-                self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner)
+                self.location.lock().unwrap_or_else(PoisonError::into_inner)
             }
         };
-        if *whereabouts == Whereabouts::Here {
-            *whereabouts = Whereabouts::Ending;
+        if *location == StateLocation::Here {
+            *location = StateLocation::Ending;
         }
-        *whereabouts == Whereabouts::Moved
+        *location == StateLocation::Moved
     }
 
     /// Whether this agent has been told to end, so that a hand-over should finish quickly.
@@ -181,7 +181,8 @@ impl Holding {
         }
     }
 
-    /// The connection to the process that everything is handed over to. Waits for its messages end once the hand-over is given up.
+    /// The connection to the process that everything is handed over to. Waits for its messages end once the hand-over is
+    /// given up.
     pub(super) fn until_given_up(&self, channel: Channel) -> Channel {
         channel.until_given_up(Arc::clone(&self.given_up))
     }
@@ -192,9 +193,9 @@ impl Holding {
     /// When another process has taken over already, or this agent is ending.
     pub(super) fn claim_for_successor(&self) -> io::Result<Claim<'_>> {
         let claim = self.claim_move()?;
-        match *claim.whereabouts {
-            Whereabouts::Ending => Err(io::Error::other("the agent is shutting down")),
-            Whereabouts::Here | Whereabouts::Moved => Ok(claim),
+        match *claim.location {
+            StateLocation::Ending => Err(io::Error::other("the agent is shutting down")),
+            StateLocation::Here | StateLocation::Moved => Ok(claim),
         }
     }
 
@@ -203,10 +204,10 @@ impl Holding {
     /// # Errors
     /// When another process has everything already.
     pub(super) fn claim_move(&self) -> io::Result<Claim<'_>> {
-        let whereabouts = self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
-        match *whereabouts {
-            Whereabouts::Moved => Err(io::Error::other("another process has taken over")),
-            Whereabouts::Here | Whereabouts::Ending => Ok(Claim { holding: self, whereabouts }),
+        let location = self.location.lock().unwrap_or_else(PoisonError::into_inner);
+        match *location {
+            StateLocation::Moved => Err(io::Error::other("another process has taken over")),
+            StateLocation::Here | StateLocation::Ending => Ok(Claim { holding: self, location }),
         }
     }
 }
@@ -215,16 +216,17 @@ impl<'a> Claim<'a> {
     /// Stops everything that changes what is handed over. `sent` are the containers that the other process knows already.
     ///
     /// # Errors
-    /// When the plugin does not stop, a shard has ended, descriptors ran out, or the hand-over is given up. Then everything goes on.
+    /// When the plugin does not stop, a shard has ended, descriptors ran out, or the hand-over is given up. Then everything
+    /// goes on.
     pub(super) fn stop_agent(self, sent: SentAhead, handle: &Handle) -> io::Result<Moving<'a>> {
-        let Self { holding, whereabouts } = self;
+        let Self { holding, location } = self;
         holding.pauser.set_paused(true);
         holding.parts.pages.stand_still(true);
         let stopped = clock::since_boot();
-        let mut moving = Moving { holding, whereabouts, plugin: None, stopped, leaving: None };
+        let mut moving = Moving { holding, location, plugin: None, stopped, leaving: None };
         // Before the table, which a call in progress may need.
         moving.plugin = holding.wait_for_step(handle, async {
-            let suspended = tokio::time::timeout(STOPPING, holding.nri.suspend_plugin()).await;
+            let suspended = tokio::time::timeout(PLUGIN_STOP_TIMEOUT, holding.nri.suspend_plugin()).await;
             suspended.map_err(|_| io::Error::other("the NRI plugin is busy; try again"))
         })?;
         moving.stopped = clock::since_boot();
@@ -271,7 +273,7 @@ impl Moving<'_> {
     /// Ends here if everything is `taken` by another process, and otherwise goes on.
     pub(super) fn conclude_move(mut self, taken: bool) {
         if taken {
-            *self.whereabouts = Whereabouts::Moved;
+            *self.location = StateLocation::Moved;
         }
         self.release_or_resume(taken);
     }
@@ -286,7 +288,7 @@ impl Moving<'_> {
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
-        if *self.whereabouts != Whereabouts::Moved {
+        if *self.location != StateLocation::Moved {
             self.release_or_resume(false);
         }
     }

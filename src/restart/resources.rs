@@ -162,8 +162,8 @@ async fn agent_at(address: SocketAddr) -> Option<u32> {
 }
 
 /// How long the other process may take to close its HTTP listener after this one has taken over.
-const CLOSING: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(20);
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
+const BIND_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// The listeners of an agent that continues where another stopped.
 #[derive(Debug)]
@@ -266,11 +266,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn listen_once_free(address: SocketAddr) -> io::Result<TcpListener> {
-    let deadline = Instant::now() + CLOSING;
+    let deadline = Instant::now() + CLOSING_TIMEOUT;
     loop {
         match open(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(BIND_RETRY_DELAY).await;
             }
             opened => return opened,
         }

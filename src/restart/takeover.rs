@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::conversation::{
-    AgentDescriptors, BEFORE_PAUSE, BYE, END, GO, HAVE, Offer, PATIENCE, READY, SERVING, TAKE,
+    AgentDescriptors, BEFORE_PAUSE, BYE, END, GO, HAVE, Offer, PATIENCE, READY, SERVING, STOP, TAKE,
     connect_if_listening, decode_message, expect_decision, expect_word, handover_socket, send_word,
 };
 use super::fd_store::{FdStore, Inherited};
@@ -63,11 +64,12 @@ impl Predecessor {
         Ok(channel.map(Self::Running))
     }
 
-    /// Receives everything, and opens the listeners whose addresses have changed. `None` where this process cannot go on with it and
-    /// is to start from what is on disk; then the agent has ended, and the store holds nothing.
+    /// Receives everything, and opens the listeners whose addresses have changed. `None` where this process cannot go on
+    /// with it and is to start from what is on disk; then the agent has ended, and the store holds nothing.
     ///
     /// # Errors
-    /// When something cannot be opened, or the agent does not hand over. Then that agent goes on, or the store still holds everything.
+    /// When something cannot be opened, or the agent does not hand over. Then that agent goes on, or the store still holds
+    /// everything.
     pub fn receive_state(self, config: &AgentConfig, how: TakeOver) -> io::Result<Option<ReceivedAgent>> {
         match self {
             Self::Ended(store, state) => receive_from_store(store, state, config),
@@ -161,6 +163,25 @@ fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(_) => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// Makes the agent that runs with this state directory end as TERM does, and waits until it has. Returns the number of its process;
+/// `None` if no agent runs.
+///
+/// # Errors
+/// When the agent belongs to another user, is ending already, or does not answer.
+pub fn stop_running_agent(state_dir: &Path) -> io::Result<Option<u32>> {
+    let Some(channel) = connect_if_listening(&handover_socket(state_dir))? else { return Ok(None) };
+    let offered = channel.receive(PATIENCE).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::other("it is ending, or another process takes over from it")
+        }
+        _ => error,
+    });
+    let offer: Offer = decode_message(&offered?.0)?;
+    send_word(&channel, STOP)?;
+    wait_for_the_end(&channel)?;
+    Ok(Some(offer.pid()))
 }
 
 /// Everything that the agent before had, and the listeners to continue with.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listener::{ContainerListener, NewListener};
-use super::looks::{ContainerSelection, ContainerStats, Reply, StatsDetail};
+use super::stats_queries::{ContainerSelection, ContainerStats, Reply, StatsDetail};
 use super::tail::{LineFilter, TailRoom, TappedLine};
 use crate::aggregate::{AggregatorSettings, Window};
 use crate::model::{Allocation, Timestamp};
@@ -68,7 +68,7 @@ pub(super) enum ShardCommand {
 #[derive(Debug)]
 pub(super) enum Question {
     /// Statistics of containers.
-    Look(ContainerSelection, StatsDetail, Reply),
+    Stats(ContainerSelection, StatsDetail, Reply),
     /// Copies of a container's lines as they arrive.
     Tap(Allocation, mpsc::Sender<TappedLine>, TailRoom, LineFilter),
 }

@@ -11,11 +11,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::inlet::{Inlet, Senders};
-use super::looks::{ContainerStats, StatsDetail};
 use super::shared::{LineDecision, LossLog};
+use super::stats_queries::{ContainerStats, StatsDetail};
 use super::tail::{LineFilter, TailRoom, TappedLine};
 use crate::aggregate::{
-    Accounting, Aggregator, AggregatorSettings, GaugeSign, Noted, RejectedLine, TimerUnit, Window,
+    Accounting, Aggregator, AggregatorSettings, CheckpointContents, GaugeSign, RejectedLine, TimerUnit,
+    Window,
 };
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::net::listener::{self, Buffers};
@@ -81,7 +82,7 @@ pub(super) struct ContainerListener {
     /// The counts at the last log line about losses.
     logged: Accounting,
     /// The number of the checkpoint file, and the state at the last checkpoint in it.
-    noted: (u64, Noted),
+    noted: (u64, CheckpointContents),
     /// The number of rejected lines when they were last shown, and the lines shown.
     rejected: (u64, Arc<[RejectedLine]>),
     /// Set once the container has begun to end.
@@ -252,7 +253,7 @@ impl ContainerListener {
     /// The changes in the open window since the last checkpoint in the same file; the whole window for another file.
     pub(super) fn checkpoint_window(&mut self, file: u64, now: Timestamp) -> Option<Window> {
         if self.noted.0 != file {
-            self.noted = (file, Noted::default());
+            self.noted = (file, CheckpointContents::default());
         }
         self.aggregator.peek_changed(now, &mut self.noted.1)
     }

@@ -15,9 +15,9 @@ use tokio::sync::{RwLock, oneshot, watch};
 use super::balance::{Balance, choose_container, find_imbalance};
 use super::command::{Checkpoint, Question, ShardCommand, SnapshotSlice};
 use super::listener::NewListener;
-use super::looks::ContainerStats;
 use super::shared::{PoolMeasurements, PoolShared};
-use super::worker::{Orders, Setup, Worker};
+use super::stats_queries::ContainerStats;
+use super::worker::{Setup, ShardChannels, Worker};
 use crate::aggregate::AggregatorSettings;
 use crate::model::{Allocation, Timestamp};
 use crate::net::clock::Clock;
@@ -104,7 +104,7 @@ impl ShardPool {
                 index,
                 gather: plan.gather,
                 not_before: plan.not_before,
-                orders: Orders { commands: received, questions: asked, wake: Arc::clone(&wake) },
+                channels: ShardChannels { commands: received, questions: asked, wake: Arc::clone(&wake) },
                 store: Arc::clone(store),
                 settings: Arc::clone(settings),
                 shared: Arc::clone(&shared),

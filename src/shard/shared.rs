@@ -1,4 +1,5 @@
-//! What all shards share: counts about themselves, budgets, and how many log lines a second the losses of all containers may take.
+//! What all shards share: counts about themselves, budgets, and how many log lines a second the losses of all containers may
+//! take.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,7 +131,7 @@ fn new_stall_histogram() -> Histogram<u64> {
 }
 
 /// Lines a second: with 200 bytes each, 4 kB/s however many containers send bad input.
-const MOST: u64 = 20;
+const LINES_PER_SECOND: u64 = 20;
 
 /// Counts lines of all shards.
 #[derive(Debug, Default)]
@@ -159,7 +160,7 @@ impl LossLog {
         if current.at != second {
             (current.at, current.lines) = (second, 0);
         }
-        if current.lines == MOST {
+        if current.lines == LINES_PER_SECOND {
             current.left_out += 1;
             return LineDecision::LeaveOut;
         }
@@ -177,10 +178,10 @@ mod tests {
         let log = LossLog::default();
         let turns: Vec<_> = (0..1_000).map(|_| log.admit_line(7)).collect();
         let written = turns.iter().filter(|turn| **turn == LineDecision::Write(0)).count();
-        assert_eq!((written as u64, turns[999]), (MOST, LineDecision::LeaveOut));
+        assert_eq!((written as u64, turns[999]), (LINES_PER_SECOND, LineDecision::LeaveOut));
         assert_eq!(
             [log.admit_line(8), log.admit_line(8)],
-            [LineDecision::Write(1_000 - MOST), LineDecision::Write(0)]
+            [LineDecision::Write(1_000 - LINES_PER_SECOND), LineDecision::Write(0)]
         );
         assert_eq!(log.admit_line(3), LineDecision::Write(0), "a clock that was set back stops nothing");
     }

@@ -4,7 +4,7 @@
 //! sockets at most once in a while, as long as three things hold, and drains at once otherwise:
 //!
 //! - enough comes: at the present rate at least [`WORTH`] datagrams arrive meanwhile;
-//! - there is room: the socket that fills up fastest uses at most [`ROOM`] of its buffer meanwhile, so that a rate
+//! - there is room: the socket that fills up fastest uses at most [`GATHERED_FRACTION`] of its buffer meanwhile, so that a rate
 //!   that suddenly multiplies still loses nothing;
 //! - it is short: never longer than `agent.gather`.
 //!
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The number of datagrams from which waiting is worth one more wake-up.
 const WORTH: f64 = 4.0;
 /// The fraction of a socket's buffer that may fill while datagrams gather.
-const ROOM: f64 = 0.125;
+const GATHERED_FRACTION: f64 = 0.125;
 /// The time constant over which the rate adapts.
 const MEMORY: Duration = Duration::from_millis(100);
 /// The half-life of the highest observed fill rate, which is remembered because bursts recur.
@@ -79,7 +79,7 @@ impl Gather {
         let longest = self.longest.max(SHORTEST);
         // Clamped, so that a burst within a very short interval is not extrapolated without limit.
         let periods = longest.as_secs_f64() / since.clamp(longest / 16, longest).as_secs_f64();
-        fullest * periods > ROOM
+        fullest * periods > GATHERED_FRACTION
     }
 
     /// How long to wait, `since` after the last drain began; zero if waiting is not worth it or there is no room.
@@ -87,7 +87,7 @@ impl Gather {
         if self.more || self.rate * self.longest.as_secs_f64() < WORTH {
             return Duration::ZERO;
         }
-        let room = if self.fill > 0.0 { ROOM / self.fill } else { f64::INFINITY };
+        let room = if self.fill > 0.0 { GATHERED_FRACTION / self.fill } else { f64::INFINITY };
         let period = self.longest.min(Duration::try_from_secs_f64(room).unwrap_or(Duration::MAX));
         let wait = period.saturating_sub(since);
         if wait < SHORTEST { Duration::ZERO } else { wait }

@@ -20,8 +20,8 @@ use nix::sys::time::TimeSpec;
 
 use super::command::{Question, ShardCommand};
 use super::listener::ContainerListener;
-use super::looks::Looks;
 use super::shared::PoolShared;
+use super::stats_queries::StatsQueries;
 use super::turn::Gather;
 use crate::aggregate::{AggregatorSettings, ReadGap};
 use crate::model::{Allocation, Moment, Timestamp};
@@ -40,9 +40,9 @@ const UNIX: u64 = 1 << 63;
 const EVENTS: usize = 1024;
 /// Longest wait, so that clock steps are noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Two turns that begin this far apart mean that the thread did not run in between, because the process was stopped or the machine is
-/// overloaded: one turn's shares of work add up to far less.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Two turns that begin this far apart mean that the thread did not run in between, because the process was stopped or the
+/// machine is overloaded: one turn's shares of work add up to far less.
+const MIN_STALL: Duration = Duration::from_secs(2);
 
 /// One shard. Everything in it belongs to its thread.
 pub(super) struct Worker {
@@ -55,7 +55,7 @@ pub(super) struct Worker {
     questions: Receiver<Question>,
     /// Whether questions may be left over from the last turn.
     questions_left: bool,
-    looks: Looks,
+    queries: StatsQueries,
     /// Readers wait until this time, because they have used up their part of the shard's time.
     readers_wait_until: Duration,
     store: Arc<Store>,
@@ -92,12 +92,12 @@ pub(super) struct Worker {
     vacant_from: usize,
     inbox: Inbox,
     /// The place of the listener being worked on, for recovery from a panic.
-    at_hand: Option<usize>,
+    current_place: Option<usize>,
     failures: Failures,
 }
 
 /// The channels of commands and questions, and the eventfd that wakes the shard up for them.
-pub(super) struct Orders {
+pub(super) struct ShardChannels {
     pub(super) commands: Receiver<ShardCommand>,
     pub(super) questions: Receiver<Question>,
     pub(super) wake: Arc<EventFd>,
@@ -111,7 +111,7 @@ pub(super) struct Setup {
     pub(super) gather: Duration,
     /// The earliest time that its clock may give, because the previous process has closed windows up to then.
     pub(super) not_before: Option<Timestamp>,
-    pub(super) orders: Orders,
+    pub(super) channels: ShardChannels,
     pub(super) store: Arc<Store>,
     pub(super) settings: Arc<AggregatorSettings>,
     pub(super) shared: Arc<PoolShared>,
@@ -126,8 +126,8 @@ enum LoopControl {
 
 impl Worker {
     pub(super) fn new(setup: Setup) -> nix::Result<Self> {
-        let Setup { index, gather, not_before, orders, store, settings, shared, clock } = setup;
-        let Orders { commands, questions, wake } = orders;
+        let Setup { index, gather, not_before, channels, store, settings, shared, clock } = setup;
+        let ShardChannels { commands, questions, wake } = channels;
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let new = Self {
@@ -138,7 +138,7 @@ impl Worker {
             commands_left: false,
             questions,
             questions_left: false,
-            looks: Looks::default(),
+            queries: StatsQueries::default(),
             readers_wait_until: Duration::ZERO,
             store,
             settings,
@@ -161,7 +161,7 @@ impl Worker {
             places: HashMap::new(),
             vacant_from: 0,
             inbox: Inbox::default(),
-            at_hand: None,
+            current_place: None,
             failures: Failures::default(),
         };
         new.remember_totals();
@@ -196,7 +196,7 @@ impl Worker {
     fn notice_pause(&mut self) {
         let now = self.observe_clock();
         let paused = now.mono.saturating_sub(self.turned.mono);
-        if paused >= PAUSE {
+        if paused >= MIN_STALL {
             self.unread = Some(ReadGap { from: self.turned.wall, until: now.wall });
             self.shared.count_pause();
             tracing::warn!(
@@ -252,7 +252,7 @@ impl Worker {
     /// Lets datagrams gather, unless a command waits or it is not worth it. Returns whether it waited.
     fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
-        if ready == 0 || told || self.has_work() || self.looks.has_waiting() {
+        if ready == 0 || told || self.has_work() || self.queries.has_waiting() {
             return false;
         }
         let since = self.observe_clock().mono.saturating_sub(self.drain_began);
@@ -266,7 +266,7 @@ impl Worker {
         true
     }
 
-    /// Whether work other than looks of readers is left over from the last turn.
+    /// Whether work other than queries of readers is left over from the last turn.
     fn has_work(&self) -> bool {
         let left = !(self.ready.is_empty() && self.merging.is_empty() && self.draining.is_empty());
         left || self.closing.is_some() || self.commands_left || self.questions_left
@@ -279,7 +279,7 @@ impl Worker {
         }
         let now = self.observe_clock();
         let mut wait = self.next_end.duration_since(now.wall).min(LONGEST_WAIT);
-        if self.looks.has_waiting() {
+        if self.queries.has_waiting() {
             wait = wait.min(self.pause_of_readers(now.mono));
         }
         // Rounded up: a millisecond too early would wake the thread for nothing, once for each window.

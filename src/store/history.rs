@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::aggregate::{
-    ContainerSummary, Lasting, Ledger, Record, SeriesState, View, Window, WindowBuilder, WindowSpan,
+    ContainerSummary, Ledger, PersistentValue, Record, SeriesState, View, Window, WindowBuilder, WindowSpan,
 };
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::prometheus::{Level, SeriesIdentity};
@@ -142,6 +142,12 @@ impl IntervalWindows {
     #[must_use]
     pub fn span(&self) -> Option<WindowSpan> {
         self.0.first().map(|published| published.window.span)
+    }
+
+    /// Number of values in its newest records. Walks over all of them.
+    #[must_use]
+    pub fn count_values(&self) -> u64 {
+        self.newest_records().map(|(_, _, record)| record.view.sample_count()).sum()
     }
 
     /// Everything published of it, oldest first.
@@ -307,11 +313,11 @@ impl History {
     /// The last known levels and totals that outlast windows, from the summary and from records. Values dated to the
     /// future by a clock that was ahead are used only for series without any other value.
     #[must_use]
-    pub fn lasting_values(&self) -> Vec<Lasting> {
+    pub fn lasting_values(&self) -> Vec<PersistentValue> {
         let newest = self.kept.back().filter(|_| !self.ahead.is_empty()).and_then(IntervalWindows::span);
         let newest = newest.map_or(Timestamp::MAX, |span| span.end);
-        let mut last: HashMap<SeriesKey<'_>, (bool, Lasting)> = HashMap::new();
-        let mut note = |key, present: bool, lasting: Lasting| match last.get_mut(&key) {
+        let mut last: HashMap<SeriesKey<'_>, (bool, PersistentValue)> = HashMap::new();
+        let mut note = |key, present: bool, lasting: PersistentValue| match last.get_mut(&key) {
             Some(known) if (known.0, known.1.at) <= (present, lasting.at) => *known = (present, lasting),
             Some(_) => {}
             None => drop(last.insert(key, (present, lasting))),
@@ -331,7 +337,7 @@ impl History {
                 note(
                     SeriesKey(record.series),
                     present,
-                    Lasting { series: Arc::clone(record.series), value, at },
+                    PersistentValue { series: Arc::clone(record.series), value, at },
                 );
             }
         }
@@ -440,8 +446,8 @@ impl History {
         }
     }
 
-    /// Notes when an interval was closed, by its first place. An interval that late samples create is treated as closed just before the one
-    /// that starts at `next`. As the newest it would outlast intervals whose samples still arrive.
+    /// Notes when an interval was closed, by its first place. An interval that late samples create is treated as closed just
+    /// before the one that starts at `next`. As the newest it would outlast intervals whose samples still arrive.
     fn note_closed(&mut self, first: u64, start: Timestamp, next: Option<Timestamp>) {
         let next = next.and_then(|next| self.closed.iter().position(|(_, start)| *start == next));
         let place = next.and_then(|at| self.closed.get(at)).map_or(first, |(place, _)| first.min(*place));

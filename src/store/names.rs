@@ -30,7 +30,7 @@ const AT_REST: usize = 10_000;
 /// Number of changes that are kept for readers that follow them; a reader that has missed some gets the whole table.
 const FOLLOWED: usize = 16_384;
 /// How often expired names are removed.
-const SELDOM: Duration = Duration::from_mins(1);
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Every name on the node.
 #[derive(Debug)]
@@ -242,7 +242,7 @@ impl Names {
 
     /// Removes expired names of all workloads.
     fn sweep_expired(&mut self) {
-        if self.newest.duration_since(self.swept) < SELDOM {
+        if self.newest.duration_since(self.swept) < PRUNE_INTERVAL {
             return;
         }
         self.swept = self.newest;

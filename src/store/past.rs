@@ -298,8 +298,8 @@ impl Past {
     }
 
     fn prune_totals(&mut self) {
-        const SELDOM: Duration = Duration::from_mins(1);
-        if self.newest.duration_since(self.pruned) >= SELDOM {
+        const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+        if self.newest.duration_since(self.pruned) >= PRUNE_INTERVAL {
             self.pruned = self.newest;
             self.workloads.forget_before(self.newest.saturating_sub(REMEMBERED));
         }

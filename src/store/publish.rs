@@ -226,8 +226,8 @@ impl PendingWindow {
     }
 }
 
-/// Bytes that a shard holds for one container: its aggregator, or a closed window that is not published yet. They count as held by
-/// the store for as long as this value exists, so a shard that fails cannot leave them counted.
+/// Bytes that a shard holds for one container: its aggregator, or a closed window that is not published yet. They count as
+/// held by the store for as long as this value exists, so a shard that fails cannot leave them counted.
 ///
 /// When such bytes become windows of the store, both counts change under the store's lock: a reader never sees them
 /// twice or not at all.

@@ -1,7 +1,7 @@
 //! What a reader takes from under the store's lock, and which records are gone.
 //!
-//! A reader takes pointers and follows them when the lock is free again, so that no window is published later because of how much a
-//! reader wants to see. It has missed something only where one of its containers has lost records.
+//! A reader takes pointers and follows them when the lock is free again, so that no window is published later because of how
+//! much a reader wants to see. It has missed something only where one of its containers has lost records.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl StoreSnapshot {
 }
 
 /// Maximum number of removed containers that are tracked individually. Losses of older ones concern every reader.
-const MOST: usize = 4096;
+const MAX_TRACKED: usize = 4096;
 
 /// A removed container: the last place of its records, and its origin.
 type Forgotten = (u64, Arc<Origin>);
@@ -100,7 +100,7 @@ impl Losses {
         self.added += 1;
         let forgotten = Arc::make_mut(&mut self.forgotten);
         forgotten.push_back(new);
-        if forgotten.len() > MOST
+        if forgotten.len() > MAX_TRACKED
             && let Some((place, _)) = forgotten.pop_front()
         {
             self.untold = self.untold.max(place);

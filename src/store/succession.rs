@@ -1,9 +1,9 @@
-//! Taking in what an earlier process had: windows that were read from disk, or a store that is passed to this process part by part,
-//! each with the changes since the previous one.
+//! Taking in what an earlier process had: windows that were read from disk, or a store that is passed to this process part
+//! by part, each with the changes since the previous one.
 //!
-//! Parts are small, so that neither process holds much beside the windows themselves. Each is put in place as it comes, while windows
-//! are still being closed, so that little is left to do while receiving is paused. The contents of the last part cannot be read
-//! meanwhile; it is as small as what was closed since the previous part.
+//! Parts are small, so that neither process holds much beside the windows themselves. Each is put in place as it comes,
+//! while windows are still being closed, so that little is left to do while receiving is paused. The contents of the last
+//! part cannot be read meanwhile; it is as small as what was closed since the previous part.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::iter;

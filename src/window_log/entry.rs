@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{CheckOutcome, EventRecord, Habits, Lasting};
+use crate::aggregate::{CheckOutcome, EventRecord, Habits, PersistentValue};
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::store::NameChange;
 use crate::wal::{ChecksumPlace, FormatError, FrameFormat, decode, encode_after};
@@ -83,7 +83,7 @@ pub(super) enum LogEntry<'a> {
     /// levels and totals, the last outcomes of checks, and habits of its client.
     Lasting {
         key: ContainerKey,
-        lasting: Vec<Lasting>,
+        lasting: Vec<PersistentValue>,
         checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
         habits: Habits,
     },

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::entry::{Birth, Who};
 use crate::aggregate::{
-    CheckOutcome, EventRecord, Habits, LastCheck, Lasting, Layout, SeriesState, View, Window, WindowBuilder,
-    WindowSpan,
+    CheckOutcome, EventRecord, Habits, LastCheck, Layout, PersistentValue, SeriesState, View, Window,
+    WindowBuilder, WindowSpan,
 };
 use crate::model::{ByIdentity, MetricType, Series, Timestamp};
 
@@ -110,7 +110,7 @@ impl OpenWindow {
 /// The newest written state of each series.
 #[derive(Default, Debug)]
 pub(super) struct Lasts {
-    lasting: HashMap<ByIdentity, Lasting>,
+    lasting: HashMap<ByIdentity, PersistentValue>,
     checks: HashMap<ByIdentity, LastCheck>,
     habits: Habits,
 }
@@ -119,11 +119,11 @@ impl Lasts {
     /// Adds an entry; `None` if it is invalid.
     pub(super) fn add(
         &mut self,
-        lasting: Vec<Lasting>,
+        lasting: Vec<PersistentValue>,
         checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
         habits: Habits,
     ) -> Option<()> {
-        let sound = lasting.iter().all(Lasting::is_plausible)
+        let sound = lasting.iter().all(PersistentValue::is_plausible)
             && checks.iter().all(|(series, ..)| series.metric_type == MetricType::ServiceCheck);
         if !sound {
             return None;
@@ -171,7 +171,7 @@ impl Lasts {
     }
 
     /// All of it; checks sorted by name and tags.
-    pub(super) fn into_parts(self) -> (Vec<LastCheck>, Vec<Lasting>, Habits) {
+    pub(super) fn into_parts(self) -> (Vec<LastCheck>, Vec<PersistentValue>, Habits) {
         let mut checks: Vec<_> = self.checks.into_values().collect();
         checks.sort_by(|a, b| (&a.series.name, &a.series.tags).cmp(&(&b.series.name, &b.series.tags)));
         (checks, self.lasting.into_values().collect(), self.habits)

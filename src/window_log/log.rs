@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::entry::{Birth, ContainerKey, FORMAT, LogEntry, Refusals, Who};
 use super::segment::{FiledWindow, LogSegment, SealedSegment, WINDOWS};
-use crate::aggregate::{EventRecord, Habits, LastCheck, Lasting};
+use crate::aggregate::{EventRecord, Habits, LastCheck, PersistentValue};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
 use crate::wal::{Files, FrameFormat, remove_file};
@@ -31,7 +31,7 @@ pub(super) enum ContainerChange {
     /// New events.
     Said(Allocation, Who, Vec<Arc<EventRecord>>),
     /// Changes of the state that outlasts its windows.
-    Lasting(Allocation, Who, Vec<Lasting>, Vec<LastCheck>, Habits),
+    Lasting(Allocation, Who, Vec<PersistentValue>, Vec<LastCheck>, Habits),
     Forgotten(Allocation),
 }
 

@@ -184,8 +184,8 @@ impl Recovered {
         history
     }
 
-    /// Gives containers the numbers that they are `known` by, and unknown ones the numbers after these. If a container is there twice,
-    /// the later one is the known one.
+    /// Gives containers the numbers that they are `known` by, and unknown ones the numbers after these. If a container is
+    /// there twice, the later one is the known one.
     pub fn assign_allocations<'o>(&mut self, known: impl Iterator<Item = (&'o Origin, Allocation)>) {
         let mut next = 1;
         let mut known: HashMap<_, _> = known

@@ -1,7 +1,7 @@
 //! Files whose newest one starts with everything: checkpoints of open windows, and names.
 //!
-//! What checkpoints hold is void as soon as the window is closed, so these files are small and short-lived. Names are kept so that
-//! the metric that had a name first is known after a restart.
+//! What checkpoints hold is void as soon as the window is closed, so these files are small and short-lived. Names are kept
+//! so that the metric that had a name first is known after a restart.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::wal::{Files, RenewedLog};
 /// A file of checkpoints is ended once it has this size and is four times as large as everything that is open.
 const LARGEST_CHECKPOINTS: u64 = 4 << 20;
 /// How long a shard may take to reply. It replies between reading two sockets.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A file of names is not ended below this size.
 const SMALLEST_NAMES: u64 = 256 << 10;
 /// Names in an entry, which limits the loss from a damaged one.
@@ -98,7 +98,7 @@ impl Checkpoints {
             let mut from = Some(0);
             while let Some(next) = from {
                 let asked = parts.pool.checkpoint_shard(shard, next, self.log.file_number());
-                let part = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| ShardGone)??;
+                let part = tokio::time::timeout(SHARD_TIMEOUT, asked).await.map_err(|_| ShardGone)??;
                 from = part.next;
                 for (allocation, window) in &part.windows {
                     self.add_window(*allocation, window, parts, log);

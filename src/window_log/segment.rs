@@ -120,8 +120,8 @@ impl LogSegment {
         }
     }
 
-    /// Writes how a container's series differ from what this file says of them so far. Returns the layout's fingerprint; `None` if
-    /// they are not in the file, so that nothing can refer to them.
+    /// Writes how a container's series differ from what this file says of them so far. Returns the layout's fingerprint;
+    /// `None` if they are not in the file, so that nothing can refer to them.
     fn put_layout(&mut self, key: ContainerKey, layout: &Layout) -> Option<u64> {
         let known = &self.described.get(&key)?.layout;
         if Arc::ptr_eq(known.layout(), layout) {
@@ -169,9 +169,9 @@ impl LogSegment {
         self.put_entry(&LogEntry::Window { key, birth, revs, window: window.into() }).then_some(())
     }
 
-    /// Adds what has changed in an open window of a container that this file describes. If a change is too long, later ones of the
-    /// same window are left out as well: the window comes back as of the checkpoint before it, unless the file was renewed since, and not
-    /// as a mixture of two.
+    /// Adds what has changed in an open window of a container that this file describes. If a change is too long, later ones
+    /// of the same window are left out as well: the window comes back as of the checkpoint before it, unless the file was
+    /// renewed since, and not as a mixture of two.
     pub(super) fn put_open_window(&mut self, key: ContainerKey, open: &Window) {
         let start = Some(open.span.start);
         if self.described.get(&key).is_none_or(|described| described.incomplete == start) {

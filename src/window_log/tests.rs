@@ -9,7 +9,7 @@ use super::entry::{FORMAT, LogEntry, Who};
 use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup};
 use super::recover::{Resumed, recover_windows, survey_log};
 use super::segment::{LogSegment, OPEN};
-use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, Noted};
+use crate::aggregate::{Aggregator, AggregatorSettings, CheckpointContents, GaugeSign};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
 use crate::store::{Cursor, Published, Store};
 use crate::wal::{Appendable, Files, FrameFormat};
@@ -539,7 +539,7 @@ fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 
     let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
     segment.ensure_container(key, || who);
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
-    let mut noted = Noted::default();
+    let mut noted = CheckpointContents::default();
     for (line, at) in lines.iter().zip(opened + 1..) {
         aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
         segment.put_open_window(key, &aggregator.peek_changed(moment(at).wall, &mut noted).unwrap());
@@ -698,7 +698,7 @@ fn an_open_window_whose_changes_are_too_long_comes_back_as_of_the_checkpoint_bef
         finished: None,
     });
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
-    let mut noted = Noted::default();
+    let mut noted = CheckpointContents::default();
     let member = |n| format!("users:{n}|s\n");
     let members: String = (0..60).map(member).collect();
     let mut checkpoint = |aggregator: &mut Aggregator, line: &str, at: u64| {

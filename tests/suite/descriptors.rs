@@ -227,8 +227,13 @@ fn a_rootless_container_of_another_user_has_its_socket() {
             with_users(config, 1001, 1);
             config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
         });
-        let script =
-            format!("#!/bin/sh\nexec setpriv --reuid=1001 --regid=1001 --clear-groups {WRAPPER} \"$@\"\n");
+        // The user may not be able to reach the build directory, as below a home of mode 0700.
+        let wrapper = bundle.path("tallyport-oci");
+        std::fs::copy(WRAPPER, &wrapper).unwrap();
+        let script = format!(
+            "#!/bin/sh\nexec setpriv --reuid=1001 --regid=1001 --clear-groups {} \"$@\"\n",
+            wrapper.display()
+        );
         std::fs::write(bundle.path("rootless"), script).unwrap();
         open(&bundle);
         let own =

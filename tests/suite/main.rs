@@ -12,6 +12,7 @@
 mod access;
 mod agent;
 mod aggregate;
+mod background;
 mod cli;
 mod clients;
 mod clocks;
@@ -41,6 +42,7 @@ mod kills;
 mod kubernetes;
 mod labels;
 mod lifecycle;
+mod listing;
 mod load;
 mod manual;
 mod monitoring;

@@ -706,7 +706,7 @@ fn read_streams(contract: &Contract) {
     let kinds = read_events(contract, events, watch, usize::MAX);
     let known: BTreeSet<String> = events.as_object().unwrap().keys().cloned().collect();
     assert_eq!(kinds, known);
-    let overview = exchange(agent, "http", "GET /v1/watch", &[], b"");
+    let overview = exchange(agent, "http", "GET /v1/watch?recent", &[], b"");
     let events = &contract.promised("GET /v1/watch", &overview).unwrap()["x-events"];
     let kinds = read_events(contract, events, overview, 3);
     assert_eq!(kinds, events.as_object().unwrap().keys().cloned().collect());

@@ -190,6 +190,34 @@ fn the_nodes_stream_tells_everything_once_and_then_what_changes() {
 }
 
 #[test]
+fn the_nodes_stream_begins_with_the_values_of_kept_windows_if_asked() {
+    let agent = Agent::with(&["--window", "1s", "--set", "limits.series=2"]);
+    let address = agent.reserve("c1", "web.1");
+    agent.reserve("c2", "quiet.1");
+    address.send("a:1:2:3|c\nb:1|g\nc:1|c\nd:1|c");
+    agent.finish("c1");
+    let windows = agent.metrics("web.1", "?window=all");
+    assert_eq!(windows.iter().map(|record| record["agg"]["samples"].as_u64().unwrap()).sum::<u64>(), 6);
+    let first = ask(&agent, "/v1/watch?recent", &[]).events().nth(1).unwrap().1;
+    let of = |task: &str| {
+        first["tasks"].as_array().unwrap().iter().find(|row| row["task_id"] == task).unwrap().clone()
+    };
+    let values: Vec<u64> = serde_json::from_value(of("web.1")["recent_values"].clone()).unwrap();
+    assert_eq!((values.len(), values.iter().sum::<u64>()), (30, 6), "{first}");
+    // The newest window of all is the last one; the task's own may be older.
+    let until: tallyport::model::Timestamp = serde_json::from_value(first["recent_until"].clone()).unwrap();
+    let end: tallyport::model::Timestamp = serde_json::from_value(windows[0]["end"].clone()).unwrap();
+    let age = usize::try_from(until.duration_since(end).as_secs()).unwrap();
+    assert_eq!(values[30 - 1 - age], 6, "{values:?} until {until:?}, window until {end:?}");
+    assert_eq!(of("web.1")["folded"], 2, "counters beyond the limit are folded");
+    let quiet: Vec<u64> = serde_json::from_value(of("quiet.1")["recent_values"].clone()).unwrap();
+    assert_eq!(quiet.iter().sum::<u64>(), 0);
+    assert!(of("quiet.1")["reserved_at"].is_string() && of("quiet.1")["last_datagram"].is_null());
+    let plain = ask(&agent, "/v1/watch", &[]).events().nth(1).unwrap().1;
+    assert!(plain["recent_until"].is_null() && plain["tasks"][0]["recent_values"].is_null(), "{plain}");
+}
+
+#[test]
 fn the_nodes_stream_can_be_filtered_and_says_who_is_forgotten() {
     let agent = Agent::with(&["--window", "1s", "--set", "containers.tombstone=1s"]);
     agent.reserve("c1", "web.1");

@@ -235,8 +235,8 @@ fn beyond_the_queue_a_client_that_does_not_read_its_pages_gets_429_and_others_ar
     let address = agent.reserve("c-1", "web.1");
     fill(&agent, &address, "c-1", (0..4000).map(|n| format!("a.series.{n}.{}", "x".repeat(250))));
     agent.until("all are on the page", || whole_page(&agent).body.len() > 2 << 20);
-    // Each asks for a page of its own and does not read it. Two are built at a time, and wait for memory until their readers are cut
-    // off; the queue has 32 places for one client.
+    // Each asks for a page of its own and does not read it. Two are built at a time, and wait for memory until their readers
+    // are cut off; the queue has 32 places for one client.
     let mut readers = Vec::new();
     let answered = |reader: &TcpStream| {
         let mut head = [0; 1024];

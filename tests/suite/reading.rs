@@ -72,6 +72,62 @@ fn filters_choose_and_repeated_ones_must_all_hold() {
 }
 
 #[test]
+fn series_are_added_up_over_tags_and_containers_but_levels_are_not() {
+    let agent = Agent::start();
+    for (container, factor) in [("c1", 1), ("c2", 10)] {
+        let address = agent.reserve(container, "web.1");
+        address.send(format!(
+            "hits:{factor}|c|#route:/pay,status:200\nhits:{}|c|#route:/pay,status:500\nhits:{}|c|#route:/cart,status:200",
+            2 * factor,
+            4 * factor
+        ));
+        address.send(format!(
+            "level:{factor}|g|#route:/pay\nusers:a:b{factor}|s|#route:/pay\nusers:a|s|#route:/cart"
+        ));
+        let times: Vec<String> = (1..=50).map(|n| (n * factor).to_string()).collect();
+        address.send(format!("t:{}|ms|#route:/pay", times.join(":")));
+        agent.finish(container);
+    }
+    let sums = |query: &str| -> Vec<(Value, Value, Value)> {
+        let records = agent.metrics("web.1", query);
+        let of = |record: &Value| (record["name"].clone(), record["tags"].clone(), record["value"].clone());
+        records.iter().map(of).collect()
+    };
+    let hits = |tags: Value, value: f64| (json!("hits"), tags, json!(value));
+    assert_eq!(
+        sums("?window=all&merge&by=route&name=hits"),
+        [hits(json!({"route": "/cart"}), 44.0), hits(json!({"route": "/pay"}), 33.0)]
+    );
+    assert_eq!(sums("?window=all&merge&by=&name=hits"), [hits(json!({}), 77.0)]);
+    let both = json!({"route": "/cart", "status": "200"});
+    assert_eq!(sums("?window=all&merge&by=route,status&name=hits")[0], hits(both, 44.0));
+    assert_eq!(sums("?window=all&merge&by=&container=c2&name=hits"), [hits(json!({}), 70.0)]);
+    assert_eq!(
+        sums("?window=all&merge&by=&name=users")[0].2,
+        json!(3.0),
+        "members of several series count once"
+    );
+    assert_eq!(sums("?window=all&by=&name=level"), [], "levels have no sum");
+    let [merged] = &*agent.metrics("web.1", "?window=all&merge&by=&name=t") else { panic!("not one record") };
+    let p50 = merged["agg"]["p50"].as_f64().unwrap();
+    assert!(
+        (p50 - 46.0).abs() <= 1.0 && merged["agg"]["samples"] == 100,
+        "of the merged distribution: {merged}"
+    );
+    assert_eq!(merged["origin"]["containers"], json!(["c1", "c2"]));
+    let totals = agent.metrics("web.1", "?window=all&merge&by=&name=hits");
+    assert_eq!(totals[0]["agg"]["total"], 77.0, "each series of each container has a total of its own");
+    // Without `merge`, each window stays a record, and its time counts once however many series it has.
+    let windows = agent.metrics("web.1", "?window=all&by=&name=hits");
+    let sum: f64 = windows.iter().map(|record| record["value"].as_f64().unwrap()).sum();
+    assert!((sum - 77.0).abs() < 1e-9, "{windows:?}");
+    assert!(
+        windows.iter().all(|record| record["covered"].as_f64() <= record["seconds"].as_f64()),
+        "{windows:?}"
+    );
+}
+
+#[test]
 fn merging_gives_one_record_for_each_series_over_the_whole_span() {
     let agent = Agent::start();
     let address = agent.reserve("c1", "web.1");

@@ -237,7 +237,7 @@ fn summary_shows_them(agent: &Agent, container: &str) {
     agent.until("the window is closed", || agent.metrics(&task, "?window=last").len() == 1);
     let table = agent.cli(&["metrics", "summary", &task]);
     assert_eq!(table.code, 0, "{}", table.err);
-    for part in ["  cpu  ", "s of 0.05 CPUs", "  memory  ", "MiB of 256.0 MiB", "hits"] {
+    for part in ["  cpu  ", "s of 0.05 CPUs", "  memory  ", " B of 268435456 B", "hits"] {
         assert!(table.out.contains(part), "{part:?} is not in\n{}", table.out);
     }
     let json: Value = serde_json::from_str(&agent.cli(&["metrics", "summary", "--json", &task]).out).unwrap();

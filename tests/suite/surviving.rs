@@ -304,6 +304,10 @@ fn a_full_disk_stops_nothing_is_said_once_and_made_good() {
     let after = agent.records("web.1");
     let lost: Vec<_> = before.iter().filter(|record| !after.contains(record)).collect();
     assert!(lost.is_empty(), "{lost:#?}");
+    let directory = agent.into_directory();
+    // While something is mounted in it, the directory cannot be removed.
+    drop(disk);
+    drop(directory);
 }
 
 /// Writes until the file system is full.

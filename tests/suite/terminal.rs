@@ -34,7 +34,7 @@ fn no_command_passes_control_characters_of_containers_to_a_terminal() {
         (vec!["explain", "web.1", "hits"], true),
         (vec!["tasks"], false),
         (vec!["containers", "list"], false),
-        (vec!["containers", "show", "c1"], false),
+        (vec!["containers", "show", "c1"], true),
         (vec!["doctor"], false),
     ] {
         let ran = agent.cli(&args);

@@ -8,6 +8,7 @@
 mod accounting;
 mod aggregator;
 mod distribution;
+mod fingerprint;
 mod gauge;
 mod histogram;
 mod limits;
@@ -22,9 +23,9 @@ mod window;
 
 pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
 pub use aggregator::{
-    Aggregator, AggregatorSettings, ClosedWindow, ContainerSummary, GaugeSign, Habits, LastCheck, Lasting,
-    Ledger, LedgerEntry, LedgerRow, LineTap, NAMED, Noted, OVERFLOW, REVISED_TOGETHER, ReadGap,
-    SNAPSHOT_VERSION, SnapshotError, TimerUnit, checksum_of,
+    Aggregator, AggregatorSettings, CheckpointContents, ClosedWindow, ContainerSummary, GaugeSign, Habits,
+    LastCheck, Ledger, LedgerEntry, LedgerRow, LineTap, NAMED, OVERFLOW, PersistentValue, REVISED_TOGETHER,
+    ReadGap, SNAPSHOT_VERSION, SnapshotError, TimerUnit, checksum_of,
 };
 pub use distribution::{Distribution, DistributionSummary};
 pub use gauge::Gauge;

@@ -27,9 +27,9 @@ pub struct HdrEncoder {
 impl HdrEncoder {
     /// An upper bound on the memory of an encoder, in bytes, including its work buffers and the resulting text.
     ///
-    /// A histogram has 1024 counts for each power of two up to its largest value and 1024 more, so 54 × 1024 of 8 bytes at most.
-    /// The serializer reserves 9 bytes for each of them. A sketch has at most 4096 bins, of up to 12 bytes before compression, and
-    /// the compressor's own tables take less than 512 KiB.
+    /// A histogram has 1024 counts for each power of two up to its largest value and 1024 more, so 54 × 1024 of 8 bytes at
+    /// most. The serializer reserves 9 bytes for each of them. A sketch has at most 4096 bins, of up to 12 bytes before
+    /// compression, and the compressor's own tables take less than 512 KiB.
     pub const MOST_BYTES: usize = 54 * 1024 * (8 + 9) + 16 * 4096 * 8 + (512 << 10);
 
     /// A distribution, base64. The same distribution gives the same text.

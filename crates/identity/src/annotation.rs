@@ -1,5 +1,5 @@
-//! Annotations for tallyport: `tallyport.<what>`, and for one container of a pod `tallyport.<what>/container.<name>`. Engines without
-//! annotations have labels of the same names.
+//! Annotations for tallyport: `tallyport.<what>`, and for one container of a pod `tallyport.<what>/container.<name>`.
+//! Engines without annotations have labels of the same names.
 
 /// The prefix of all annotations.
 pub const PREFIX: &str = "tallyport.";

@@ -88,14 +88,14 @@ const READINGS: usize = 4;
 
 /// A socket that has bound a port on the wildcard address.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Holder {
+pub struct PortHolder {
     /// The user that opened it.
     pub user: u32,
     /// Pid and name of a process that has it open, if this process may see it.
     pub process: Option<(i32, String)>,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for PortHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
             Some((pid, name)) => write!(f, "process {pid} ({name}) of user {}", self.user),
@@ -106,11 +106,11 @@ impl fmt::Display for Holder {
 
 /// The socket that has bound this port on the wildcard address of this network namespace.
 #[must_use]
-pub fn holder_of(port: u16) -> Option<Holder> {
+pub fn holder_of(port: u16) -> Option<PortHolder> {
     let read = |table: &str| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
     let find = || ["udp", "udp6"].iter().find_map(|table| find_wildcard_socket(&read(table), port));
     let (user, inode) = (0..READINGS).find_map(|_| find())?;
-    Some(Holder { user, process: process_with(&format!("socket:[{inode}]")) })
+    Some(PortHolder { user, process: process_with(&format!("socket:[{inode}]")) })
 }
 
 /// User and inode of the socket that has bound a port on the wildcard address.

@@ -8,13 +8,14 @@ pub use group::{ContainerResources, Cpu, Io, Memory, NetworkCounters, read_conta
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 use procfs::net::DeviceStatus;
-use procfs::process::Process;
+use procfs::process::{MountInfo, MountInfos, Process};
 use procfs::{Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, ProcResult, Uptime};
 
 /// What the node has and uses.
@@ -178,33 +179,47 @@ pub fn read_node_resources() -> ProcResult<NodeResources> {
     })
 }
 
-/// The mounted file systems; one that is mounted several times is listed at its first mount point.
+/// The mounted file systems; one that is mounted several times is listed at its first mount point, and the root's at the root.
 fn file_systems() -> ProcResult<Vec<FileSystem>> {
-    let known =
-        std::fs::read_to_string("/proc/filesystems").map_err(|error| procfs::ProcError::Io(error, None))?;
+    let io_error = |error| procfs::ProcError::Io(error, None);
+    let known = std::fs::read_to_string("/proc/filesystems").map_err(io_error)?;
     let on_devices: BTreeSet<&str> =
         known.lines().filter(|line| !line.starts_with("nodev")).map(str::trim).collect();
-    let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    for mount in Process::myself()?.mountinfo()?.0 {
-        let is_root = mount.mount_point.as_os_str() == "/";
-        if !(is_root || on_devices.contains(mount.fs_type.as_str())) || !seen.insert(mount.majmin.clone()) {
-            continue;
+    let root = std::fs::metadata("/").map_err(io_error)?.dev();
+    let mounts = Process::myself()?.mountinfo()?;
+    Ok(list_mount_points(mounts, root, &on_devices).into_iter().filter_map(measure_file_system).collect())
+}
+
+/// The root, and the first mount point of each other file system on a device. In a chroot the root need not be a mount point.
+fn list_mount_points(mounts: MountInfos, root: u64, on_devices: &BTreeSet<&str>) -> Vec<PathBuf> {
+    let is_root = |mount: &MountInfo| mount.mount_point.as_os_str() == "/";
+    let root = match mounts.iter().find(|mount| is_root(mount)) {
+        Some(mount) => mount.majmin.clone(),
+        None => format!("{}:{}", nix::sys::stat::major(root), nix::sys::stat::minor(root)),
+    };
+    let mut seen = BTreeSet::from([root]);
+    let mut found = vec![PathBuf::from("/")];
+    for mount in mounts {
+        if on_devices.contains(mount.fs_type.as_str()) && seen.insert(mount.majmin) {
+            found.push(mount.mount_point);
         }
-        // Skip file systems that cannot be queried, such as stale mounts or those of other users.
-        let Ok(stat) = statvfs(&mount.mount_point) else { continue };
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
-        found.push(FileSystem {
-            path: mount.mount_point,
-            bytes: [
-                bytes(stat.blocks()),
-                bytes(stat.blocks().saturating_sub(stat.blocks_free())),
-                bytes(stat.blocks_available()),
-            ],
-            inodes: [stat.files(), stat.files().saturating_sub(stat.files_free()), stat.files_free()],
-        });
     }
-    Ok(found)
+    found
+}
+
+/// `None` for file systems that cannot be queried, such as stale mounts or those of other users.
+fn measure_file_system(path: PathBuf) -> Option<FileSystem> {
+    let stat = statvfs(&path).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+    Some(FileSystem {
+        path,
+        bytes: [
+            bytes(stat.blocks()),
+            bytes(stat.blocks().saturating_sub(stat.blocks_free())),
+            bytes(stat.blocks_available()),
+        ],
+        inodes: [stat.files(), stat.files().saturating_sub(stat.files_free()), stat.files_free()],
+    })
 }
 
 fn read_interfaces() -> ProcResult<Vec<Interface>> {
@@ -220,6 +235,8 @@ fn read_interfaces() -> ProcResult<Vec<Interface>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -229,6 +246,22 @@ mod tests {
         let shares = now.shares_since(&before).unwrap();
         assert_eq!(shares, Shares { total: 45.0, user: 30.0, system: 10.0, idle: 50.0, wait: 5.0 });
         assert_eq!(now.shares_since(&now), None);
+    }
+
+    fn mount_points(mounts: &str) -> Vec<PathBuf> {
+        let mounts = <MountInfos as procfs::FromRead>::from_read(mounts.as_bytes()).unwrap();
+        list_mount_points(mounts, nix::sys::stat::makedev(8, 1), &BTreeSet::from(["ext4"]))
+    }
+
+    #[test]
+    fn the_root_is_listed_where_it_is_a_mount_point_and_where_it_is_not() {
+        let data = "31 21 8:2 / /data rw - ext4 /dev/b rw\n32 21 0:40 / /run rw - tmpfs none rw\n";
+        let chroot = "30 21 8:1 /usr /usr ro - ext4 /dev/a ro\n".to_owned() + data;
+        assert_eq!(mount_points(&chroot), [Path::new("/"), Path::new("/data")]);
+        let overlay = "21 1 0:30 / / rw - overlay none rw\n".to_owned() + data;
+        assert_eq!(mount_points(&overlay), [Path::new("/"), Path::new("/data")]);
+        let several = "22 21 8:2 /x /mnt rw - ext4 /dev/b rw\n".to_owned() + &overlay;
+        assert_eq!(mount_points(&several), [Path::new("/"), Path::new("/mnt")]);
     }
 
     #[test]

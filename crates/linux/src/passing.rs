@@ -15,7 +15,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, getsockopt, sendmsg, 
 use socket2::{Domain, Socket, Type};
 
 use super::sys;
-use super::unix::Short;
+use super::unix::ShortPath;
 
 /// Maximum number of descriptors that the kernel passes with one message.
 const TOGETHER: usize = 253;
@@ -53,7 +53,7 @@ impl Channel {
     /// `NotFound` or `ConnectionRefused` if nothing listens there.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.connect(&Short::from_path(path)?.socket_address()?)?;
+        socket.connect(&ShortPath::from_path(path)?.socket_address()?)?;
         Self::from_accepted(socket.into())
     }
 
@@ -112,8 +112,8 @@ impl Channel {
         }
     }
 
-    /// Waits for the message that decides what becomes of both processes. If it does not come in time, the other end can no longer
-    /// send it: either this process has it, or the other one learns that it has not.
+    /// Waits for the message that decides what becomes of both processes. If it does not come in time, the other end can no
+    /// longer send it: either this process has it, or the other one learns that it has not.
     ///
     /// # Errors
     /// As [`Self::receive`]. Nothing can be received after that.

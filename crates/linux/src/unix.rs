@@ -1,6 +1,6 @@
 //! Listening at the admin socket's path: it is taken over from a dead agent, never from a live one.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt as _, PermissionsExt};
@@ -49,6 +49,12 @@ pub enum PathError {
     #[error("{} is not a lock file of this user, so it is left alone; remove it", path.display())]
     NotALock {
         /// Where the lock should be.
+        path: PathBuf,
+    },
+    /// The file with the log's name is not a file of this user.
+    #[error("{} is not a log file of this user, so it is left alone; remove it", path.display())]
+    NotALog {
+        /// Where the log should be.
         path: PathBuf,
     },
     /// A system call failed.
@@ -114,6 +120,16 @@ pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
     acquire_lock(&path.join("agent.lock"), path)
 }
 
+/// Opens a log file for reading and appending. It and its directory are created if needed, for this user alone.
+///
+/// # Errors
+/// When the directory belongs to another user, something other than a file of this user has the name, or a system call fails.
+pub fn open_log_file(path: &Path) -> Result<File, PathError> {
+    make_directory(path.parent().unwrap_or(Path::new("/")), 0o700)?;
+    open_own_file(path, File::options().append(true))?
+        .ok_or_else(|| PathError::NotALog { path: path.to_owned() })
+}
+
 /// Takes a lock file, and writes this process's pid to it.
 fn acquire_lock(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     let mut file = open_lock(lock)?;
@@ -135,23 +151,23 @@ fn acquire_lock(lock: &Path, held: &Path) -> Result<HeldDirectory, PathError> {
     }
 }
 
-/// Opens or creates a lock file. In a directory with a sticky bit other users can create files, so links, FIFOs, and
-/// files with another owner or several names are rejected: the pid would be written to them.
 fn open_lock(lock: &Path) -> Result<File, PathError> {
-    let mut options = File::options();
-    options.create(true).truncate(false).read(true).write(true).mode(0o600);
-    let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(lock) {
+    open_own_file(lock, File::options().write(true))?
+        .ok_or_else(|| PathError::NotALock { path: lock.to_owned() })
+}
+
+/// Opens or creates a file that is written to. In a directory with a sticky bit other users can create files, so `None` is returned
+/// for links, FIFOs, and files with another owner or several names: their targets would be written to.
+fn open_own_file(path: &Path, options: &mut OpenOptions) -> Result<Option<File>, PathError> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = match options.read(true).create(true).mode(0o600).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(PathError::NotALock { path: lock.to_owned() });
-        }
-        Err(error) => return Err(io_error_at(lock)(error)),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        Err(error) => return Err(io_error_at(path)(error)),
     };
-    let found = file.metadata().map_err(io_error_at(lock))?;
-    if !found.is_file() || found.nlink() != 1 || !is_trusted(found.uid()) {
-        return Err(PathError::NotALock { path: lock.to_owned() });
-    }
-    Ok(file)
+    let found = file.metadata().map_err(io_error_at(path))?;
+    let is_own = found.is_file() && found.nlink() == 1 && is_trusted(found.uid());
+    Ok(is_own.then_some(file))
 }
 
 /// Whether a user can do whatever this process can.
@@ -254,7 +270,7 @@ pub fn listen_for_streams(path: &Path, mode: u32) -> Result<(UnixListener, Bound
 pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, BoundSocket), PathError> {
     listen_as(path, mode, |path| {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.bind(&Short::from_path(path)?.socket_address()?)?;
+        socket.bind(&ShortPath::from_path(path)?.socket_address()?)?;
         socket.listen(BACKLOG)?;
         Ok(OwnedFd::from(socket).into())
     })
@@ -263,12 +279,12 @@ pub fn listen_for_messages(path: &Path, mode: u32) -> Result<(UnixListener, Boun
 /// A path that is short enough for a Unix socket address, less than 108 bytes: a longer one is replaced by a path
 /// through a descriptor of its directory.
 #[derive(Debug)]
-pub(super) struct Short {
+pub(super) struct ShortPath {
     path: PathBuf,
     _directory: Option<File>,
 }
 
-impl Short {
+impl ShortPath {
     pub(super) fn from_path(path: &Path) -> io::Result<Self> {
         let parts = (path.parent(), path.file_name());
         let (true, (Some(directory), Some(name))) = (path.as_os_str().len() >= 108, parts) else {
@@ -381,6 +397,26 @@ mod tests {
         assert!(matches!(hold_directory(directory.path()), Err(PathError::NotALock { .. })));
         for name in ["target", "other"] {
             assert_eq!(std::fs::read_to_string(at(name)).unwrap(), "precious");
+        }
+    }
+
+    #[test]
+    fn a_log_is_appended_to_and_what_is_no_file_of_this_user_is_left_alone() {
+        use std::io::Write as _;
+        let directory = directory();
+        let at = |name: &str| directory.path().join(name);
+        let log = at("state/agent.log");
+        for line in ["one\n", "two\n"] {
+            open_log_file(&log).unwrap().write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\ntwo\n");
+        assert_eq!(std::fs::metadata(&log).unwrap().mode() & 0o777, 0o600);
+        std::os::unix::fs::symlink(&log, at("link")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::hard_link(&log, at("second name")).unwrap();
+        for name in ["link", "fifo", "second name"] {
+            let refused = open_log_file(&at(name));
+            assert!(matches!(refused, Err(PathError::NotALog { .. })), "{name}: {refused:?}");
         }
     }
 

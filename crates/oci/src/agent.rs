@@ -23,7 +23,7 @@ use super::errors::Error;
 /// Longest accepted response, in bytes.
 const LONGEST: usize = 1 << 20;
 /// How long to wait before retrying to connect while the agent's queue is full.
-const AGAIN: Duration = Duration::from_millis(5);
+const RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// A connection to an agent, usable until the budget is used up.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Agent {
                     return Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(self.remaining_time()?.min(AGAIN));
+                    std::thread::sleep(self.remaining_time()?.min(RETRY_DELAY));
                 }
                 Err(error) => return Err(error),
             }

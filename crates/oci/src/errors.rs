@@ -1,5 +1,5 @@
-//! Why a container gets no socket, and reporting it where people look: on stderr, which podman shows, and in the runtime's log, of
-//! which containerd and docker show the last error.
+//! Why a container gets no socket, and reporting it where people look: on stderr, which podman shows, and in the runtime's
+//! log, of which containerd and docker show the last error.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};

@@ -1,8 +1,9 @@
 //! `tallyport-oci hook create-runtime|poststop|pod`: what the runtime calls when a container is created and when it has ended.
 //!
-//! `hook pod PORT` opens a socket at the address that every container of a pod was given beforehand. containerd's `base_runtime_spec`
-//! is the same for all containers, and so is the address in it. A pod's network has that address once, so the socket belongs to the
-//! pod: its first container has it opened, and it stays open as long as the process that holds the network.
+//! `hook pod PORT` opens a socket at the address that every container of a pod was given beforehand. containerd's
+//! `base_runtime_spec` is the same for all containers, and so is the address in it. A pod's network has that address once,
+//! so the socket belongs to the pod: its first container has it opened, and it stays open as long as the process that holds
+//! the network.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ use super::document::to_json;
 use super::{exec, file};
 
 /// Maximum number of notes that are written or read; no node has that many containers.
-const MOST: usize = 10_000;
+const MAX_NOTES: usize = 10_000;
 /// Longest note that is read.
 const LONGEST: u64 = 1 << 20;
 
@@ -82,7 +82,7 @@ pub(super) fn leave_note(admin_socket: &Path, id: &str, root: Option<&Path>, req
         .into_iter()
         .map(|path| std::path::absolute(&path).unwrap_or(path))
         .collect();
-    let few = fs::read_dir(&directory).is_ok_and(|notes| notes.count() < MOST);
+    let few = fs::read_dir(&directory).is_ok_and(|notes| notes.count() < MAX_NOTES);
     if made.is_ok() && few && !states.is_empty() {
         // The same container under the same runtime has one note.
         let name = states.iter().fold(0xcbf2_9ce4_8422_2325, |hash, path| hash_path(hash, path));
@@ -113,7 +113,8 @@ pub fn read(directory: &Path) -> io::Result<Vec<Missed>> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users could write to it"));
     }
     let paths = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let notes = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).take(MOST);
+    let notes =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).take(MAX_NOTES);
     Ok(notes.filter_map(|path| read_note(&path).inspect_err(|_| drop(fs::remove_file(&path))).ok()).collect())
 }
 

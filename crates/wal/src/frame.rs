@@ -6,8 +6,8 @@
 //!       | mark length(u32) payload checksum(u64)        ChecksumPlace::AfterPayload; covers everything before it
 //! ```
 //!
-//! Numbers are little endian. The checksum is xxh3-64 with a seed that the owner of the file chooses: the number of the file, or the
-//! machine's boot. It keeps a block of another file from being read as a part of this one.
+//! Numbers are little endian. The checksum is xxh3-64 with a seed that the owner of the file chooses: the number of the
+//! file, or the machine's boot. It keeps a block of another file from being read as a part of this one.
 
 use std::ops::Range;
 
@@ -24,13 +24,13 @@ const CHECKSUM: usize = 8;
 /// How frames of one kind of file are laid out.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct FrameFormat {
-    /// What every frame starts with. No byte may be in it twice, so that two marks cannot overlap. A format with a version has it as
-    /// the last byte: frames of another version are then skipped like damage.
+    /// What every frame starts with. No byte may be in it twice, so that two marks cannot overlap. A format with a version
+    /// has it as the last byte: frames of another version are then skipped like damage.
     pub mark: &'static [u8],
     /// Where the checksum is, and what it covers.
     pub checksum: ChecksumPlace,
-    /// Bytes that a payload may have. Writing refuses longer ones, and reading takes them for damage, because a changed length must
-    /// not make it hash a whole file for every mark.
+    /// Bytes that a payload may have. Writing refuses longer ones, and reading takes them for damage, because a changed
+    /// length must not make it hash a whole file for every mark.
     pub longest: usize,
 }
 
@@ -44,11 +44,12 @@ pub enum ChecksumPlace {
 }
 
 impl FrameFormat {
-    /// Appends a frame around the payload that `payload` appends. Returns the bytes that the frame takes. Allocates nothing beside
-    /// what `out` needs to grow.
+    /// Appends a frame around the payload that `payload` appends. Returns the bytes that the frame takes. Allocates nothing
+    /// beside what `out` needs to grow.
     ///
     /// # Errors
-    /// `TooLong` if the payload is longer than [`FrameFormat::longest`], or than a length can say. `out` is then what it was before.
+    /// `TooLong` if the payload is longer than [`FrameFormat::longest`], or than a length can say. `out` is then what it was
+    /// before.
     pub fn append_frame(
         &self,
         out: &mut Vec<u8>,
@@ -92,8 +93,8 @@ impl FrameFormat {
         self.mark.len() + LENGTH + CHECKSUM + payload
     }
 
-    /// The payload of the frame that these bytes start with, and the bytes after the frame; `None` if they do not start with a good
-    /// one.
+    /// The payload of the frame that these bytes start with, and the bytes after the frame; `None` if they do not start with
+    /// a good one.
     #[must_use]
     pub fn split_frame<'b>(&self, bytes: &'b [u8], seed: u64) -> Option<(&'b [u8], &'b [u8])> {
         let (count, rest) = bytes.strip_prefix(self.mark)?.split_first_chunk::<LENGTH>()?;

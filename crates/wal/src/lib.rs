@@ -8,8 +8,8 @@
 //! - A *document* ([`DocumentFormat`]) is written and read as a whole. Damage anywhere makes it unusable. Snapshots of aggregators,
 //!   their changes, and images of histories are documents.
 //!
-//! [`SegmentWriter`] writes frames to numbered files, and [`RenewedLog`] keeps files of which the newest one alone is needed. Both
-//! see the file system through [`Files`], so that tests can use one that fails at any call.
+//! [`SegmentWriter`] writes frames to numbered files, and [`RenewedLog`] keeps files of which the newest one alone is
+//! needed. Both see the file system through [`Files`], so that tests can use one that fails at any call.
 //!
 //! Payloads are values in the format of postcard ([`encode`], [`decode`]). What they mean is left to their owners.
 

@@ -23,7 +23,8 @@ pub fn encode_after(bytes: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(value, bytes).expect("a type that postcard can express")
 }
 
-/// The value that all of these bytes are. `None` if they are not one, or if bytes are left after it: then they are another type's.
+/// The value that all of these bytes are. `None` if they are not one, or if bytes are left after it: then they are another
+/// type's.
 #[must_use]
 pub fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     match postcard::take_from_bytes(bytes) {

@@ -1,7 +1,7 @@
 //! Files of which the newest one alone is needed: it starts with everything, and continues with what changes.
 //!
-//! When changes have made it long, the next file is begun, again with everything, and then the old one is removed. A crash between
-//! the two leaves both, which does no harm: the newer one comes later.
+//! When changes have made it long, the next file is begun, again with everything, and then the old one is removed. A crash
+//! between the two leaves both, which does no harm: the newer one comes later.
 
 use std::io;
 use std::sync::Arc;
@@ -112,8 +112,8 @@ impl<S: AsRef<SegmentWriter> + AsMut<SegmentWriter> + Into<SegmentWriter>> Renew
         self.remove_old()
     }
 
-    /// After a failure, nothing can follow in the current file. If it has everything, it is kept until the next one has; otherwise it
-    /// is removed at once, so that a disk that stays full does not fill up with such files.
+    /// After a failure, nothing can follow in the current file. If it has everything, it is kept until the next one has;
+    /// otherwise it is removed at once, so that a disk that stays full does not fill up with such files.
     pub fn handle_failure(&mut self) {
         if self.whole.is_some() {
             return self.retire_file();

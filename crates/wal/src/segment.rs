@@ -90,8 +90,8 @@ pub fn remove_file(files: &dyn Files, name: &str) -> io::Result<()> {
     }
 }
 
-/// Writes frames to a file. They gather in a buffer until [`SegmentWriter::write_buffer`], so that what belongs together costs one
-/// call. Their checksums are seeded with the file's number.
+/// Writes frames to a file. They gather in a buffer until [`SegmentWriter::write_buffer`], so that what belongs together
+/// costs one call. Their checksums are seeded with the file's number.
 #[derive(Debug)]
 pub struct SegmentWriter {
     file: Box<dyn Appendable>,

@@ -1,7 +1,7 @@
 //! Records: one series in one window.
 //!
-//! The agent writes a record without building this document (`tallyport-formats`): it writes hundreds of thousands of them for one
-//! page. A test there compares the two.
+//! The agent writes a record without building this document (`tallyport-formats`): it writes hundreds of thousands of them
+//! for one page. A test there compares the two.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -217,6 +217,9 @@ pub struct TaskChanges<Row = TaskRow, Id = String> {
     pub memory: usize,
     /// When the node was scraped last.
     pub last_scrape: Option<Timestamp>,
+    /// The end of the last window in `recent_values`; only where the stream was asked for them, in its first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_until: Option<Timestamp>,
     /// Tasks that are new or have changed.
     pub tasks: Vec<Row>,
     /// Tasks that are not known any more.
@@ -238,6 +241,9 @@ pub struct TaskRow<Id = String> {
     pub containers: usize,
     /// Series in its open windows.
     pub series: usize,
+    /// When its newest container was reserved.
+    #[serde(default)]
+    pub reserved_at: Timestamp,
     /// When its last datagram arrived.
     pub last_datagram: Option<Timestamp>,
     /// Datagrams received.
@@ -248,8 +254,14 @@ pub struct TaskRow<Id = String> {
     pub kernel_drops: u64,
     /// Datagrams and values dropped by limits.
     pub dropped: u64,
+    /// Values of counters beyond the series limit, counted in one series for all of them.
+    #[serde(default)]
+    pub folded: u64,
     /// Lines rejected.
     pub rejected: u64,
     /// Events received.
     pub events: u64,
+    /// Values in each kept window, the oldest first; only where the stream was asked for them, in its first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_values: Option<Vec<u64>>,
 }

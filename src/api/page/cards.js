@@ -2,22 +2,11 @@
 
 const ADVICE = JSON.parse(byId("advice").textContent);
 
-/** Replaces what is in a box where it differs from what was there. */
-function keep(box, value, make) {
-  const stamp = JSON.stringify(value);
-  if (box.stamp === stamp) return;
-  box.stamp = stamp;
-  box.replaceChildren(...make(value));
-}
-
-function when(timestamp) {
-  return el("time", { datetime: timestamp, title: timestamp }, clock.format(new Date(timestamp)));
-}
-
 /** What a container's client sends that may not be read as it is meant: how much of it, what it is, and what to do. */
 function doubts({ client }) {
   const found = [];
-  if (client.dogstatsd && client.gauge_changes > 0) {
+  if (!client) return found;
+  if (looksLikeLevels(client)) {
     found.push([client.gauge_changes, "signed gauges", "read as changes, of a client that also sends DogStatsD",
       "set tallyport.gauge-sign to absolute, or to delta if changes are meant"]);
   }
@@ -31,6 +20,46 @@ function doubts({ client }) {
   return found;
 }
 
+/**
+ * Whether gauges with a sign were read as changes although the client speaks DogStatsD, where they are levels. Events and
+ * service checks are of DogStatsD alone; the agent does not look at them when it decides.
+ */
+function looksLikeLevels(client) {
+  const task = taskView.document;
+  const speaks = client.dogstatsd || (task && task.containers.length === 1 && task.totals.events > 0);
+  return Boolean(speaks) && client.gauge_changes > 0;
+}
+
+/** The hint beside a gauge of such a client. */
+function gaugeHints(series) {
+  const container = taskView.document && taskView.document.containers.find((one) => one.container_id === series.container);
+  if (series.type !== "gauge" || !container || !container.client || !looksLikeLevels(container.client)) return [];
+  return ["Values such as +5 and -5 were read as changes of this container's gauges, but its client speaks DogStatsD, where they are levels. "
+    + "If a level is meant, set tallyport.gauge-sign to absolute; if a change is meant, set it to delta."];
+}
+
+/** Rejected lines that are shown at most. */
+const MOST_REJECTED = 50;
+
+/** The rejected lines of the task that is shown, the oldest first: the agent keeps fewer than are collected here. */
+const rejectedLines = {
+  lines: new Map(),
+
+  add(lines) {
+    for (const line of lines) this.lines.set(JSON.stringify([line.at, line.container_id, line.code, line.line]), line);
+    while (this.lines.size > MOST_REJECTED) this.lines.delete(this.lines.keys().next().value);
+  },
+
+  show(id) {
+    const lines = [...this.lines.values()].sort((a, b) => (a.at < b.at ? 1 : -1));
+    const readable = lines.some((line) => line.line !== undefined);
+    byId("rejected-lines").hidden = lines.length === 0;
+    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["Their text is shown on the admin socket only, because a line can contain anything: ", el("code", {}, `tallyport tail ${shell(id)} --rejected`)]));
+    keep(byId("rejected-rows"), lines, () => lines.map((line) => el("tr", {}, el("td", {}, when(line.at)), el("td", {}, el("bdi", {}, line.container_id)),
+      el("td", {}, el("code", {}, line.code)), el("td", {}, line.line === undefined ? NOTHING : el("code", {}, el("bdi", {}, line.line))))));
+  },
+};
+
 function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task_id: id, containers }) {
   const rows = [];
   const add = (count, what, reason, advice, last) => rows.push([count, what, reason, advice, last]);
@@ -40,6 +69,7 @@ function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task
   }
   for (const [reason, count] of Object.entries(datagrams.dropped)) add(count, "datagrams", reason, ADVICE.dropped[reason]);
   for (const [reason, count] of Object.entries(values.dropped)) add(count, "values", reason, ADVICE.dropped[reason]);
+  if (values.folded > 0) add(values.folded, "values", "folded", ADVICE.dropped.series_limit);
   for (const [reason, count] of Object.entries(totals.over_limit)) add(count, "over limit, kept", reason, ADVICE.dropped[reason]);
   for (const [code, count] of Object.entries(lines.rejected)) {
     const last = recent.filter((line) => line.code === code).pop();
@@ -48,7 +78,7 @@ function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task
   for (const [count, what, reason, advice] of containers.flatMap(doubts)) add(count, what, reason, advice);
   if (!totals.balanced) add(1, "sum", "unbalanced", "the counts of this task do not add up: please tell us");
   byId("task-losses").hidden = rows.length === 0;
-  byId("task-losses").classList.toggle("grave", rows.some(([, what]) => what === "datagrams" || what === "values"));
+  byId("task-losses").classList.toggle("grave", rows.some(([, what, reason]) => (what === "datagrams" || what === "values") && reason !== "folded"));
   keep(byId("losses"), rows, () => rows.map(([count, what, reason, advice, last]) => el("tr", {}, el("td", { title: full(count) }, number(count)),
     el("td", {}, what), el("td", {}, el("code", {}, reason)), el("td", {}, last ? when(last) : ""), el("td", {}, advice || ""))));
   const limited = values.dropped.series_limit || values.dropped.memory_limit || totals.over_limit.series_limit || values.folded;
@@ -57,7 +87,9 @@ function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task
   if (limited && named.length > 0) {
     notes.push("Most series come from ", named.map((tag) => `${tag.key === null ? "names" : tag.key} (${plural(tag.values, "value")})`).join(", "), ". ");
   }
-  if (Object.keys(lines.rejected).length > 0) notes.push("The lines themselves: ", el("code", {}, `tallyport tail ${shell(id)} --raw`));
+  if (values.folded > 0) notes.push("Folded values are counters beyond the series limit: they are counted in tallyport.overflow, without their names and tags. ");
+  rejectedLines.add(recent);
+  rejectedLines.show(id);
   byId("wide-tags").hidden = notes.length === 0;
   byId("wide-tags").replaceChildren(...notes);
 }
@@ -90,6 +122,11 @@ function checkCards(checks) {
   ));
 }
 
+/** A count that stands out unless it is zero. */
+function counted(count, kind) {
+  return el("span", { class: count > 0 ? kind : "" }, number(count));
+}
+
 function containerCards(containers) {
   return containers.map((one) => card(
     el("h3", {}, one.container_id, " ", el("span", { class: `state ${one.state}` }, one.state)),
@@ -99,6 +136,8 @@ function containerCards(containers) {
       ["Others kept out by", one.origin_guard],
       ["Process", one.pid ? String(one.pid) : NOTHING],
       ["Received", `${number(one.received)} datagrams`],
+      ["Dropped", counted(one.kernel_drops + one.dropped, "bad")],
+      ["Rejected lines", counted(one.rejected, "warn")],
       ["Receive buffer", bytes(one.receive_buffer)],
       ["Memory", bytes(one.memory)],
       ["Image", one.image || NOTHING],

@@ -97,6 +97,23 @@ function tagList(pairs, label) {
   return el("ul", { class: "tags", "aria-label": label }, pairs.map((pair) => el("li", {}, tagText(pair))));
 }
 
+/** A pill that says what kind of thing it holds, unlike a tag. */
+function pill(kind, text) {
+  return el("li", { class: `pill ${kind}` }, el("span", {}, kind), " ", el("bdi", {}, text));
+}
+
+/** Replaces what is in a box where it differs from what was there. */
+function keep(box, value, make) {
+  const stamp = JSON.stringify(value);
+  if (box.stamp === stamp) return;
+  box.stamp = stamp;
+  box.replaceChildren(...make(value));
+}
+
+function when(timestamp) {
+  return el("time", { datetime: timestamp, title: timestamp }, clock.format(new Date(timestamp)));
+}
+
 function terms(pair) {
   return el("div", {}, el("dt", {}, pair[0]), el("dd", { title: pair[2] }, pair[1]));
 }

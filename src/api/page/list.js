@@ -39,11 +39,12 @@ class List {
     this.later = true;
     requestAnimationFrame(() => {
       this.later = false;
-      this.render();
+      this.render(true);
     });
   }
 
-  render() {
+  /** Places the rows that can be seen, and fills them; after scrolling only those that have come into view. */
+  render(scrolled = false) {
     if (this.host.offsetParent === null) return;
     const top = -this.host.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / this.height) - BEYOND);
@@ -62,14 +63,18 @@ class List {
       if (row.index >= first && row.index < last && !shown.has(row.index)) shown.add(row.index);
       else free.push(row);
     }
+    const came = [];
     for (let index = first; index < last; index += 1) {
-      if (!shown.has(index)) free.pop().index = index;
+      if (shown.has(index)) continue;
+      const row = free.pop();
+      row.index = index;
+      came.push(row);
     }
     for (const row of free) {
       row.index = -1;
       row.hidden = true;
     }
-    for (const row of this.rows) if (row.index >= 0) this.place(row);
+    for (const row of scrolled ? came : this.rows) if (row.index >= 0) this.place(row);
   }
 
   place(row) {
@@ -117,17 +122,19 @@ class List {
     if (index >= 0) this.focus(index);
   }
 
+  /** Moves between rows, from wherever the focus is. */
   pressed(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
     const page = Math.max(1, Math.floor(window.innerHeight / this.height) - 2);
     const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    this.focus(this.at + moves[event.key]);
+    // The first key of all goes to the row that is pointed at, and not past it.
+    this.focus(this.host.contains(document.activeElement) ? this.at + moves[event.key] : this.at);
   }
 }
 
-/** Headings that sort: a column is {key, text, kind, of, first}; `first` is the direction it starts with. */
+/** Headings that sort: a column is {text, kind, of, first}; `first` is the direction it starts with. */
 class Sorting {
   constructor(head, columns, sorted) {
     Object.assign(this, { columns, sorted, by: columns[0], down: false });
@@ -146,6 +153,19 @@ class Sorting {
     this.by = column;
     this.mark();
     this.sorted();
+  }
+
+  /** The order as an option of the address; empty for the one that a list starts with. */
+  text() {
+    return this.by === this.columns[0] && !this.down ? "" : `${this.down ? "-" : ""}${this.by.text.toLowerCase()}`;
+  }
+
+  /** Takes the order from an option of the address. */
+  read(option) {
+    const name = option.replace(/^-/, "");
+    this.by = this.columns.find((column) => column.of && column.text.toLowerCase() === name) || this.columns[0];
+    this.down = option.startsWith("-");
+    this.mark();
   }
 
   mark() {

@@ -9,7 +9,7 @@ const connection = {
     if (this.stream) return;
     const handlers = { node: (info) => this.node(info), tasks: (changes) => this.tasks(changes) };
     // Without a word for eight seconds, something in between is gone.
-    this.stream = listen("/v1/watch", handlers, { lost: () => this.broken(), closed: () => this.closed(), silence: 8000 });
+    this.stream = listen("/v1/watch?recent", handlers, { lost: () => this.broken(), closed: () => this.closed(), silence: 8000 });
   },
 
   close() {
@@ -68,30 +68,30 @@ const connection = {
   },
 };
 
-/** `#/`, `#/task/ID`, `#/task/ID/TAB`, `#/task/ID/series/SERIES`. */
+/** Shows what the address names. */
 function route() {
-  const [, kind, id, tab, chosen] = location.hash.split("/");
-  let name = null;
-  try {
-    name = kind === "task" && id ? decodeURIComponent(id) : null;
-  } catch {
-    // An address that was cut off is as good as none.
-  }
+  const place = address.read();
   const before = taskView.id;
-  byId("tasks").hidden = name !== null;
-  byId("task").hidden = name === null;
-  if (name === null) {
+  byId("tasks").hidden = place.task !== null;
+  byId("task").hidden = place.task === null;
+  if (place.task === null) {
     if (before !== null) taskView.close();
     document.title = node.info ? `${node.info.node} · tallyport` : "tallyport";
+    tasksView.route();
     tasksView.show(true);
     if (before !== null) tasksView.list.focusKey(before);
     return;
   }
-  if (before !== name) {
+  if (before !== place.task) {
     window.scrollTo(0, 0);
     byId("task").querySelector("h1").focus({ preventScroll: true });
   }
-  taskView.open(name, tab, chosen);
+  taskView.open(place);
+}
+
+/** Whether a key moves between rows although no row has the focus: not where it moves something else. */
+function movesRows(target) {
+  return !(target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) && !target.closest("#inspector, .rows, [role=tablist], summary, select");
 }
 
 function pressed(event) {
@@ -104,16 +104,19 @@ function pressed(event) {
     search.select();
   } else if (event.key === "Escape") {
     event.preventDefault();
-    if (inspector.shown) byId("inspector").querySelector("button").click();
+    if (inspector.shown) byId("inspector").querySelector(".close").click();
     else if (search.value !== "") {
       search.value = "";
       search.dispatchEvent(new Event("input"));
-    } else if (typing) search.blur();
+    } else if (typing) event.target.blur();
     else if (taskView.id !== null) location.hash = "#/";
   } else if ((event.key === "ArrowDown" || event.key === "Enter") && event.target === search) {
     event.preventDefault();
     const list = taskView.id === null ? tasksView.list : taskView.list;
     list.focus(0);
+  } else if (movesRows(event.target)) {
+    const list = taskView.id === null ? tasksView.list : taskView.tab === "series" ? taskView.list : null;
+    if (list) list.pressed(event);
   }
 }
 
@@ -122,8 +125,10 @@ access.start(() => {
   connection.lost = true;
   connection.open();
 });
+problems.start();
 tasksView.start();
 taskView.start();
+resources.start();
 tasksView.list.measure();
 taskView.list.measure();
 window.addEventListener("hashchange", route);

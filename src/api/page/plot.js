@@ -1,22 +1,20 @@
-// Plots of kept windows: bars for what is counted, steps for levels, a trace with a band up to the p99 for what is
-// distributed. A window that is missing stays empty.
+// Small plots: bars for what is counted, steps for levels, a line with a band up to the p99 for what is distributed. A
+// missing window stays empty.
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDE = 300;
 const HIGH = 100;
 
+function svgElement(name, attributes, ...children) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
 function emptyPlot() {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "plot");
-  svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  for (const name of ["shape", "bars", "trace", "here"]) {
-    const path = document.createElementNS(SVG, "path");
-    path.setAttribute("class", name);
-    svg.append(path);
-  }
-  return svg;
+  return svgElement("svg", { class: "plot", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img" },
+    ...["shape", "bars", "trace"].map((name) => svgElement("path", { class: name })));
 }
 
 function put(svg, name, d) {
@@ -30,17 +28,13 @@ function shapeOf(type) {
   return "band";
 }
 
-/** What a record is drawn as: its value, and how far the band goes. */
-function point(record) {
-  return {
-    from: record.from,
-    to: record.to,
-    value: record.value,
-    top: record.agg && record.agg.p99 !== undefined ? record.agg.p99 : record.value,
-  };
+/** What a record is drawn as: a statistic, and how far the band goes. */
+function point(record, key) {
+  const value = statistic(record, key);
+  return { from: record.from, to: record.to, value, top: record.agg.p99 ?? value };
 }
 
-/** The range that is drawn. Counts start at zero; levels use the room they have. */
+/** The range that is drawn. Counts start at zero; levels use the whole height. */
 function range(points, shape) {
   let low = Infinity;
   let high = -Infinity;
@@ -60,49 +54,48 @@ function draw(svg, points, shape, from, to) {
   const [low, high] = range(known, shape);
   const x = (moment) => Number((((moment - from) / (to - from)) * WIDE).toFixed(1));
   const y = (value) => Number((HIGH - 4 - ((value - low) / (high - low)) * (HIGH - 8)).toFixed(1));
+  const middle = (one) => x((one.from + one.to) / 2);
   let bars = "";
   let trace = "";
   let shapes = "";
-  let run = [];
-  const endRun = () => {
-    if (shape === "band" && run.length > 0) {
-      const there = run.map((one) => `${x((one.from + one.to) / 2)} ${y(one.top)}`);
-      const back = run.map((one) => `${x((one.from + one.to) / 2)} ${y(one.value)}`).reverse();
-      shapes += `M${there.join("L")}L${back.join("L")}Z`;
-    }
-    run = [];
-  };
-  let before = null;
-  for (const one of known) {
-    const together = before !== null && one.from - before.to < 1;
-    if (!together) endRun();
+  for (const run of runsOf(known)) {
     if (shape === "bars") {
-      const gap = Math.min(1, (x(one.to) - x(one.from)) / 5);
-      const top = Math.min(y(one.value), HIGH - 5);
-      bars += `M${x(one.from) + gap} ${HIGH - 4}V${top}H${x(one.to) - gap}V${HIGH - 4}Z`;
+      for (const one of run) {
+        const gap = Math.min(1, (x(one.to) - x(one.from)) / 5);
+        bars += `M${x(one.from) + gap} ${HIGH - 4}V${Math.min(y(one.value), HIGH - 5)}H${x(one.to) - gap}V${HIGH - 4}Z`;
+      }
     } else if (shape === "steps") {
-      trace += `${together ? "L" : "M"}${x(one.from)} ${y(one.value)}H${x(one.to)}`;
+      trace += `M${run.map((one) => `${x(one.from)} ${y(one.value)}H${x(one.to)}`).join("L")}`;
     } else {
-      const middle = x((one.from + one.to) / 2);
-      trace += `${together ? "L" : "M"}${middle} ${y(one.value)}${together ? "" : "h0.1"}`;
+      const line = run.map((one) => `${middle(one)} ${y(one.value)}`);
+      trace += `M${line.join("L")}${run.length === 1 ? "h0.1" : ""}`;
+      shapes += `M${run.map((one) => `${middle(one)} ${y(one.top)}`).join("L")}L${line.reverse().join("L")}Z`;
     }
-    run.push(one);
-    before = one;
   }
-  endRun();
   put(svg, "shape", shapes);
   put(svg, "bars", bars);
   put(svg, "trace", trace);
   return known.length > 0 ? [low, high] : null;
 }
 
-/** A line through numbers that are equally far apart, the last at the right edge. */
-function spark(svg, values, room) {
-  const high = Math.max(1e-9, ...values);
-  const step = WIDE / (room - 1);
-  const first = room - values.length;
-  const at = (value, index) => `${((first + index) * step).toFixed(1)} ${(HIGH - 6 - (value / high) * (HIGH - 26)).toFixed(1)}`;
-  const line = values.map(at).join("L");
-  put(svg, "trace", values.length > 1 ? `M${line}` : "");
-  put(svg, "shape", values.length > 1 ? `M${(first * step).toFixed(1)} ${HIGH - 6}L${line}V${HIGH - 6}Z` : "");
+/** Points in runs of windows that follow each other without a gap. */
+function runsOf(points) {
+  const runs = [];
+  let before = null;
+  for (const one of points) {
+    if (before !== null && one.from - before.to < 1) runs[runs.length - 1].push(one);
+    else runs.push([one]);
+    before = one;
+  }
+  return runs;
+}
+
+/** A line from zero through values at moments, between two moments in seconds. */
+function spark(svg, points, from, to) {
+  const shown = points.filter((one) => one.at >= from);
+  const high = Math.max(1e-9, ...shown.map((one) => one.value));
+  const x = (at) => (((at - from) / (to - from)) * WIDE).toFixed(1);
+  const line = shown.map(({ at, value }) => `${x(at)} ${(HIGH - 6 - (value / high) * (HIGH - 26)).toFixed(1)}`).join("L");
+  put(svg, "trace", shown.length > 1 ? `M${line}` : "");
+  put(svg, "shape", shown.length > 1 ? `M${x(shown[0].at)} ${HIGH - 6}L${line}V${HIGH - 6}Z` : "");
 }

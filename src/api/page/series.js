@@ -1,6 +1,27 @@
-// A series: its kept windows, and what is said of the newest.
+// A series: its kept windows, and the statistics that a window can be shown by.
 
 const STATUSES = ["ok", "warning", "critical", "unknown"];
+/** Statistics of timers, histograms and distributions that can be chosen. */
+const STATISTICS = ["mean", "p50", "p95", "p99", "max"];
+/** What the one number of a window is, by type. */
+const HEADLINES = { counter: "sum", gauge: "level", set: "members", service_check: "status" };
+
+function isDistribution(type) {
+  return type === "timer" || type === "histogram" || type === "distribution";
+}
+
+/** A filter for a name. The agent takes filters of 1024 bytes; a longer name is asked for by its start. */
+function nameFilter(name) {
+  const encoder = new TextEncoder();
+  if (encoder.encode(name).length <= 1024) return name;
+  const { read } = encoder.encodeInto(name, new Uint8Array(1000));
+  return `${name.slice(0, read)}*`;
+}
+
+/** Whether records of several series of this type can be added up without an error. */
+function canBeAdded(type) {
+  return type !== "gauge" && type !== "service_check";
+}
 
 /** One series of one container, and its records by the start of their windows. */
 class Series {
@@ -9,16 +30,18 @@ class Series {
     this.container = record.origin.container_id;
     this.records = new Map();
     this.loaded = false;
+    this.label = this.tags.map(tagText).join("  ");
     this.text = `${this.name}\n${this.tags.map(tagText).join("\n")}`.toLowerCase();
+    this.order = `${this.text}\n${this.container}`;
+    // The same for every container.
+    this.identity = JSON.stringify([this.name, this.type, this.tags]);
   }
 
   add(record) {
     const known = this.records.get(record.start);
-    // A closed record goes before an open one, and its last revision before the others.
+    // A closed record replaces an open one, and a later revision an earlier one.
     if (known && !known.open && (record.open || known.rev > record.rev)) return;
-    record.from = Date.parse(record.start);
-    record.to = Date.parse(record.end);
-    this.records.set(record.start, record);
+    this.records.set(record.start, shortened(record));
     this.sorted = null;
   }
 
@@ -32,7 +55,7 @@ class Series {
     return history[history.length - 1];
   }
 
-  /** Forgets what the agent no longer keeps. */
+  /** Forgets windows that ended before this, and says whether any is left. */
   forget(before) {
     for (const [start, record] of this.records) {
       if (record.to > before) continue;
@@ -42,20 +65,56 @@ class Series {
     return this.records.size > 0;
   }
 
+  /** Forgets all windows but the newest: they are loaded when the series is looked at. */
+  forgetOld() {
+    if (this.records.size < 2) return;
+    const newest = this.newest();
+    this.records = new Map([[newest.start, newest]]);
+    this.sorted = null;
+  }
+
   age() {
     const { agg, to, open } = this.newest();
     return open ? 0 : agentNow() - (agg.carried && agg.last_at ? seconds(agg.last_at) : to / 1000);
   }
 
-  points() {
-    return this.history().map(point);
+  points(key) {
+    return this.history().map((record) => point(record, key));
   }
 }
 
-/** The number for people, with its unit; a check says its status. */
-function valueOf(record) {
-  if (record.type === "service_check") return STATUSES[record.value] || NOTHING;
-  return withUnit(record.value, record.unit);
+/** What is needed of a record: a page can hold hundreds of thousands. */
+function shortened({ start, end, rev, open, partial, seconds, covered, value, agg, type, unit }) {
+  return { start, end, rev, open, partial, seconds, covered, value, agg, type, unit, from: milliseconds(start), to: milliseconds(end) };
+}
+
+/** A moment in milliseconds. The records of a window have the same two moments, and parsing them is slow. */
+function milliseconds(timestamp) {
+  let known = milliseconds.known.get(timestamp);
+  if (known === undefined) {
+    known = Date.parse(timestamp);
+    if (milliseconds.known.size > 1000) milliseconds.known.clear();
+    milliseconds.known.set(timestamp, known);
+  }
+  return known;
+}
+milliseconds.known = new Map();
+
+/** A statistic of a record; null where the record does not have it. */
+function statistic(record, key) {
+  const value = isDistribution(record.type) && key !== "mean" ? record.agg[key] : record.value;
+  return typeof value === "number" ? value : null;
+}
+
+/** The name of the statistic that is shown first. */
+function headline(type, chosen) {
+  return HEADLINES[type] || chosen;
+}
+
+/** A value of a record's type as text; a check says its status. */
+function valueText(value, type, unit) {
+  if (type === "service_check") return STATUSES[value] || NOTHING;
+  return withUnit(value, unit);
 }
 
 /** What else there is to say about a record, in a few words. */
@@ -67,12 +126,10 @@ function detailOf({ type, agg, open, unit }) {
   } else if (type === "gauge") {
     if (agg.carried) parts.push("carried");
     if (agg.min !== agg.max) parts.push(`${number(agg.min)} to ${withUnit(agg.max, unit)}`);
-  } else if (type === "set") {
-    parts.push("members");
   } else if (type === "service_check") {
     if (agg.message) parts.push(agg.message);
-  } else {
-    parts.push(`p50 ${number(agg.p50)}`, `p99 ${number(agg.p99)}`, `×${number(agg.count)}`);
+  } else if (isDistribution(type)) {
+    parts.push(`p50 ${number(agg.p50)}`, `p95 ${number(agg.p95)}`, `p99 ${number(agg.p99)}`, `×${number(agg.count)}`);
   }
   return parts.join(" · ");
 }

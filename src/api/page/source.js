@@ -43,12 +43,18 @@ function request(path, accept, more = {}) {
   return fetch(path, { cache: "no-store", headers, ...more });
 }
 
+/** How often a request is repeated that a busy agent puts off. */
+const BUSY_TRIES = 4;
+
 /** Asks the agent; null where it cannot be reached. */
 async function ask(path) {
   try {
-    const answer = await request(path, "application/json");
-    if (answer.status === 401) access.ask();
-    return { status: answer.status, body: await answer.json().catch(() => null) };
+    for (let tries = 1; ; tries += 1) {
+      const answer = await request(path, "application/json");
+      if (answer.status === 401) access.ask();
+      if (answer.status !== 429 || tries === BUSY_TRIES) return { status: answer.status, body: await answer.json().catch(() => null) };
+      await new Promise((next) => setTimeout(next, 1000 * (Number(answer.headers.get("retry-after")) || 1)));
+    }
   } catch {
     return null;
   }
@@ -61,7 +67,11 @@ async function follow(body, heard) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const events = (text + value).split("\n\n");
+    // An event of megabytes comes in many parts: only the new one is searched for its end.
+    const seam = text.slice(-1) + value;
+    text += value;
+    if (!seam.includes("\n\n")) continue;
+    const events = text.split("\n\n");
     text = events.pop();
     for (const event of events) {
       const field = (name) => event.split("\n").find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);

@@ -18,7 +18,7 @@ use crate::net::http::ClientKey;
 
 /// Bytes that a connection may write before it yields. A fast reader would otherwise hold a thread for megabytes at a
 /// time, and small requests would wait for it.
-const TURN: u32 = 64 << 10;
+const BYTES_PER_TURN: u32 = 64 << 10;
 
 /// How long a reader waits before it checks again whether responses are suspended.
 const STILL: Duration = Duration::from_millis(10);
@@ -72,7 +72,7 @@ impl Stream for PageReader {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.taken >= TURN {
+        if self.taken >= BYTES_PER_TURN {
             let taken = std::mem::take(&mut self.taken);
             match self.page.room.pace.count(taken, Instant::now()) {
                 Some(until) => {

@@ -15,7 +15,7 @@ use crate::query::Budget;
 
 /// [`Deadline::goes_on`] reads the clock in one of this many calls. Comparing a name with the longest patterns takes up
 /// to half a millisecond.
-const SELDOM: u32 = 32;
+const CALLS_PER_CLOCK_READ: u32 = 32;
 
 /// Runs work on a thread of this priority.
 ///
@@ -167,7 +167,7 @@ impl Budget for Deadline {
     fn goes_on(&self) -> bool {
         let calls = self.calls.get();
         self.calls.set(calls.wrapping_add(1));
-        if calls.is_multiple_of(SELDOM) && !self.stopped.get() {
+        if calls.is_multiple_of(CALLS_PER_CLOCK_READ) && !self.stopped.get() {
             self.stopped.set(self.has_come());
         }
         !self.stopped.get()
@@ -205,7 +205,7 @@ mod tests {
         compared.set(0);
         let late = within(Duration::ZERO);
         assert_eq!(late.choose_items(0..1000, compare), Err(Error::Unfinished));
-        assert!(compared.get() < SELDOM, "{} names were compared", compared.get());
+        assert!(compared.get() < CALLS_PER_CLOCK_READ, "{} names were compared", compared.get());
     }
 
     #[test]

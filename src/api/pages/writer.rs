@@ -16,7 +16,7 @@ use crate::query::{self, Sink};
 /// How long a build may wait for memory in all.
 const SHORTAGE: Duration = Duration::from_mins(1);
 /// [`PageWriter::goes_on`] reads the clock in one of this many calls.
-const SELDOM: u32 = 256;
+const CALLS_PER_CLOCK_READ: u32 = 256;
 
 /// Why a page was not finished.
 #[derive(Clone, Debug)]
@@ -176,7 +176,7 @@ impl Sink for PageWriter {
     fn goes_on(&self) -> bool {
         let calls = self.calls.get().wrapping_add(1);
         self.calls.set(calls);
-        if calls.is_multiple_of(SELDOM) {
+        if calls.is_multiple_of(CALLS_PER_CLOCK_READ) {
             self.stopped.set(self.stopped.get() || self.ensure_wanted().is_err());
         }
         !self.stopped.get()

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{EnumValueParser, NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::times;
 use crate::cli::completion::{container_ids, metric_names, pod_containers, task_names};
+use crate::cli::listing::{ArgumentChoice, ListArgs};
+use crate::cli::resolve::parse_container_filter;
+use crate::cli::wait::WaitArgs;
 use crate::client::Target;
+use crate::model::MetricType;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AgentArgs {
@@ -37,6 +42,15 @@ pub(in crate::cli) struct AgentArgs {
     /// Like --take-over; if versions or window lengths differ, shut down the running agent and start from disk
     #[arg(long, conflicts_with = "take_over")]
     pub(in crate::cli) replace: bool,
+    /// Return once the agent is ready, and leave it running; it logs to agent.log in its state directory
+    #[arg(long)]
+    pub(in crate::cli) background: bool,
+    /// Stop the agent that runs with this configuration, and wait until it has ended
+    #[arg(long, conflicts_with_all = ["background", "take_over", "replace"])]
+    pub(in crate::cli) stop: bool,
+    /// Write the URL to standard output once the agent is ready, and leave the terminal's session
+    #[arg(long, hide = true)]
+    pub(in crate::cli) announce: bool,
     /// Log level: error, warn, info, debug, trace, or target=level pairs
     #[arg(long, value_name = "FILTER")]
     pub(in crate::cli) log: Option<String>,
@@ -166,21 +180,37 @@ pub(in crate::cli) struct HealthArgs {
     /// Fail unless the agent that answers has this name (agent.instance)
     #[arg(long, env = "TALLYPORT_AGENT_INSTANCE", value_name = "ID", hide_env_values = true)]
     pub(in crate::cli) instance: Option<String>,
+    /// Wait until the agent answers and is ready, at most this long [default with --wait: 30s]
+    #[arg(
+        long,
+        value_name = "DUR",
+        num_args = 0..=1,
+        default_missing_value = "30s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(in crate::cli) wait: Option<Duration>,
     #[command(flatten)]
     pub(in crate::cli) at: UrlArgs,
 }
 
-/// The format of the output.
+/// The format of the output: `F` has those that the command can print.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct OutputArgs {
+pub(in crate::cli) struct OutputArgs<F: OutputChoice = OutputFormat> {
     /// Output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(in crate::cli) output: OutputFormat,
-    /// The same as -o json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = EnumValueParser::<F>::new())]
+    pub(in crate::cli) output: F,
+    /// Print JSON, as -o json does
     #[arg(long, conflicts_with = "output")]
     pub(in crate::cli) json: bool,
 }
 
+/// The formats of a command.
+pub(in crate::cli) trait OutputChoice: ArgumentChoice {
+    /// The format that `--json` selects.
+    const JSON: Self;
+}
+
+/// The formats of commands that print one document.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
 pub(in crate::cli) enum OutputFormat {
     /// For people
@@ -189,23 +219,150 @@ pub(in crate::cli) enum OutputFormat {
     Json,
     /// One JSON document per line
     Ndjson,
-    /// Prometheus text, for commands that print metrics
+}
+
+impl OutputChoice for OutputFormat {
+    const JSON: Self = Self::Json;
+}
+
+/// The formats of streams, which have no end that an indented document could wait for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum StreamFormat {
+    /// For people
+    Table,
+    /// One JSON document per line
+    #[value(alias = "json")]
+    Ndjson,
+}
+
+impl OutputChoice for StreamFormat {
+    const JSON: Self = Self::Ndjson;
+}
+
+/// The formats of lists.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum ListFormat {
+    /// For people
+    Table,
+    /// Indented JSON
+    Json,
+    /// One JSON document per line
+    Ndjson,
+    /// RFC 4180, with headings and exact values
+    Csv,
+}
+
+impl OutputChoice for ListFormat {
+    const JSON: Self = Self::Json;
+}
+
+/// The formats of records.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum DetailsFormat {
+    /// For people
+    Table,
+    /// Indented JSON
+    Json,
+    /// One JSON document per line
+    Ndjson,
+    /// RFC 4180, with headings and exact values
+    Csv,
+    /// Prometheus text
     Prom,
-    /// HdrHistogram log of timers, histograms and distributions; only for `metrics details`
+    /// HdrHistogram log of timers, histograms and distributions
     Hdr,
 }
 
-impl OutputArgs {
-    pub(in crate::cli) fn selected_format(&self) -> OutputFormat {
-        if self.json { OutputFormat::Json } else { self.output }
+impl OutputChoice for DetailsFormat {
+    const JSON: Self = Self::Json;
+}
+
+impl<F: OutputChoice> OutputArgs<F> {
+    pub(in crate::cli) fn selected_format(&self) -> F {
+        if self.json { F::JSON } else { self.output }
     }
+}
+
+/// Whether tables are for reading or for other programs.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RawArgs {
+    /// Print every digit and whole container ids, as in a pipe
+    #[arg(long)]
+    pub(in crate::cli) raw: bool,
+}
+
+/// The state of a container, for `--state`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum StateFilter {
+    /// Its network namespace does not exist yet
+    Reserved,
+    /// Its socket is open
+    Listening,
+    /// It has ended, and data left in its socket is being read
+    Draining,
+    /// It has ended and can still be read
+    Gone,
+    /// It runs without a socket
+    Mute,
+    /// Its address could not be opened again
+    Lost,
+}
+
+impl StateFilter {
+    /// Whether this is the state of a document.
+    pub(in crate::cli) fn is_state(self, state: &str) -> bool {
+        self.to_possible_value().is_some_and(|value| value.get_name() == state)
+    }
+}
+
+/// The keys by which tasks are sorted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum TaskSortKey {
+    Task,
+    State,
+    Containers,
+    Series,
+    Datagrams,
+    Values,
+    Rejected,
+    Dropped,
+    /// Time since the last datagram
+    Last,
+}
+
+/// The keys by which containers are sorted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum ContainerSortKey {
+    Container,
+    Task,
+    State,
+    Received,
+    Rejected,
+    Dropped,
+    /// Time since the last datagram
+    Last,
+}
+
+/// The keys by which records are sorted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum RecordSortKey {
+    Name,
+    Type,
+    Value,
+    Count,
+    P50,
+    P95,
+    P99,
+    Max,
+    /// Time since the end of the window
+    Age,
 }
 
 /// Filters of records, tasks and containers; repeated filters must all match.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FilterArgs {
-    /// Only this container, or those that fit this pattern
-    #[arg(long, value_name = "GLOB", add = container_ids())]
+    /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only series whose name matches this pattern
     #[arg(long, value_name = "GLOB", add = metric_names())]
@@ -223,16 +380,23 @@ pub(in crate::cli) struct TasksArgs {
     /// Only this task, or tasks that match this pattern
     #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
-    /// Only tasks with a container that matches this pattern
-    #[arg(long, value_name = "GLOB", add = container_ids())]
+    /// Only tasks with a container whose id matches this pattern; 12 digits select ids that begin with them
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only tasks with this label
     #[arg(long, value_name = "K=V")]
     pub(in crate::cli) label: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
+    /// Only tasks in this state
+    #[arg(long, value_name = "STATE")]
+    pub(in crate::cli) state: Option<StateFilter>,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) list: ListArgs<TaskSortKey>,
+    #[command(flatten)]
+    pub(in crate::cli) precision: RawArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs<ListFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -240,16 +404,23 @@ pub(in crate::cli) struct ContainersListArgs {
     /// Only containers of tasks that match this pattern
     #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
-    /// Only this container, or those that fit this pattern
-    #[arg(long, value_name = "GLOB", add = container_ids())]
+    /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only containers with this label
     #[arg(long, value_name = "K=V")]
     pub(in crate::cli) label: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
+    /// Only containers in this state
+    #[arg(long, value_name = "STATE")]
+    pub(in crate::cli) state: Option<StateFilter>,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) list: ListArgs<ContainerSortKey>,
+    #[command(flatten)]
+    pub(in crate::cli) precision: RawArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs<ListFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -262,11 +433,13 @@ pub(in crate::cli) struct ReconcileArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ContainerArgs {
-    /// The container
-    #[arg(add = container_ids())]
+    /// The container's id, or the start of it
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = container_ids())]
     pub(in crate::cli) container_id: String,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
+    #[command(flatten)]
+    pub(in crate::cli) precision: RawArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }
@@ -284,7 +457,7 @@ pub(in crate::cli) struct NamespaceArgs {
 pub(in crate::cli) struct PodArgs {
     #[command(flatten)]
     pub(in crate::cli) of: NamespaceArgs,
-    /// Only this container of the pod
+    /// Only this container of the pod: its name, its id, or the start of its id
     #[arg(short = 'c', value_name = "CONTAINER", requires = "namespace", add = pod_containers())]
     pub(in crate::cli) pod_container: Option<String>,
 }
@@ -317,11 +490,20 @@ pub(in crate::cli) struct DetailsArgs {
     #[arg(long)]
     pub(in crate::cli) merge: bool,
     #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
+    #[command(flatten)]
     pub(in crate::cli) filters: FilterArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
+    /// Only series of this type
+    #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(MetricType::ALL.map(MetricType::as_str)))]
+    pub(in crate::cli) metric_type: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) list: ListArgs<RecordSortKey>,
+    #[command(flatten)]
+    pub(in crate::cli) precision: RawArgs,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs<DetailsFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -332,7 +514,11 @@ pub(in crate::cli) struct SummaryArgs {
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
+    #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
+    #[command(flatten)]
+    pub(in crate::cli) precision: RawArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }
@@ -352,7 +538,7 @@ pub(in crate::cli) struct WatchArgs {
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) output: OutputArgs<StreamFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -365,6 +551,8 @@ pub(in crate::cli) struct ExplainArgs {
     /// The metric, or a pattern
     #[arg(add = metric_names())]
     pub(in crate::cli) name: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
@@ -398,7 +586,7 @@ pub(in crate::cli) struct TailArgs {
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) output: OutputArgs<StreamFormat>,
 }
 
 #[derive(Debug, Args)]

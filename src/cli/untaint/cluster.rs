@@ -12,7 +12,7 @@ use super::node::KubernetesNode;
 use crate::client::{Client, ClientError, Response, Target};
 
 /// How long a whole response may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a request to the API server failed.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +108,8 @@ impl Cluster {
     async fn send_request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response, ClusterError> {
         let client = self.build_client()?;
         let asked = client.request_of("application/merge-patch+json", method, path, body);
-        let Ok(answer) = tokio::time::timeout(PATIENCE, asked).await else {
-            return Err(self.no_answer(format!("nothing within {} s", PATIENCE.as_secs())));
+        let Ok(answer) = tokio::time::timeout(RESPONSE_TIMEOUT, asked).await else {
+            return Err(self.no_answer(format!("nothing within {} s", RESPONSE_TIMEOUT.as_secs())));
         };
         match answer {
             Ok(response) if (200..300).contains(&response.status) => Ok(response),

@@ -132,7 +132,7 @@ fn it_is_written_anew_when_most_of_it_is_out_of_date_and_holds_the_same() {
     }
     let size = || std::fs::metadata(directory.path().join("containers.journal")).unwrap().len();
     let before = size();
-    assert!(appended > 100 && before > SMALL);
+    assert!(appended > 100 && before > MIN_REWRITTEN_BYTES);
     journal.rewrite_images([image(1, 2)].into_iter());
     assert!(size() < 1_000 && !journal.is_stale());
     journal.append_change(Allocation(2), Some(image(2, 0)));
@@ -226,4 +226,62 @@ fn a_record_that_is_too_long_is_refused_by_its_container_and_the_journal_goes_on
     assert_eq!((replayed(), health.failure_count()), (vec![1, 2, 3], 2));
     journal.append_change(Allocation(3), None);
     assert_eq!((replayed(), health.write_error(), health.failure_count()), (vec![1, 2], None, 2));
+}
+
+#[test]
+fn an_unwritable_file_is_reported_although_a_record_is_refused_and_each_refusal_once() {
+    let logged = LoggedLines::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(logged.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("state");
+    std::fs::create_dir(&directory).unwrap();
+    let health = JournalHealth::default();
+    let (mut journal, _) = Journal::open(&directory, health.clone()).unwrap();
+    journal.format = FrameFormat { longest: 300, ..FORMAT };
+    let images =
+        || [image(1, 0), ContainerSnapshot { warnings: vec!["x".repeat(300)], ..image(2, 1) }].into_iter();
+    let (refused, unwritable) = ("a record is too long", "cannot write the journal");
+    journal.rewrite_images(images());
+    journal.rewrite_images(images());
+    assert_eq!((logged.count(refused), logged.count(unwritable)), (1, 0));
+    std::fs::remove_dir_all(&directory).unwrap();
+    journal.rewrite_images(images());
+    journal.rewrite_images(images());
+    assert_eq!((logged.count(refused), logged.count(unwritable)), (1, 1));
+    assert!(health.write_error().unwrap().contains("No such file"), "it affects every container");
+    std::fs::create_dir(&directory).unwrap();
+    journal.rewrite_images(images());
+    assert!(health.write_error().unwrap().starts_with("the record of container c2"));
+    journal.append_change(Allocation(2), Some(image(2, 0)));
+    assert_eq!((health.write_error(), logged.count("can be written again")), (None, 1));
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct LoggedLines(Arc<Mutex<Vec<u8>>>);
+
+impl LoggedLines {
+    fn count(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
+    }
+}
+
+impl io::Write for LoggedLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for LoggedLines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }

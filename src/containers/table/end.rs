@@ -1,5 +1,6 @@
-//! The end of containers: their sockets are read until empty, their addresses rest, and they stay readable for a while. Ends are noticed as they
-//! happen, and found by comparing the table with living processes; of some containers of an earlier life only windows came back.
+//! The end of containers: their sockets are read until empty, their addresses rest, and they stay readable for a while. Ends
+//! are noticed as they happen, and found by comparing the table with living processes; of some containers of an earlier life
+//! only windows came back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -109,8 +110,8 @@ impl ContainerTable {
         self.make_room();
     }
 
-    /// Forgets containers that have ended, oldest end first, while the node's memory is used up, so that running containers do not lose
-    /// samples to them.
+    /// Forgets containers that have ended, oldest end first, while the node's memory is used up, so that running containers
+    /// do not lose samples to them.
     fn make_room(&mut self) {
         if !self.pool.is_full() {
             return;

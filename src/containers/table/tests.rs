@@ -21,8 +21,8 @@ struct Node {
 }
 
 impl TableSettings {
-    /// Defaults, with this limit and port. Each test module has a port of its own, and none has the default one, because an agent may
-    /// be running here.
+    /// Defaults, with this limit and port. Each test module has a port of its own, and none has the default one, because an
+    /// agent may be running here.
     pub(crate) fn for_tests(containers: usize, port: u16) -> Self {
         Self {
             containers,

@@ -12,7 +12,7 @@ use super::{ConnectionLimits, Peer};
 
 /// How long a connection must be idle before it can be closed in favour of another: the request of a client that has
 /// just connected may be on its way.
-const GRACE: Duration = Duration::from_millis(100);
+const MIN_IDLE: Duration = Duration::from_millis(100);
 
 /// Why a connection was closed before a request on it was served.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -93,7 +93,7 @@ impl Registry {
     /// one.
     fn close_idle(&mut self, now: Instant, may: impl Fn(&ConnectionEntry) -> bool) -> bool {
         let idle = |entry: &ConnectionEntry| {
-            entry.idle.filter(|since| now.saturating_duration_since(*since) >= GRACE && may(entry))
+            entry.idle.filter(|since| now.saturating_duration_since(*since) >= MIN_IDLE && may(entry))
         };
         let oldest = self.entries.iter().filter_map(|(number, entry)| Some((idle(entry)?, *number))).min();
         let Some((_, number)) = oldest else { return false };
@@ -333,7 +333,7 @@ mod tests {
     /// Makes all connections look as if they had been idle for a long time.
     fn age(connections: &Connections) {
         for entry in connections.lock_registry().entries.values_mut() {
-            entry.idle = entry.idle.and_then(|since| since.checked_sub(GRACE));
+            entry.idle = entry.idle.and_then(|since| since.checked_sub(MIN_IDLE));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::shutdown::Drain;
 /// response.
 const ROOM_WITHIN: Duration = Duration::from_millis(500);
 /// How often a waiting connection looks for room.
-const AGAIN: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// The maximum number of waiting connections is the connection limit divided by this: each holds a descriptor.
 const WAITING: usize = 8;
 /// Shortest time between two warnings, so that a busy client cannot fill the disk with them.
@@ -140,7 +140,7 @@ impl WaitingConnection {
             {
                 return (open, place);
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 }

@@ -24,9 +24,9 @@ use crate::stats::Link;
 /// The plugin's name.
 const NAME: &str = "tallyport";
 /// Interval at which containers that were created but never started are looked for.
-const LOOK: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Size of the read buffer, in bytes.
-const ROOM: usize = 64 << 10;
+const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// One connection.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ impl Session {
         plugin: &mut Plugin,
         suspensions: &mut Suspensions,
     ) -> Result<Infallible, End> {
-        let mut look = tokio::time::interval(LOOK);
-        let mut room = BytesMut::with_capacity(ROOM);
+        let mut look = tokio::time::interval(CHECK_INTERVAL);
+        let mut room = BytesMut::with_capacity(READ_BUFFER_BYTES);
         loop {
             let suspension = tokio::select! {
                 read = self.stream.read_buf(&mut room) => match read? {

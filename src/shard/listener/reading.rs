@@ -10,7 +10,7 @@ use crate::shard::inlet::Inlet;
 use crate::shard::turn::Drained;
 
 /// Maximum number of datagrams read from one container before the next one's turn.
-const TURN: usize = 256;
+const DATAGRAMS_PER_TURN: usize = 256;
 /// A turn ends after this time, whatever the datagrams contain, once the batch at hand is processed.
 pub(super) const LONGEST_TURN: Duration = Duration::from_millis(2);
 /// A lower bound on what any datagram occupies in a socket's buffer, in bytes.
@@ -27,7 +27,7 @@ impl ContainerListener {
         now: Moment,
         mono: impl Fn() -> Duration,
     ) -> (Drained, ReadOutcome) {
-        let turn = if self.lone { 1 } else { TURN };
+        let turn = if self.lone { 1 } else { DATAGRAMS_PER_TURN };
         let before = self.aggregator.accounting().received;
         let (charge, emptied) = self.read(inbox, turn, now, mono);
         let datagrams = self.aggregator.accounting().received - before;
@@ -43,7 +43,7 @@ impl ContainerListener {
         now: Moment,
         mono: impl Fn() -> Duration,
     ) -> (Drained, ReadOutcome) {
-        let (taken, emptied) = self.read_unix(inbox, TURN, now, mono);
+        let (taken, emptied) = self.read_unix(inbox, DATAGRAMS_PER_TURN, now, mono);
         let queue = self.unix.as_ref().map_or(1, Inlet::queue_capacity);
         let fullest = taken as f64 / queue as f64;
         (Drained { datagrams: taken as u64, fullest, more: emptied == ReadOutcome::Partly }, emptied)
@@ -60,9 +60,9 @@ impl ContainerListener {
     pub(in crate::shard) fn empty_some(&mut self, inbox: &mut Inbox, left: &mut usize, now: Moment) -> bool {
         let standing_still = || Duration::ZERO;
         let before = self.aggregator.accounting().received;
-        let (_charge, udp) = self.read(inbox, TURN.min(*left), now, standing_still);
+        let (_charge, udp) = self.read(inbox, DATAGRAMS_PER_TURN.min(*left), now, standing_still);
         let read = self.aggregator.accounting().received - before;
-        let (taken, unix) = self.read_unix(inbox, TURN.min(*left), now, standing_still);
+        let (taken, unix) = self.read_unix(inbox, DATAGRAMS_PER_TURN.min(*left), now, standing_still);
         let taken = taken.saturating_add(usize::try_from(read).unwrap_or(usize::MAX));
         *left = left.saturating_sub(taken);
         *left > 0 && taken > 0 && [udp, unix].contains(&ReadOutcome::Partly)
@@ -97,8 +97,8 @@ impl ContainerListener {
         self.read_by(inbox, budget, now, mono, |listener, inbox, most| {
             let (emptied, refused) = listener.unix.as_mut()?.receive_into(inbox, most, now.mono);
             let strangers = refused.foreign.saturating_add(refused.ended);
-            listener.aggregator.turn_away(Dropped::ForeignSender, refused.foreign, now.wall);
-            listener.aggregator.turn_away(Dropped::EndedSender, refused.ended, now.wall);
+            listener.aggregator.count_discarded(Dropped::ForeignSender, refused.foreign, now.wall);
+            listener.aggregator.count_discarded(Dropped::EndedSender, refused.ended, now.wall);
             Some((
                 inbox.taken_count().saturating_add(usize::try_from(strangers).unwrap_or(usize::MAX)),
                 emptied,

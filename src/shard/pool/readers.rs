@@ -7,7 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{ShardGone, ShardId, ShardPool};
 use crate::model::Allocation;
 use crate::shard::command::Question;
-use crate::shard::looks::{ContainerSelection, ContainerStats, FEW, StatsByContainer, StatsDetail};
+use crate::shard::stats_queries::{
+    ContainerSelection, ContainerStats, MAX_SMALL_QUERY, StatsByContainer, StatsDetail,
+};
 use crate::shard::tail::{LineFilter, TailRoom, TappedLine};
 
 /// Maximum number of attempts to find containers that are not where they were expected, because they are being moved to
@@ -56,8 +58,11 @@ impl ShardPool {
                 .map(|(shard, missing)| {
                     let (reply, answer) = oneshot::channel();
                     let wanted = missing.clone();
-                    let asked =
-                        shard.send_question(Question::Look(choose_selection(missing, detail), detail, reply));
+                    let asked = shard.send_question(Question::Stats(
+                        choose_selection(missing, detail),
+                        detail,
+                        reply,
+                    ));
                     (wanted, asked.map(|()| answer))
                 })
                 .collect();
@@ -127,7 +132,7 @@ impl ShardPool {
 /// Which containers to ask a shard for: these, or all of its containers if the counts of many are wanted. Counting all costs a
 /// shard less than looking up many one by one.
 fn choose_selection(these: Vec<Allocation>, detail: StatsDetail) -> ContainerSelection {
-    if detail == StatsDetail::Counts && these.len() > FEW {
+    if detail == StatsDetail::Counts && these.len() > MAX_SMALL_QUERY {
         ContainerSelection::All
     } else {
         ContainerSelection::These(these)

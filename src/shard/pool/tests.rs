@@ -5,7 +5,7 @@ use super::*;
 use crate::aggregate::{GaugeSign, TimerUnit};
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
-use crate::shard::looks::ContainerSelection;
+use crate::shard::stats_queries::ContainerSelection;
 use crate::shard::tail::LineFilter;
 
 impl ShardPlan {

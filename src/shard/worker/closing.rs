@@ -71,7 +71,7 @@ impl Worker {
         }
         // Earlier windows must be published first.
         self.publish_all(place);
-        self.at_hand = Some(place);
+        self.current_place = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return };
         let Some(closed) = listener.aggregator.roll_across(now, self.unread) else { return };
         if listener.publish_window(&self.store, closed) {
@@ -104,7 +104,7 @@ impl Worker {
 
     /// Merges one part of a revision; returns whether more must be merged before the window is published.
     pub(super) fn merge_one(&mut self, place: usize) -> bool {
-        self.at_hand = Some(place);
+        self.current_place = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return false };
         listener.merge_one(&self.store)
     }

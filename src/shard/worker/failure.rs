@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use crate::model::Timestamp;
 
-/// A shard that panics this many times within [`LATELY`] would do nothing but recover, so it ends.
-const OFTEN: usize = 10;
-const LATELY: Duration = Duration::from_mins(1);
+/// A shard that panics this many times within [`PANIC_PERIOD`] would do nothing but recover, so it ends.
+const MAX_PANICS: usize = 10;
+const PANIC_PERIOD: Duration = Duration::from_mins(1);
 
 /// The times of a shard's recent panics.
 #[derive(Debug, Default)]
@@ -23,8 +23,8 @@ impl Failures {
     /// Records a panic; returns whether there were too many.
     fn are_too_many(&mut self, now: Instant) -> bool {
         self.0.push_back(now);
-        self.0.retain(|at| now.saturating_duration_since(*at) < LATELY);
-        self.0.len() >= OFTEN
+        self.0.retain(|at| now.saturating_duration_since(*at) < PANIC_PERIOD);
+        self.0.len() >= MAX_PANICS
     }
 }
 
@@ -58,7 +58,7 @@ impl Worker {
         self.next_end = Timestamp::MIN;
         // Commands may be waiting whose wake-up was already consumed.
         (self.commands_left, self.questions_left) = (true, true);
-        let broken = self.at_hand.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
+        let broken = self.current_place.take().and_then(|place| self.listeners.get_mut(place)?.as_mut());
         let (container, lost) = match broken {
             Some(listener) => (Some(listener.name()), listener.recover_from_panic(&self.store, now)),
             None => (None, 0),

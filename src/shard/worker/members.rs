@@ -1,7 +1,7 @@
 //! Containers that come to a shard, leave it, or end there.
 //!
-//! The sockets of a container that ends are emptied over as many turns as it takes, and then closed. If it leaves its shard before
-//! that, it continues to end on the shard that adopts it.
+//! The sockets of a container that ends are emptied over as many turns as it takes, and then closed. If it leaves its shard
+//! before that, it continues to end on the shard that adopts it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::{UNIX, Worker};
 use crate::aggregate::LimitMode;
 use crate::model::Allocation;
 use crate::shard::listener::{ContainerListener, ListenerEnding, NewListener};
-use crate::shard::looks::{ContainerStats, StatsDetail};
+use crate::shard::stats_queries::{ContainerStats, StatsDetail};
 use crate::shard::turn::Share;
 
 impl Worker {
@@ -182,7 +182,7 @@ impl Worker {
         let now = self.observe_clock();
         let Some(place) = self.places.get(&allocation).copied() else { return false };
         self.close_window_if_over(place, now.wall);
-        self.at_hand = Some(place);
+        self.current_place = Some(place);
         let Some(Some(listener)) = self.listeners.get_mut(place) else { return false };
         listener.empty_some(&mut self.inbox, left, now)
     }
@@ -193,7 +193,7 @@ impl Worker {
         let now = self.observe_clock().wall;
         let place = self.places.get(&allocation).copied()?;
         self.publish_all(place);
-        self.at_hand = Some(place);
+        self.current_place = Some(place);
         let listener = self.listeners.get_mut(place)?.as_mut()?;
         listener.count_kernel_drops();
         let closed = listener.aggregator.close_final_window(now);

@@ -1,14 +1,14 @@
-//! Commands to a shard, in bounded slices of its turns, and questions of readers, which are answered after its other work and in a
-//! part of its time.
+//! Commands to a shard, in bounded slices of its turns, and questions of readers, which are answered after its other work
+//! and in a part of its time.
 
 use std::time::Duration;
 
-use super::{LoopControl, PAUSE, Worker};
+use super::{LoopControl, MIN_STALL, Worker};
 use crate::aggregate::ReadGap;
 use crate::model::{Allocation, Moment, Timestamp};
 use crate::shard::command::{Checkpoint, Question, ShardCommand, SnapshotSlice};
 use crate::shard::listener::ContainerListener;
-use crate::shard::looks::{ContainerStats, StatsDetail};
+use crate::shard::stats_queries::{ContainerStats, StatsDetail};
 use crate::shard::turn::Share;
 
 /// Maximum number of commands executed in one turn.
@@ -91,7 +91,7 @@ impl Worker {
                 self.settings = settings;
                 self.remember_totals();
                 for (place, listener) in self.listeners.iter_mut().enumerate() {
-                    self.at_hand = Some(place);
+                    self.current_place = Some(place);
                     if let Some(listener) = listener {
                         listener.aggregator.apply_settings(&self.settings);
                     }
@@ -121,7 +121,7 @@ impl Worker {
     /// the window that counts the waiting datagrams must be marked.
     pub(super) fn note_suspension(&mut self, now: Moment) {
         let Some(since) = self.suspended.take() else { return };
-        if now.mono.saturating_sub(since.mono) >= PAUSE {
+        if now.mono.saturating_sub(since.mono) >= MIN_STALL {
             self.unread = Some(ReadGap { from: since.wall, until: now.wall });
         }
     }
@@ -153,7 +153,7 @@ impl Worker {
         let started = self.clock.monotonic_time();
         let (mut snapshots, mut next) = (Vec::new(), from);
         while let Some(place) = self.listeners.get_mut(next) {
-            self.at_hand = Some(next);
+            self.current_place = Some(next);
             next += 1;
             let lives = |l: &&mut ContainerListener| l.ending.is_none() && l.aggregator.window_end() > now;
             let Some(listener) = place.as_mut().filter(lives) else { continue };
@@ -166,19 +166,19 @@ impl Worker {
     }
 
     pub(super) fn find(&mut self, allocation: Allocation) -> Option<&mut ContainerListener> {
-        self.at_hand = self.places.get(&allocation).copied();
-        self.at_hand.and_then(|at| self.listeners.get_mut(at))?.as_mut()
+        self.current_place = self.places.get(&allocation).copied();
+        self.current_place.and_then(|at| self.listeners.get_mut(at))?.as_mut()
     }
 }
 
 /// Most questions that are accepted in one turn.
 const QUESTIONS: usize = 1024;
 /// Most containers that are looked at in one turn.
-const LOOKS: usize = 4096;
+const QUERIED_PER_SLICE: usize = 4096;
 /// No further container is looked at in a turn after this time.
-const LOOKING: Duration = Duration::from_millis(1);
-/// After a slice of looks, readers wait this many times as long as the slice took. So they get at most a quarter of a shard's time,
-/// however much they ask.
+const QUERY_TIME_PER_TURN: Duration = Duration::from_millis(1);
+/// After a slice of queries, readers wait this many times as long as the slice took. So they get at most a quarter of a
+/// shard's time, however much they ask.
 const READERS_PAUSE: u32 = 3;
 /// A shorter pause is skipped, because going to sleep and waking up takes about as long.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
@@ -187,11 +187,11 @@ impl Worker {
     /// Answers readers within this turn's share.
     pub(super) fn answer_readers(&mut self) {
         let began = self.clock.monotonic_time();
-        if !self.looks.has_waiting() || !self.pause_of_readers(began).is_zero() {
+        if !self.queries.has_waiting() || !self.pause_of_readers(began).is_zero() {
             return;
         }
         let wall = self.observe_clock().wall;
-        let mut share = Share::new(began, LOOKS, LOOKING);
+        let mut share = Share::new(began, QUERIED_PER_SLICE, QUERY_TIME_PER_TURN);
         while share.take_step(self.clock.monotonic_time()) && self.look_at_next(wall) {}
         let ended = self.clock.monotonic_time();
         self.readers_wait_until = ended + ended.saturating_sub(began) * READERS_PAUSE;
@@ -220,7 +220,7 @@ impl Worker {
         self.questions_left = true;
         for _ in 0..most {
             match self.questions.try_recv() {
-                Ok(Question::Look(of, detail, reply)) => self.looks.add(of, detail, reply),
+                Ok(Question::Stats(of, detail, reply)) => self.queries.add(of, detail, reply),
                 Ok(Question::Tap(allocation, to, room, wanted)) => {
                     if let Some(listener) = self.find(allocation) {
                         listener.add_tap(to, room, wanted);
@@ -237,11 +237,11 @@ impl Worker {
     /// Looks at one container; returns false if there was none left.
     fn look_at_next(&mut self, now: Timestamp) -> bool {
         let places = &self.places;
-        let Some((allocation, detail)) = self.looks.next(|| places.keys().copied().collect()) else {
+        let Some((allocation, detail)) = self.queries.next(|| places.keys().copied().collect()) else {
             return false;
         };
         let stats = self.collect_stats(allocation, detail, now);
-        self.looks.record_stats(stats);
+        self.queries.record_stats(stats);
         true
     }
 

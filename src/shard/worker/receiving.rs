@@ -59,7 +59,7 @@ impl Worker {
         self.listeners.get(place).iter().copied().flatten().for_each(ContainerListener::prefetch);
         let now = self.observe_clock();
         self.close_window_if_over(place, now.wall);
-        self.at_hand = Some(place);
+        self.current_place = Some(place);
         let clock = self.clock;
         let Some(Some(listener)) = self.listeners.get_mut(place) else {
             return (Drained::default(), now.mono);

@@ -8,7 +8,7 @@ use crate::aggregate::{Accounting, Dropped, GaugeSign, REVISED_TOGETHER, TimerUn
 use crate::model::{ContainerId, Generation, Labels, Origin, TaskId};
 use crate::net::listener;
 use crate::shard::listener::NewListener;
-use crate::shard::looks::{ContainerSelection, StatsDetail};
+use crate::shard::stats_queries::{ContainerSelection, StatsDetail};
 
 struct Bench {
     worker: Worker,
@@ -23,9 +23,9 @@ fn bench() -> Bench {
     let wake = Arc::new(EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap());
     let (store, settings) = (Arc::new(Store::new(1, 30)), Arc::new(AggregatorSettings::default()));
     let shared = Arc::new(PoolShared::new(1, usize::MAX, 1000, Arc::clone(&store)));
-    let orders = Orders { commands: received, questions: asked, wake };
+    let channels = ShardChannels { commands: received, questions: asked, wake };
     let (gather, not_before, clock) = (Duration::ZERO, None, Clock::default());
-    let setup = Setup { index: 0, gather, not_before, orders, store, settings, shared, clock };
+    let setup = Setup { index: 0, gather, not_before, channels, store, settings, shared, clock };
     let worker = Worker::new(setup).unwrap();
     Bench { worker, commands, questions }
 }
@@ -130,19 +130,19 @@ fn commands_beyond_a_turns_share_are_obeyed_in_the_next_turns() {
 #[test]
 fn a_command_does_not_wait_for_readers_however_many_they_are() {
     let mut bench = bench();
-    let mut looks = Vec::new();
+    let mut queries = Vec::new();
     for _ in 0..10_000 {
         let (reply, answer) = oneshot::channel();
-        bench.questions.send(Question::Look(ContainerSelection::All, StatsDetail::Counts, reply)).unwrap();
-        looks.push(answer);
+        bench.questions.send(Question::Stats(ContainerSelection::All, StatsDetail::Counts, reply)).unwrap();
+        queries.push(answer);
     }
     let (reply, answer) = oneshot::channel();
     bench.commands.send(ShardCommand::Work(reply)).unwrap();
     assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
-    assert_eq!((answered(&mut [answer]), answered(&mut looks)), (1, 0));
+    assert_eq!((answered(&mut [answer]), answered(&mut queries)), (1, 0));
     bench.worker.take_in_questions();
     bench.worker.answer_readers();
-    assert!(answered(&mut looks) <= 1024, "questions are taken in by slices, too");
+    assert!(answered(&mut queries) <= 1024, "questions are taken in by slices, too");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::render::exposition::Escaping;
 use crate::render::prometheus::{Name, NameKind, NameSpelling, Spelled};
 
 /// Marks that are tried until one is free.
-const ATTEMPTS: u8 = 8;
+const MAX_MARKS: u8 = 8;
 
 /// The names of a workload. A writer copies them if a reader still holds them.
 pub(super) type Claims = Arc<HashMap<Name, NameClaim>>;
@@ -25,8 +25,9 @@ pub(super) struct Workload {
     pub(super) bytes: usize,
 }
 
-/// Bytes that a claim takes: the name, which all tables share, and its places in them. Tables double when they are seven eighths full,
-/// so that on average they have half as many places again as entries. The text has two counts before it, and the allocator's header.
+/// Bytes that a claim takes: the name, which all tables share, and its places in them. Tables double when they are seven
+/// eighths full, so that on average they have half as many places again as entries. The text has two counts before it, and
+/// the allocator's header.
 pub(super) fn bytes_of(name: &Name) -> usize {
     let text = (name.text.len() + 3 * size_of::<usize>()).next_multiple_of(16);
     let in_claims = size_of::<(Name, NameClaim)>() + 1;
@@ -54,7 +55,7 @@ impl Workload {
     pub(super) fn claim_spelling(&mut self, name: &Name, escaping: Escaping) -> (Option<u8>, Option<Name>) {
         let Some(taken) = self.taken.get_mut(escaping as usize) else { return (None, None) };
         let mut met = None;
-        for mark in std::iter::once(None).chain((0..ATTEMPTS).map(Some)) {
+        for mark in std::iter::once(None).chain((0..MAX_MARKS).map(Some)) {
             let claims = name.claim_hashes(NameSpelling { escaping, mark });
             if let Some(other) = claims.iter().find_map(|claim| taken.get(claim)) {
                 met.get_or_insert_with(|| other.clone());
@@ -64,7 +65,7 @@ impl Workload {
             return (mark, met);
         }
         // A page omits series whose name still collides, and counts them.
-        (ATTEMPTS.checked_sub(1), met)
+        (MAX_MARKS.checked_sub(1), met)
     }
 
     pub(super) fn give_back(&mut self, name: &Name, spelling: NameSpelling) {

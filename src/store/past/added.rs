@@ -9,7 +9,7 @@ use crate::model::Timestamp;
 use crate::render::prometheus::SeriesIdentity;
 
 /// Up to this many series are added under the lock, which takes less time than copying.
-const FEW: usize = 64;
+const MAX_ADDED_IN_PLACE: usize = 64;
 
 /// Totals of a task and of a workload at one moment.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Current {
     pub(in crate::store) fn with_entries(self, entries: &[LedgerEntry<'_>]) -> Option<Added> {
         let counting = || entries.iter().filter(|(series, ..)| has_totals(series.metric_type));
         let newest = counting().map(|(_, row, _)| row.last_seen).max()?;
-        if self.free && counting().nth(FEW).is_none() {
+        if self.free && counting().nth(MAX_ADDED_IN_PLACE).is_none() {
             return None;
         }
         let with = |gone: &Option<Arc<Gone>>| {

@@ -271,7 +271,7 @@ pub(in crate::store) fn fair_share(mut lens: Vec<usize>, target: usize) -> usize
 }
 
 /// How many entries beyond the excess are removed at once. Removal holds the store's lock, for which shards wait.
-const STEP: usize = 1000;
+const REMOVED_PER_STEP: usize = 1000;
 
 /// A bound on remembered entries. A lower bound takes effect in steps, as new entries arrive.
 #[derive(Debug)]
@@ -292,8 +292,8 @@ impl RememberedBound {
 
     /// How many to keep of `len` entries if they are too many: fewer than the bound, so that this is rare.
     pub(in crate::store) fn target(&mut self, len: usize) -> Option<usize> {
-        self.in_force = self.configured.max(self.in_force.min(len).saturating_sub(STEP));
-        (len > self.in_force).then(|| self.in_force - (self.in_force / 10).min(STEP))
+        self.in_force = self.configured.max(self.in_force.min(len).saturating_sub(REMOVED_PER_STEP));
+        (len > self.in_force).then(|| self.in_force - (self.in_force / 10).min(REMOVED_PER_STEP))
     }
 }
 
@@ -323,7 +323,7 @@ mod tests {
         let mut len = 5000;
         let mut steps = 0;
         while let Some(target) = bound.target(len) {
-            assert!(len - target <= 2 * STEP, "{len} to {target}");
+            assert!(len - target <= 2 * REMOVED_PER_STEP, "{len} to {target}");
             len = target;
             steps += 1;
         }

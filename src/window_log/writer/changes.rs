@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use crate::aggregate::{ContainerSummary, EventRecord, Habits, LastCheck, Lasting};
+use crate::aggregate::{ContainerSummary, EventRecord, Habits, LastCheck, PersistentValue};
 use crate::containers::{Directory, Follower};
 use crate::model::{Allocation, Timestamp};
 use crate::window_log::log::{ClosedWindowLog, ContainerChange, ContainerLookup as _};
@@ -141,7 +141,7 @@ impl ContainerWriter {
 /// The written state of one container.
 #[derive(Debug)]
 pub(super) struct WrittenSummary {
-    lasting: Arc<[Lasting]>,
+    lasting: Arc<[PersistentValue]>,
     /// The outcomes before the newest window.
     checks: Vec<LastCheck>,
     pub(super) habits: Habits,
@@ -169,7 +169,7 @@ impl WrittenSummary {
     }
 
     /// The entries that are not in `before`.
-    pub(super) fn changes_since(&self, before: Option<&Self>) -> (Vec<Lasting>, Vec<LastCheck>) {
+    pub(super) fn changes_since(&self, before: Option<&Self>) -> (Vec<PersistentValue>, Vec<LastCheck>) {
         let lasting = before.into_iter().flat_map(|before| before.lasting.iter()).map(lasting_key);
         let lasting: HashSet<_> = lasting.collect();
         let checks = before.into_iter().flat_map(|before| before.checks.iter()).map(check_key);
@@ -182,7 +182,7 @@ impl WrittenSummary {
 }
 
 /// Both sides of a comparison hold their series, so equal addresses mean the same series.
-fn lasting_key(last: &Lasting) -> (usize, u64, Timestamp) {
+fn lasting_key(last: &PersistentValue) -> (usize, u64, Timestamp) {
     (Arc::as_ptr(&last.series).addr(), last.value.to_bits(), last.at)
 }
 

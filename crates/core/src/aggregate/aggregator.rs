@@ -28,14 +28,14 @@ use batch::Batch;
 use changes::SentSnapshot;
 pub use changes::checksum_of;
 pub use close::{
-    ClosedWindow, ContainerSummary, LastCheck, Lasting, Ledger, LedgerEntry, LedgerRow, REVISED_TOGETHER,
-    ReadGap,
+    ClosedWindow, ContainerSummary, LastCheck, Ledger, LedgerEntry, LedgerRow, PersistentValue,
+    REVISED_TOGETHER, ReadGap,
 };
 use columns::Columns;
 pub use habits::{Habits, NAMED, TimerUnit};
 use histograms::Histograms;
 use late::{LateStates, When};
-pub use recovery::Noted;
+pub use recovery::CheckpointContents;
 pub use settings::AggregatorSettings;
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 
@@ -116,7 +116,7 @@ pub struct Aggregator {
     /// Whether a panic has reset the ledger since the last window was closed.
     begun_again: bool,
     /// As of the last closed window.
-    lasting: Arc<[Lasting]>,
+    lasting: Arc<[PersistentValue]>,
     decremented: Arc<[Arc<Series>]>,
     /// When the open window began.
     start: Timestamp,
@@ -244,11 +244,11 @@ impl Aggregator {
 
     /// Counts datagrams that were too long to be read, at `now`.
     pub fn count_truncated(&mut self, datagrams: u64, now: Timestamp) {
-        self.turn_away(Dropped::Truncated, datagrams, now);
+        self.count_discarded(Dropped::Truncated, datagrams, now);
     }
 
     /// Counts datagrams that were discarded for this reason at `now`.
-    pub fn turn_away(&mut self, reason: Dropped, datagrams: u64, now: Timestamp) {
+    pub fn count_discarded(&mut self, reason: Dropped, datagrams: u64, now: Timestamp) {
         if datagrams > 0 {
             self.accounting.received += datagrams;
             self.accounting.last_datagram = Some(now);

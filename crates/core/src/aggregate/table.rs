@@ -4,13 +4,12 @@
 //! (`docs/adr/0029-fingerprints.md`). A client that keeps changing the order of its tags takes the slow path: a series
 //! remembers at most [`SPELLINGS`].
 
-use std::hash::{BuildHasher, Hasher};
-use std::sync::LazyLock;
+use std::hash::BuildHasher;
 
-use foldhash::SharedSeed;
-use foldhash::fast::{RandomState, SeedableRandomState};
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::fingerprint::{Fingerprint, FingerprintSeeds};
 use crate::model::{MetricType, Series, TagSet};
 use crate::statsd::Plain;
 
@@ -34,15 +33,6 @@ impl<'a> From<Plain<'a>> for Spelling<'a> {
     fn from(Plain { metric_type, name, tags, .. }: Plain<'a>) -> Self {
         Self { metric_type, name, tags }
     }
-}
-
-/// Identifies a spelling within one table, with whose secret it is computed.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Fingerprint {
-    /// Also determines its slot in the table.
-    first: u64,
-    second: u64,
-    metric_type: MetricType,
 }
 
 /// A spelling that was seen before.
@@ -80,20 +70,16 @@ impl SpellingEntry {
 #[repr(C)]
 pub(super) struct SeriesTable {
     spellings: HashTable<SpellingEntry>,
-    hasher: RandomState,
-    second: SeedableRandomState,
+    seeds: FingerprintSeeds,
     canonical: HashTable<Place>,
+    hasher: RandomState,
 }
-
-/// The seed of second hashes, which makes them independent of the first.
-static SECOND: LazyLock<SharedSeed> =
-    LazyLock::new(|| SharedSeed::from_u64(std::hash::RandomState::new().hash_one(SPELLINGS)));
 
 impl Default for SeriesTable {
     fn default() -> Self {
         let hasher = RandomState::default();
-        let second = SeedableRandomState::with_seed(hasher.hash_one(SPELLINGS), &SECOND);
-        Self { spellings: HashTable::new(), canonical: HashTable::new(), hasher, second }
+        let seeds = FingerprintSeeds::derive_from(&hasher);
+        Self { spellings: HashTable::new(), seeds, canonical: HashTable::new(), hasher }
     }
 }
 
@@ -110,8 +96,7 @@ impl SeriesTable {
     #[must_use]
     pub(super) fn compute_fingerprint(&self, spelling: &Spelling<'_>) -> Fingerprint {
         let Spelling { metric_type, name, tags } = *spelling;
-        let (first, second) = (hash_parts(&self.hasher, name, tags), hash_parts(&self.second, name, tags));
-        Fingerprint { first, second, metric_type }
+        self.seeds.compute_fingerprint(name, tags, metric_type)
     }
 
     /// The series of a spelling that was seen before.
@@ -179,17 +164,6 @@ impl SeriesTable {
 
 fn hash_canonical(hasher: &RandomState, name: &str, tags: &TagSet, metric_type: MetricType) -> u64 {
     hasher.hash_one((name, tags, metric_type))
-}
-
-#[inline]
-fn hash_parts(hasher: &impl BuildHasher, name: &[u8], tags: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    // The hasher itself distinguishes "a" and "bc" from "ab" and "c".
-    hasher.write(name);
-    if !tags.is_empty() {
-        hasher.write(tags);
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The commonest lines, read in one pass over the datagram: a name, one short decimal number, a type, and perhaps a
 //! rate and tags.
 //!
-//! [`super::with_sample`] is the grammar. This module reads a part of it the same way, in half of the instructions and without looking
-//! for the end of the line first, and leaves everything else to it: whatever is rare, takes care, or is wrong. A property test compares
-//! the two.
+//! [`super::with_sample`] is the grammar. This module reads a part of it the same way, in half of the instructions and
+//! without looking for the end of the line first, and leaves everything else to it: whatever is rare, takes care, or is
+//! wrong. A property test compares the two.
 //!
 //! A name or a field of a line is a few dozen bytes long. The `memchr` crate selects the processor's widest vectors at each call,
 //! which takes longer than looking at so few bytes sixteen at a time.

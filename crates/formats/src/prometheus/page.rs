@@ -103,8 +103,8 @@ impl<W: AsRef<Window>> PageBuilder<W> {
         Self { created: created && self.format != Format::Prometheus, ..self }
     }
 
-    /// Sets how values are counted into histograms. Those counted with other bounds are left out, because they cannot be added up.
-    /// Native histograms cannot be written as text, which has percentiles instead.
+    /// Sets how values are counted into histograms. Those counted with other bounds are left out, because they cannot be
+    /// added up. Native histograms cannot be written as text, which has percentiles instead.
     #[must_use]
     pub fn with_histograms(self, counting: Counting) -> Self {
         match counting {

@@ -11,7 +11,8 @@ use arrayvec::ArrayVec;
 
 use super::habits::seconds_to_milliseconds;
 use super::{Aggregator, has_growing_state};
-use crate::aggregate::table::{Fingerprint, KnownSpelling, Place};
+use crate::aggregate::fingerprint::Fingerprint;
+use crate::aggregate::table::{KnownSpelling, Place};
 use crate::model::{MetricType, Timestamp};
 use crate::statsd::{Plain, Sample, Values};
 

@@ -56,7 +56,7 @@ pub struct ContainerSummary {
     /// The last outcome of every check.
     pub checks: Arc<[LastCheck]>,
     /// Levels and totals that outlast windows and are not in this one.
-    pub lasting: Arc<[Lasting]>,
+    pub lasting: Arc<[PersistentValue]>,
     /// The observed habits of the container's client.
     pub habits: Habits,
 }
@@ -65,7 +65,7 @@ pub struct ContainerSummary {
 /// samples are added to it: levels of gauges, and totals of decremented counters, which are read as levels. A
 /// distribution is included, without a total, to record that it has had negative values.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Lasting {
+pub struct PersistentValue {
     /// The series.
     pub series: Arc<Series>,
     /// A gauge's level, or the total of a counter.
@@ -209,7 +209,7 @@ impl LedgerRow {
     }
 }
 
-impl Lasting {
+impl PersistentValue {
     /// The lasting value of a series, unless a record in the window shows it (`shown`).
     fn from_state(
         series: &Arc<Series>,
@@ -341,7 +341,7 @@ impl Aggregator {
             if ledger.decremented && decremented.len() < NAMED {
                 decremented.push(Arc::clone(series));
             }
-            lasting.extend(Lasting::from_state(series, state, ledger, shown));
+            lasting.extend(PersistentValue::from_state(series, state, ledger, shown));
             if let SeriesState::Distribution(values) = state
                 && shown
                 && series.metric_type == MetricType::Timer
@@ -366,8 +366,8 @@ impl Aggregator {
 
     /// Replaces the list of lasting values. An unchanged list keeps its allocation, so that readers can recognise it by
     /// its address.
-    fn remember_lasting(&mut self, lasting: Vec<Lasting>) {
-        let same = |(a, b): (&Lasting, &Lasting)| {
+    fn remember_lasting(&mut self, lasting: Vec<PersistentValue>) {
+        let same = |(a, b): (&PersistentValue, &PersistentValue)| {
             Arc::ptr_eq(&a.series, &b.series) && (a.value.to_bits(), a.at) == (b.value.to_bits(), b.at)
         };
         if lasting.len() != self.lasting.len() || !lasting.iter().zip(&*self.lasting).all(same) {

@@ -54,8 +54,8 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// Whether signed gauge values are changes, if the container does not set this. DogStatsD clients write levels below zero with
-    /// a minus sign.
+    /// Whether signed gauge values are changes, if the container does not set this. DogStatsD clients write levels below
+    /// zero with a minus sign.
     fn reads_changes(&mut self, values: &Values<'_>) -> bool {
         if !self.plus {
             self.plus = values.numbers().any(|number| number.signed && number.value.is_sign_positive());

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::columns::SeriesRow;
-use super::{Aggregator, ContainerSummary, LastCheck, Lasting, LedgerRow};
+use super::{Aggregator, ContainerSummary, LastCheck, LedgerRow, PersistentValue};
 use crate::aggregate::gauge::Gauge;
 use crate::aggregate::limits::LimitMode;
 use crate::aggregate::state::{CheckState, SeriesState};
@@ -15,7 +15,7 @@ use crate::model::{MetricType, Series, Timestamp};
 
 /// The contents of the last checkpoint of an open window: each series' number of samples, by place.
 #[derive(Debug, Default)]
-pub struct Noted {
+pub struct CheckpointContents {
     start: Option<Timestamp>,
     /// Values accepted by then, including earlier windows.
     values: u64,
@@ -25,7 +25,7 @@ pub struct Noted {
 impl Aggregator {
     /// The complete current state of those series of the open window that have new samples since `noted`, which is
     /// updated. `None` if there are none. Carried gauges and late samples are not included.
-    pub fn peek_changed(&self, now: Timestamp, noted: &mut Noted) -> Option<Window> {
+    pub fn peek_changed(&self, now: Timestamp, noted: &mut CheckpointContents) -> Option<Window> {
         if self.accounting.values == noted.values {
             return None;
         }
@@ -59,7 +59,7 @@ impl Aggregator {
     /// Restores the state of an earlier run of the agent: events, outcomes of checks, levels, and totals of decremented
     /// counters. `lasting` contains all known levels and totals, including those from windows. Restored values do not
     /// appear in new windows or counts. Only valid for an aggregator that has received nothing yet.
-    pub fn restore_from_summary(&mut self, summary: &ContainerSummary, lasting: &[Lasting]) {
+    pub fn restore_from_summary(&mut self, summary: &ContainerSummary, lasting: &[PersistentValue]) {
         self.sent_ahead = None;
         for event in summary.events.iter() {
             self.events.push_shared(Arc::clone(event));
@@ -87,7 +87,7 @@ impl Aggregator {
         self.recount_memory();
     }
 
-    fn row_from_lasting(&self, last: &Lasting) -> (Series, SeriesState, LedgerRow) {
+    fn row_from_lasting(&self, last: &PersistentValue) -> (Series, SeriesState, LedgerRow) {
         let series = Series::clone(&last.series);
         let row = LedgerRow { total: 0.0, count: Weight::ZERO, last_seen: last.at, decremented: true };
         match series.metric_type {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn only_series_that_have_changed_are_there_and_they_whole() {
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
-        let mut noted = Noted::default();
+        let mut noted = CheckpointContents::default();
         let mut changed = |aggregator: &Aggregator, secs| {
             names(aggregator.peek_changed(moment(secs).wall, &mut noted).as_ref())
         };
@@ -181,7 +181,7 @@ mod tests {
             "as many as in the window before, and still new"
         );
         assert_eq!(
-            names(aggregator.peek_changed(moment(11).wall, &mut Noted::default()).as_ref()),
+            names(aggregator.peek_changed(moment(11).wall, &mut CheckpointContents::default()).as_ref()),
             named(&[("a", 1)])
         );
     }
@@ -192,7 +192,7 @@ mod tests {
         aggregator.ingest_datagram(b"a:5|c", moment(0), None);
         aggregator.roll_window(moment(10).wall);
         aggregator.ingest_datagram(b"a:2|c", moment(11), None);
-        let window = aggregator.peek_changed(moment(11).wall, &mut Noted::default()).unwrap();
+        let window = aggregator.peek_changed(moment(11).wall, &mut CheckpointContents::default()).unwrap();
         let total = window.records().map(|record| match record.view {
             View::Counter { total, .. } => total,
             _ => 0.0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tallyport_wal::decode;
 
-use super::{ContainerSummary, LastCheck, Lasting, Ledger, LedgerRow};
+use super::{ContainerSummary, LastCheck, Ledger, LedgerRow, PersistentValue};
 use crate::aggregate::aggregator::Habits;
 use crate::aggregate::aggregator::snapshot::MANY;
 use crate::aggregate::histogram::Histogram;
@@ -22,11 +22,11 @@ struct SummaryV3 {
     histograms: Box<[Option<Histogram>]>,
     events: Vec<Arc<EventRecord>>,
     checks: Vec<(Arc<Series>, Timestamp, Arc<CheckOutcome>)>,
-    lasting: Vec<Lasting>,
+    lasting: Vec<PersistentValue>,
     habits: Habits,
 }
 
-impl Lasting {
+impl PersistentValue {
     /// Whether an aggregator can have produced it.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
@@ -49,7 +49,7 @@ impl ContainerSummary {
     pub fn without_ledger(
         events: Vec<Arc<EventRecord>>,
         checks: Vec<LastCheck>,
-        lasting: Vec<Lasting>,
+        lasting: Vec<PersistentValue>,
         habits: Habits,
     ) -> Self {
         let ledger = Ledger { layout: Layout::from([]), rows: Box::default(), histograms: Box::default() };
@@ -87,7 +87,7 @@ impl ContainerSummary {
             && summary.histograms.iter().flatten().all(Histogram::is_plausible)
             && summary.events.len() <= EVENTS
             && summary.checks.iter().all(|(series, ..)| is_check(series))
-            && summary.lasting.iter().all(Lasting::is_plausible)
+            && summary.lasting.iter().all(PersistentValue::is_plausible)
             && summary.habits.is_plausible(MANY);
         if !plausible {
             return Err(CodecError::Damaged);

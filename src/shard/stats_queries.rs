@@ -1,7 +1,7 @@
-//! Requests of readers for statistics ("looks"), answered in bounded slices.
+//! Requests of readers for statistics, answered in bounded slices.
 //!
-//! Waiting looks of one kind are answered by a single walk over the requested containers, so a hundred readers cost as
-//! much as one. Looks at a few containers have walks of their own, so a small request does not wait for a large one.
+//! Waiting queries of one kind are answered by a single walk over the requested containers, so a hundred readers cost as
+//! much as one. Queries about a few containers have walks of their own, so a small request does not wait for a large one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -73,24 +73,24 @@ pub(super) enum StatsDetail {
     OpenWindow,
 }
 
-/// The largest number of containers in a small look.
-pub(super) const FEW: usize = 16;
+/// The largest number of containers in a small query.
+pub(super) const MAX_SMALL_QUERY: usize = 16;
 
-/// Statistics by container. Shared by all looks that one walk answers.
+/// Statistics by container. Shared by all queries that one walk answers.
 pub type StatsByContainer = HashMap<Allocation, Arc<ContainerStats>>;
 
-/// Where the answer to a look goes.
+/// Where the answer to a query goes.
 pub(super) type Reply = oneshot::Sender<Arc<StatsByContainer>>;
 
-/// Looks that wait, and those that are being answered.
+/// Queries that wait, and those that are being answered.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct StatsQueries {
     lanes: [Lane; 4],
     /// The lane that has the next step.
     turn: usize,
 }
 
-/// Looks of one kind.
+/// Queries of one kind.
 #[derive(Debug)]
 struct Lane {
     few: bool,
@@ -99,7 +99,7 @@ struct Lane {
     walk: Option<Walk>,
 }
 
-/// One pass over containers, for every look that waited when it began.
+/// One pass over containers, for every query that waited when it began.
 #[derive(Debug)]
 struct Walk {
     rest: std::vec::IntoIter<Allocation>,
@@ -107,7 +107,7 @@ struct Walk {
     replies: Vec<Reply>,
 }
 
-impl Default for Looks {
+impl Default for StatsQueries {
     fn default() -> Self {
         let lane = |few, detail| Lane { few, detail, waiting: Vec::new(), walk: None };
         let lanes = [
@@ -120,22 +120,22 @@ impl Default for Looks {
     }
 }
 
-impl Looks {
-    /// Queues a look in its lane.
+impl StatsQueries {
+    /// Queues a query in its lane.
     pub(super) fn add(&mut self, of: ContainerSelection, detail: StatsDetail, reply: Reply) {
-        let few = matches!(&of, ContainerSelection::These(these) if these.len() <= FEW);
+        let few = matches!(&of, ContainerSelection::These(these) if these.len() <= MAX_SMALL_QUERY);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| (lane.few, lane.detail) == (few, detail)) {
             lane.waiting.push((of, reply));
         }
     }
 
-    /// Whether any look waits for its answer.
+    /// Whether any query waits for its answer.
     pub(super) fn has_waiting(&self) -> bool {
         self.lanes.iter().any(|lane| lane.walk.is_some() || !lane.waiting.is_empty())
     }
 
-    /// The next container to look at, and in which detail; `None` once every look is answered. Lanes take turns. The
-    /// caller passes the result to [`Looks::record_stats`]; a container that is gone is omitted from the answers.
+    /// The next container to look at, and in which detail; `None` once every query is answered. Lanes take turns. The
+    /// caller passes the result to [`StatsQueries::record_stats`]; a container that is gone is omitted from the answers.
     pub(super) fn next(&mut self, all: impl Fn() -> Vec<Allocation>) -> Option<(Allocation, StatsDetail)> {
         for _ in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(self.turn) else { break };
@@ -147,7 +147,7 @@ impl Looks {
         None
     }
 
-    /// Records the statistics of the container that [`Looks::next`] returned, and moves on to the next lane.
+    /// Records the statistics of the container that [`StatsQueries::next`] returned, and moves on to the next lane.
     pub(super) fn record_stats(&mut self, stats: Option<ContainerStats>) {
         if let Some(walk) = self.lanes.get_mut(self.turn).and_then(|lane| lane.walk.as_mut())
             && let Some(stats) = stats
@@ -166,7 +166,7 @@ impl Lane {
     fn next(&mut self, all: &impl Fn() -> Vec<Allocation>) -> Option<Allocation> {
         loop {
             if self.walk.is_none() {
-                // Drop the looks of disconnected readers.
+                // Drop the queries of disconnected readers.
                 self.waiting.retain(|(_, reply)| !reply.is_closed());
                 if self.waiting.is_empty() {
                     return None;
@@ -211,9 +211,9 @@ mod tests {
 
     type Answer = oneshot::Receiver<Arc<StatsByContainer>>;
 
-    fn ask(looks: &mut Looks, of: ContainerSelection, detail: StatsDetail) -> Answer {
+    fn ask(queries: &mut StatsQueries, of: ContainerSelection, detail: StatsDetail) -> Answer {
         let (reply, answer) = oneshot::channel();
-        looks.add(of, detail, reply);
+        queries.add(of, detail, reply);
         answer
     }
 
@@ -222,20 +222,20 @@ mod tests {
     }
 
     /// Does one step on a shard of 1,000 containers; returns whether there was one.
-    fn step(looks: &mut Looks) -> bool {
-        let next = looks.next(|| all(1000));
+    fn step(queries: &mut StatsQueries) -> bool {
+        let next = queries.next(|| all(1000));
         let seen = next.map(|(allocation, _)| ContainerStats::of_ended(allocation, Accounting::default()));
         let stepped = seen.is_some();
         if stepped {
-            looks.record_stats(seen);
+            queries.record_stats(seen);
         }
         stepped
     }
 
     /// Does steps until nothing is left to do or the reply has arrived; returns the number of steps.
-    fn steps_until(looks: &mut Looks, mut done: impl FnMut() -> bool) -> usize {
+    fn steps_until(queries: &mut StatsQueries, mut done: impl FnMut() -> bool) -> usize {
         let mut steps = 0;
-        while !done() && step(looks) {
+        while !done() && step(queries) {
             steps += 1;
         }
         steps
@@ -247,54 +247,54 @@ mod tests {
 
     #[test]
     fn a_hundred_readers_that_wait_together_cost_one_walk() {
-        let mut looks = Looks::default();
+        let mut queries = StatsQueries::default();
         let mut answers: Vec<_> =
-            (0..100).map(|_| ask(&mut looks, ContainerSelection::All, StatsDetail::Counts)).collect();
-        let steps = steps_until(&mut looks, || false);
+            (0..100).map(|_| ask(&mut queries, ContainerSelection::All, StatsDetail::Counts)).collect();
+        let steps = steps_until(&mut queries, || false);
         assert_eq!(steps, 1000);
         assert!(answers.iter_mut().all(|answer| found(answer) == Some(1000)));
-        assert!(!looks.has_waiting());
+        assert!(!queries.has_waiting());
     }
 
     #[test]
     fn what_is_asked_during_a_walk_is_answered_by_the_next() {
-        let mut looks = Looks::default();
-        let mut first = ask(&mut looks, ContainerSelection::All, StatsDetail::Counts);
-        assert!(step(&mut looks));
-        let mut second = ask(&mut looks, ContainerSelection::All, StatsDetail::Counts);
-        let steps = steps_until(&mut looks, || found(&mut first).is_some());
+        let mut queries = StatsQueries::default();
+        let mut first = ask(&mut queries, ContainerSelection::All, StatsDetail::Counts);
+        assert!(step(&mut queries));
+        let mut second = ask(&mut queries, ContainerSelection::All, StatsDetail::Counts);
+        let steps = steps_until(&mut queries, || found(&mut first).is_some());
         assert_eq!((steps, found(&mut second)), (1000, None), "an answer is not older than its question");
-        while step(&mut looks) {}
+        while step(&mut queries) {}
         assert_eq!(found(&mut second), Some(1000));
     }
 
     #[test]
     fn a_look_at_one_container_does_not_wait_for_a_walk_over_all() {
-        let mut looks = Looks::default();
-        let _large = ask(&mut looks, ContainerSelection::All, StatsDetail::Counts);
+        let mut queries = StatsQueries::default();
+        let _large = ask(&mut queries, ContainerSelection::All, StatsDetail::Counts);
         for _ in 0..10 {
-            assert!(step(&mut looks));
+            assert!(step(&mut queries));
         }
         let mut small =
-            ask(&mut looks, ContainerSelection::These(vec![Allocation(7)]), StatsDetail::OpenWindow);
-        let steps = steps_until(&mut looks, || found(&mut small).is_some());
+            ask(&mut queries, ContainerSelection::These(vec![Allocation(7)]), StatsDetail::OpenWindow);
+        let steps = steps_until(&mut queries, || found(&mut small).is_some());
         assert!(steps <= 4, "{steps}");
     }
 
     #[test]
     fn a_reader_that_has_gone_away_costs_nothing() {
-        let mut looks = Looks::default();
-        drop(ask(&mut looks, ContainerSelection::All, StatsDetail::OpenWindow));
-        assert!(!step(&mut looks) && !looks.has_waiting());
+        let mut queries = StatsQueries::default();
+        drop(ask(&mut queries, ContainerSelection::All, StatsDetail::OpenWindow));
+        assert!(!step(&mut queries) && !queries.has_waiting());
     }
 
     #[test]
     fn looks_at_named_containers_are_merged_and_doubles_looked_at_once() {
-        let mut looks = Looks::default();
+        let mut queries = StatsQueries::default();
         let these = |of: [u64; 2]| ContainerSelection::These(of.map(Allocation).to_vec());
-        let mut one = ask(&mut looks, these([1, 2]), StatsDetail::Counts);
-        let mut other = ask(&mut looks, these([2, 3]), StatsDetail::Counts);
-        let steps = steps_until(&mut looks, || false);
+        let mut one = ask(&mut queries, these([1, 2]), StatsDetail::Counts);
+        let mut other = ask(&mut queries, these([2, 3]), StatsDetail::Counts);
+        let steps = steps_until(&mut queries, || false);
         assert_eq!((steps, found(&mut one), found(&mut other)), (3, Some(3), Some(3)));
     }
 }

@@ -1,0 +1,158 @@
+//! `tallyport agent --background` and `--stop`: an agent that outlives the terminal.
+//!
+//! The command starts itself again with `--announce`, with the log file as its standard error and a pipe as its standard output.
+//! That process is the agent: once it serves, it leaves the terminal's session and writes its URL to the pipe. If it ends before
+//! that, the pipe is closed without a URL.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+
+use super::failure::{Failure, code};
+use super::output::Console;
+use crate::config::AgentConfig;
+use crate::net::unix::open_log_file;
+use crate::restart::{self, ListenError};
+
+/// The flag of the command, and the one that the agent gets in its place.
+const BACKGROUND: &str = "--background";
+const ANNOUNCE: &str = "--announce";
+/// The log file in the state directory.
+const LOG: &str = "agent.log";
+/// The start of the lines in which a command reports its failure.
+const FAILED: &str = "tallyport: ";
+/// Lines of the log that are shown for an agent that ended without such a line.
+const SHOWN: usize = 10;
+
+/// Starts an agent, and returns once it serves.
+pub(super) fn start_agent(config: &AgentConfig, out: &mut Console) -> Result<ExitCode, Failure> {
+    let system_error = |error: io::Error| Failure::system_error(&error);
+    let path = config.state_dir.join(LOG);
+    let mut log = open_log_file(&path).map_err(ListenError::from)?;
+    let begin = log.metadata().map_err(system_error)?.len();
+    let mut child = Command::new(std::env::current_exe().map_err(system_error)?)
+        .args(agent_arguments(std::env::args_os().skip(1)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.try_clone().map_err(system_error)?)
+        .spawn()
+        .map_err(system_error)?;
+    let mut url = String::new();
+    if let Some(pipe) = child.stdout.take() {
+        BufReader::new(pipe).read_line(&mut url).map_err(system_error)?;
+    }
+    if let Some(url) = url.strip_suffix('\n') {
+        out.write_line(format!("agent ready: pid {}, {url}, log {}", child.id(), path.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = child.wait().map_err(system_error)?;
+    let written = read_from(&mut log, begin).map_err(system_error)?;
+    Err(start_failure(status, &written, &path))
+}
+
+/// The arguments of the agent: those of this command, but for the flag.
+fn agent_arguments(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    arguments.map(|argument| if argument == OsStr::new(BACKGROUND) { ANNOUNCE.into() } else { argument })
+}
+
+fn read_from(log: &mut File, begin: u64) -> io::Result<String> {
+    log.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The failure of an agent that ended before it served: its own report, or the end of its log.
+fn start_failure(status: ExitStatus, log: &str, path: &Path) -> Failure {
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
+    let lines: Vec<&str> = log.lines().collect();
+    let report = lines.iter().rposition(|line| line.starts_with(FAILED));
+    let shown =
+        lines.get(report.unwrap_or(lines.len().saturating_sub(SHOWN))..).unwrap_or_default().join("\n");
+    let message = match (report, status.signal()) {
+        (Some(_), _) => shown.strip_prefix(FAILED).unwrap_or(&shown).to_owned(),
+        (None, Some(signal)) => {
+            format!("the agent was ended by signal {signal} before it was ready\n{shown}")
+        }
+        (None, None) => format!("the agent ended before it was ready\n{shown}"),
+    };
+    Failure::new(code.unwrap_or(code::ERROR), message.trim_end())
+        .with_hint(format!("its log is {}", path.display()))
+}
+
+/// Leaves the terminal's session, and tells the process that started this one where the agent serves. Before that, Ctrl-C ends
+/// both processes.
+pub(super) fn announce_agent(url: &str) {
+    if let Err(error) = nix::unistd::setsid() {
+        tracing::debug!(%error, "cannot leave the session of the terminal");
+    }
+    let told = writeln!(io::stdout(), "{url}").and_then(|()| {
+        let null = File::options().write(true).open("/dev/null")?;
+        Ok(nix::unistd::dup2_stdout(null)?)
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "the command that started this agent has ended; the agent continues");
+    }
+}
+
+/// Makes the agent that runs with this configuration end as TERM does, and waits until it has.
+pub(super) fn stop_agent(config: &AgentConfig, out: &mut Console) -> Result<ExitCode, Failure> {
+    let directory = config.state_dir.display();
+    let failed = |error| {
+        Failure::new(
+            code::ERROR,
+            format!("cannot stop the agent with the state directory {directory}: {error}"),
+        )
+    };
+    match restart::stop_running_agent(&config.state_dir).map_err(failed)? {
+        Some(pid) => out.write_line(format!("agent stopped: pid {pid}"))?,
+        None => {
+            let message = format!("no agent runs with the state directory {directory}");
+            return Err(Failure::new(code::UNREACHABLE, message).with_hint(
+                "give --stop the --config, --state-dir or --admin-socket that the agent was started with",
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(status: i32, log: &str) -> String {
+        let failure = start_failure(ExitStatus::from_raw(status), log, Path::new("/s/agent.log"));
+        format!("{failure:?}")
+    }
+
+    #[test]
+    fn the_agents_own_report_is_shown_with_its_code() {
+        let log = "2026 INFO starting\ntallyport: /s belongs to another agent, pid 7\n  stop it\n";
+        let shown = reported(2 << 8, log);
+        assert!(
+            shown.contains("code: 2") && shown.contains("\"/s belongs to another agent, pid 7\\n  stop it\""),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_agent_that_was_killed_is_shown_with_the_end_of_its_log() {
+        let log: String = (0..30).map(|n| format!("line {n}\n")).collect();
+        let shown = reported(9, &log);
+        assert!(shown.contains("code: 1") && shown.contains("ended by signal 9"), "{shown}");
+        assert!(
+            shown.contains("line 29") && shown.contains("line 20") && !shown.contains("line 19"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn the_agent_gets_every_argument_but_the_flag() {
+        let given = ["agent", "--background", "--set", "a=b"].map(OsString::from);
+        let passed: Vec<_> = agent_arguments(given.into_iter()).collect();
+        assert_eq!(passed, ["agent", "--announce", "--set", "a=b"]);
+    }
+}
