@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::options::{ClientArgs, NamespaceArgs, PodArgs};
+use crate::cli::completion::{container_ids, metric_names, task_names};
 use crate::cli::resolve::parse_container_filter;
 
 /// A column of the list of tasks.
@@ -27,6 +28,7 @@ pub(in crate::cli) enum TaskColumn {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TopArgs {
     /// Open this task, or the only one whose name starts with this
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: Option<String>,
     /// Only pods of this Kubernetes namespace; with TASK_ID, the task is a pod
     #[command(flatten)]
@@ -87,8 +89,10 @@ impl PlotField {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PlotArgs {
     /// The task, or the start of its name
+    #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     /// The metric, or a pattern that matches one series
+    #[arg(add = metric_names())]
     pub(in crate::cli) name: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
@@ -102,7 +106,7 @@ pub(in crate::cli) struct PlotArgs {
     #[arg(long = "type", value_name = "TYPE")]
     pub(in crate::cli) metric_type: Option<String>,
     /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter)]
+    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
