@@ -26,7 +26,10 @@ fn find_commit() -> Option<String> {
     if !Path::new(&root).join(".git").exists() {
         return None;
     }
-    let commit = ask_git(&root, &["log", "-1", "--format=%h %cs", "--abbrev=12"])?;
+    let found = ask_git(&root, &["log", "-1", "--format=%H %cs"])?;
+    // git itself would shorten it to a length that depends on what else is in the repository.
+    let (commit, date) = found.split_once(' ')?;
+    let commit = format!("{} {date}", commit.get(..12)?);
     for file in ["HEAD", "logs/HEAD"] {
         let file = ask_git(&root, &["rev-parse", "--path-format=absolute", "--git-path", file])?;
         if Path::new(&file).exists() {

@@ -24,7 +24,7 @@ pub(in crate::cli) struct WaitArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "30s",
-        value_parser = humantime::parse_duration
+        value_parser = super::args::times::parse_duration
     )]
     pub(in crate::cli) wait: Option<Duration>,
 }

@@ -159,7 +159,7 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
 #[test]
 fn a_bad_configuration_does_not_start_and_names_every_mistake() {
     let refused =
-        ran(Command::new(BINARY).args(["agent", "--window", "10", "--keep", "0", "--set", "nonsense=1"]));
+        ran(Command::new(BINARY).args(["agent", "--window", "2d", "--keep", "0", "--set", "nonsense=1"]));
     assert_eq!(refused.code, 1);
     for part in
         ["3 mistakes", "--window: windows.length", "--keep: windows.keep", "nonsense is not a setting"]

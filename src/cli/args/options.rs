@@ -187,7 +187,7 @@ pub(in crate::cli) struct HealthArgs {
         value_name = "DUR",
         num_args = 0..=1,
         default_missing_value = "30s",
-        value_parser = humantime::parse_duration
+        value_parser = times::parse_duration
     )]
     pub(in crate::cli) wait: Option<Duration>,
     #[command(flatten)]

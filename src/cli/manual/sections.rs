@@ -40,6 +40,7 @@ pub(super) fn exit_codes(page: &str) -> &'static [PageEntry] {
         "tallyport-tasks" | "tallyport-containers-list" => {
             &[SUCCESS, FAILED, USAGE, ("3", "Nothing matches the filters."), UNREACHABLE]
         }
+        "tallyport-top" => &[SUCCESS, FAILED, USAGE, NO_TASK, UNREACHABLE, AMBIGUOUS],
         "tallyport-containers-show" | "tallyport-containers-release" => {
             &[SUCCESS, FAILED, USAGE, NO_TASK, UNREACHABLE]
         }
@@ -69,8 +70,7 @@ pub(super) fn exit_codes(page: &str) -> &'static [PageEntry] {
         | "tallyport-containers-reconcile"
         | "tallyport-containers"
         | "tallyport-metrics"
-        | "tallyport-env"
-        | "tallyport-top" => &[SUCCESS, FAILED, USAGE, UNREACHABLE],
+        | "tallyport-env" => &[SUCCESS, FAILED, USAGE, UNREACHABLE],
         _ => &[SUCCESS, FAILED, USAGE],
     }
 }

@@ -425,8 +425,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let list = |group: &Path, processes: &[i32]| {
             std::fs::create_dir_all(group).unwrap();
-            let lines: String = processes.iter().map(|pid| format!("{pid}\n")).collect();
-            std::fs::write(group.join("cgroup.procs"), lines).unwrap();
+            let lines: Vec<String> = processes.iter().map(ToString::to_string).collect();
+            std::fs::write(group.join("cgroup.procs"), lines.join("\n")).unwrap();
         };
         let (group, below) = (directory.path().join("g"), directory.path().join("g/below"));
         list(&group, &[own]);
