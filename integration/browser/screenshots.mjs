@@ -29,7 +29,7 @@ function lines(task, index, t) {
 
 const agent = await new Agent(["--window", "2s", "--set", "node=node-7"]).start();
 // A process that uses something, for the figures of a container.
-const working = spawn("sh", ["-c", "while :; do dd if=/dev/zero of=/dev/null bs=64k count=400 2>/dev/null; sleep 0.2; done"]);
+const working = spawn("sh", ["-c", "while :; do i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 0.2; done"]);
 const addresses = [];
 for (const task of TASKS) {
   const more = task.startsWith("payments") ? { pid: working.pid } : {};
