@@ -26,6 +26,7 @@ mod listing;
 mod live;
 mod manual;
 mod output;
+mod paragraphs;
 #[cfg(feature = "top")]
 mod plot;
 mod probe;

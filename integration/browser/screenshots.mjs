@@ -1,6 +1,7 @@
-// Takes the pictures in docs/images/: the page of an agent with the tasks of a small shop, in desktop and phone width,
-// light and dark. `make screenshots` runs it; check the pictures before committing them.
+// Takes the pictures in docs/images/: the page of an agent with the tasks of a small shop, on a phone, a desktop and a wide
+// screen, light and dark. `make screenshots` runs it; check the pictures before committing them.
 
+import { spawn } from "node:child_process";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -27,11 +28,16 @@ function lines(task, index, t) {
 }
 
 const agent = await new Agent(["--window", "2s", "--set", "node=node-7"]).start();
+// A process that uses something, for the figures of a container.
+const working = spawn("sh", ["-c", "while :; do dd if=/dev/zero of=/dev/null bs=64k count=400 2>/dev/null; sleep 0.2; done"]);
 const addresses = [];
 for (const task of TASKS) {
-  addresses.push(await agent.reserve(`c-${task}`, task, { team: /check|pay/.test(task) ? "shop" : "core", zone: "eu-1a" }));
+  const more = task.startsWith("payments") ? { pid: working.pid } : {};
+  addresses.push(await agent.reserve(`c-${task}`, task, { team: /check|pay/.test(task) ? "shop" : "core", zone: "eu-1a" }, more));
 }
 await agent.reserve("c-silent", "silent-sidecar.1", { team: "core" });
+TASKS.push("payments-gateway.3");
+addresses.push(await agent.reserve("c-payments-gateway.3-canary", "payments-gateway.3", { team: "shop", zone: "eu-1b" }));
 const start = Date.now();
 const sending = setInterval(() => addresses.forEach((to, index) => {
   const said = lines(TASKS[index], index, (Date.now() - start) / 1000);
@@ -39,30 +45,34 @@ const sending = setInterval(() => addresses.forEach((to, index) => {
   if (said.length > 0) send(to, ...said);
 }), 200);
 const chromium = await browser();
-const looks = [];
-for (const [width, height, size] of [[1280, 800, "desktop"], [360, 740, "phone"]]) {
+// The time range of the plots, which are filled when the page opens.
+await sleep(66_000);
+for (const [width, height, size] of [[1280, 800, "desktop"], [390, 844, "phone"], [1920, 1080, "wide"]]) {
   for (const colorScheme of ["light", "dark"]) {
     const options = { viewport: { width, height }, colorScheme, deviceScaleFactor: size === "phone" ? 2 : 1 };
-    looks.push({ name: `${size}-${colorScheme}`, size, ...(await open(chromium, agent, options)) });
-  }
-}
-// The time range of the tasks' small plots.
-await sleep(122_000);
-for (const { name, size, page, close } of looks) {
-  const shot = (what) => page.screenshot({ path: path.join(images, `page-${what}-${name}.png`) });
-  await page.bringToFront();
-  await shot("tasks");
-  await page.goto(`${agent.url}#/task/payments-gateway.3`);
-  await page.locator("#series-rows a", { hasText: "http.latency" }).first().waitFor();
-  await sleep(2500);
-  await shot("task");
-  if (size === "desktop") {
-    await page.locator("#series-rows a", { hasText: "http.latency" }).first().click();
+    const { page, close } = await open(chromium, agent, options);
+    const shot = (what) => page.screenshot({ path: path.join(images, `page-${what}-${size}-${colorScheme}.png`) });
+    const latency = page.locator("#series-rows .row:not([hidden])", { hasText: /^http\.latencyc-payments-gateway\.3\s+route:\/pay/ }).locator("a");
+    await sleep(4500);
+    if (size !== "wide") await shot("tasks");
+    await page.goto(`${agent.url}#/task/payments-gateway.3?stat=p99`);
+    await latency.waitFor();
+    // Two readings of what the task uses.
+    await sleep(size === "phone" ? 2500 : 12_500);
+    if (size !== "wide") await shot("task");
+    await latency.click();
+    await page.locator("#inspector svg.chart path.line").first().waitFor({ state: "attached" });
     await sleep(500);
-    await shot("series");
+    if (size !== "wide") await shot("series");
+    await page.getByRole("button", { name: "Sum over tags" }).click();
+    await page.getByRole("button", { name: /^route/ }).click();
+    await page.locator("#inspector .legend", { hasText: "route:/" }).waitFor();
+    await sleep(500);
+    if (size === "wide") await shot("sum");
+    await close();
   }
-  await close();
 }
 clearInterval(sending);
+working.kill("SIGKILL");
 await chromium.close();
 await agent.end();

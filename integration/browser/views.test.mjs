@@ -181,6 +181,8 @@ test("rejected lines are shown where the reader may see them", async () => {
   await open_.page.locator("#rejected-rows tr").nth(1).waitFor();
   assert.match(await open_.page.locator("#rejected-lines").innerText(), /admin socket only[\s\S]*tallyport tail lines\.1/);
   assert.doesNotMatch(await open_.page.locator("body").innerText(), /first broken/);
+  await open_.page.getByRole("tab", { name: /Containers/ }).click();
+  assert.match(await open_.page.locator("#panel-containers").innerText(), /r-1[\s\S]*Dropped\s+0\s+Rejected lines\s+2/, "and which container sent them");
   await open_.close();
   // The admin socket through a forwarded port, as `ssh -L` makes one.
   const proxy = http.createServer((request, response) => {

@@ -42,6 +42,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/inspector.js"),
     include_str!("page/tasks.js"),
     include_str!("page/task.js"),
+    include_str!("page/task_windows.js"),
     include_str!("page/series_list.js"),
     include_str!("page/page.js"),
 );

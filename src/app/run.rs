@@ -78,18 +78,7 @@ impl BoundAgent {
         tasks.spawn(missed::run(socket, running.containers.clone(), missed, running.drain.clone()));
         tasks.spawn(crate::api::descriptors(routes.lifecycle_context(), descriptors));
         latch.open();
-        tracing::info!(
-            http = %routes.agent.http_address,
-            admin = %config.admin.socket.display(),
-            state = %config.state_dir.display(),
-            node = config.node,
-            epoch = running.store.epoch(),
-            shards = config.process.shards,
-            version = env!("CARGO_PKG_VERSION"),
-            "listening",
-        );
-        let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-        on_ready(&format!("{scheme}://{}", routes.agent.http_address));
+        on_ready(&log_addresses(&running, routes.agent.http_address));
         // The listeners have their own copies and drop them when they end. One kept here would keep the store and the
         // table's queue open.
         drop(routes);
@@ -143,6 +132,23 @@ impl BoundAgent {
         }
         Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
     }
+}
+
+/// Logs where the agent serves, and returns its URL.
+fn log_addresses(running: &Running, http: SocketAddr) -> String {
+    let config = running.current_config();
+    tracing::info!(
+        %http,
+        admin = %config.admin.socket.display(),
+        state = %config.state_dir.display(),
+        node = config.node,
+        epoch = running.store.epoch(),
+        shards = config.process.shards,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening",
+    );
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{http}")
 }
 
 /// Requests a reload as the admin API does; the outcome is logged by the task that reloads.

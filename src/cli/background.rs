@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_was_killed_is_shown_with_the_end_of_its_log() {
-        let log: String = (0..30).map(|n| format!("line {n}\n")).collect();
+        let log = (0..30).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
         let shown = reported(9, &log);
         assert!(shown.contains("code: 1") && shown.contains("ended by signal 9"), "{shown}");
         assert!(

@@ -6,7 +6,7 @@ use super::agent::loader_from_sources;
 use super::args::{ConfigArgs, OutputFormat, ReferenceArgs};
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::table::{Align, TextTable};
+use super::table::{CellKind, Column, TextTable};
 use crate::app;
 use crate::config::{self, Effect};
 use crate::stats;
@@ -52,8 +52,11 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
         OutputFormat::Json => out.write_json(&holds)?,
         OutputFormat::Ndjson => out.write_ndjson(&holds)?,
         OutputFormat::Table => {
-            let mut table =
-                TextTable::new(&[("KEY", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
+            let mut table = TextTable::new(&[
+                Column::new("KEY", CellKind::Name),
+                Column::new("VALUE", CellKind::Text),
+                Column::new("FROM", CellKind::Text).with_drop_order(0),
+            ]);
             for held in &holds {
                 table.add_row(&[held.key.to_owned(), held.value.to_owned(), held.origin.clone()]);
             }

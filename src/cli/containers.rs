@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
 use super::resolve::{find_container, flag_pairs, parse_list, parse_response};
-use super::table::{Align, CellKind, Column, TextTable, print_pairs};
+use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::units::Precision;
 use crate::client::Response;
 use crate::model::Timestamp;
@@ -165,18 +165,17 @@ pub(super) async fn reconcile_containers(args: &ReconcileArgs, out: &mut Console
         OutputFormat::Ndjson => out.write_ndjson([parse_response::<Value>(&response)?])?,
         OutputFormat::Table => {
             let found: ReconciledDocument = parse_response(&response)?;
-            let mut table = TextTable::new(&[("FOUND", Align::Left), ("CONTAINERS", Align::Left)]);
-            table.add_row(&["checked".to_owned(), found.checked.to_string()]);
-            for (what, ids) in [
+            let checked = ("checked".to_owned(), found.checked.to_string().into());
+            let lists = [
                 ("ended unnoticed", found.ended),
                 ("back at their addresses", found.back),
                 ("still lost", found.lost),
                 ("found mute", found.mute),
-            ] {
-                table
-                    .add_row(&[what.to_owned(), if ids.is_empty() { "-".to_owned() } else { ids.join(" ") }]);
-            }
-            table.print_to(out)?;
+            ];
+            let lists = lists.into_iter().map(|(what, ids)| {
+                (what.to_owned(), if ids.is_empty() { "-".into() } else { ids.join(" ").into() })
+            });
+            print_pairs(std::iter::once(checked).chain(lists), out)?;
             if !found.notes_read {
                 out.write_stderr_line("the wrapper's notes could not be read; the agent's log says why");
             }

@@ -15,7 +15,7 @@ use super::failure::{Failure, code};
 use super::output::Console;
 use super::probe::run_probes;
 use super::resolve::parse_response;
-use super::socket_access::socket_hint;
+use super::socket_access::explain_access;
 use crate::client::Client;
 use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, Task};
 use finding::{Finding, FindingStatus, drop_contradicted, merge_repeated, print_findings};
@@ -64,8 +64,8 @@ async fn fetch_containers(admin: &Client, node: &NodeDocument) -> (Finding, Vec<
     };
     let found = format!("{} does not answer; containers were not checked", admin.target());
     let mut finding = Finding::new(CHECK, FindingStatus::Warning, found);
-    match error.as_ref().and_then(socket_hint) {
-        Some(hint) => finding = finding.with_advice(hint),
+    match error.as_ref().and_then(explain_access) {
+        Some(why) => finding = finding.with_advice(why.message).with_advice(why.remedy),
         None if !node.admin_socket.is_empty() => {
             finding = finding.with_advice(format!(
                 "the agent's own is {}: give it with --admin-socket; your user needs access to it (admin.mode)",

@@ -10,6 +10,7 @@ use super::documents::{format_elapsed, name as name_of, sorted_counts};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
+use super::paragraphs::write_paragraph;
 use super::resolve::parse_response;
 use super::wait::find_sending_task;
 use crate::aggregate::{Dropped, OVERFLOW};
@@ -400,6 +401,9 @@ fn check_scrapes(task: &Task, names: &[ExposedNameDocument]) -> Station {
     station.with_advice(shown).with_advice(rest)
 }
 
+/// Cells of the mark and the label of a station.
+const INDENT: usize = 16;
+
 fn print_explanation(explanation: &Explanation, out: &mut Console) -> std::io::Result<()> {
     for station in &explanation.stations {
         let mark = match station.outcome {
@@ -407,10 +411,36 @@ fn print_explanation(explanation: &Explanation, out: &mut Console) -> std::io::R
             StationOutcome::Note => out.style_warning("note"),
             StationOutcome::Bad => out.style_error("STOP"),
         };
-        out.write_line(mark + format!("  {:<9} {}", station.station, station.found))?;
-        for advice in &station.advice {
-            out.write_line(format!("                {advice}"))?;
-        }
+        let label = format!("  {:<9} ", station.station);
+        let texts = std::iter::once(&station.found).chain(&station.advice);
+        write_paragraph(mark, &label, INDENT, texts.map(String::as_str), out)?;
     }
     out.write_line(out.style_bold(&explanation.verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::snapshots::{HOSTILE, compare_with_files};
+
+    #[test]
+    fn an_explanation_is_readable_at_every_width() {
+        let stations = vec![
+            new_station("known", StationOutcome::Good, "main (listening, generation 1)"),
+            new_station("read", StationOutcome::Note, "8 lines, 1 of them rejected: 1 missing_type")
+                .with_advice([
+                    format!("3s ago, missing_type: {HOSTILE:?}"),
+                    "write name:value|type".to_owned(),
+                ]),
+            new_station("recorded", StationOutcome::Bad, format!("no series fits {HOSTILE:?}")),
+        ];
+        let explanation = Explanation {
+            task_id: "web.1".to_owned(),
+            name: Some(HOSTILE.to_owned()),
+            stations,
+            verdict: format!("{HOSTILE:?}: stopped at \"recorded\""),
+            arrives: false,
+        };
+        compare_with_files("explain", |_, out| print_explanation(&explanation, out));
+    }
 }

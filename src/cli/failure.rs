@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::output::Console;
-use super::socket_access::socket_hint;
+use super::socket_access::{NoAccess, explain_access};
 use crate::app::StartError;
 use crate::client::{ClientError, Response};
 use crate::config::ConfigErrors;
@@ -107,15 +107,17 @@ impl From<std::io::Error> for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
+        if let Some(NoAccess { message, remedy }) = explain_access(&error) {
+            return Self::new(code::UNREACHABLE, message).with_hint(remedy);
+        }
         match &error {
             ClientError::Unreachable { source, .. } => {
-                let usual = match source.kind() {
+                let hint = match source.kind() {
                     std::io::ErrorKind::InvalidData => {
                         "set --ca to the certificates to trust; for an agent without TLS, use http://"
                     }
                     _ => "start one with `tallyport agent`, or give its address with --url or --admin-socket",
                 };
-                let hint = socket_hint(&error).unwrap_or_else(|| usual.to_owned());
                 let failure = Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint);
                 match source.kind() {
                     // The agent has not created its socket, or does not listen yet.

@@ -5,7 +5,7 @@ use std::io::BufRead as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::args::{OutputFormat, ParseArgs, TailArgs};
+use super::args::{ParseArgs, StreamFormat, TailArgs};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
@@ -44,7 +44,7 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
     while left > 0 {
         let Some(text) = lines.next().await? else { return Ok(()) };
         left -= 1;
-        if args.output.selected_format() != OutputFormat::Table {
+        if args.output.selected_format() != StreamFormat::Table {
             out.write_json_line(&text)?;
             continue;
         }

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::containers::{build_container_table, print_properties};
+use super::doctor::finding::{Finding, FindingStatus, print_findings};
 use super::output::Console;
 use super::records::build_record_table;
 use super::summary::{build_summary, print_summary};
@@ -17,7 +18,7 @@ const CJK: &str = "応答時間.決済サービス";
 const RIGHT_TO_LEFT: &str = "זמן.תגובה";
 const EMOJI: &str = "cafe\u{301}.👩\u{200d}🚒.🇨🇭";
 /// Clears the screen, rings the bell, breaks the line and reverses it.
-const HOSTILE: &str = "a\u{1b}[2J\u{7}\n\tb\u{202e}c";
+pub(super) const HOSTILE: &str = "a\u{1b}[2J\u{7}\n\tb\u{202e}c";
 const LONG: &str = "checkout.payment.authorization.provider.response.latency";
 
 fn now() -> Timestamp {
@@ -25,7 +26,7 @@ fn now() -> Timestamp {
 }
 
 /// Compares what is printed at each width with the file of that name.
-fn compare_with_files(name: &str, print: impl Fn(Precision, &mut Console) -> std::io::Result<()>) {
+pub(super) fn compare_with_files(name: &str, print: impl Fn(Precision, &mut Console) -> std::io::Result<()>) {
     for terminal in [Some(20), Some(80), Some(120), Some(200), None] {
         let (mut out, captured) = Console::with_capture(terminal);
         print(out.choose_precision(false), &mut out).unwrap();
@@ -188,6 +189,18 @@ fn a_summary_fits_every_width() {
     let records = [records(), odd_records()].concat();
     let summary = build_summary(&task, &records);
     compare_with_files("summary", |precision, out| print_summary(&task, &summary, precision, now(), out));
+}
+
+#[test]
+fn findings_are_readable_at_every_width() {
+    let findings = [
+        Finding::new("memory", FindingStatus::Ok, "3 MiB of 2048 MiB (0 %), 4 containers"),
+        Finding::new("receive buffers", FindingStatus::Warning, "208 KiB a socket; 4096 KiB were asked for")
+            .with_advice("sysctl -w net.core.rmem_max=4194304, or run with CAP_NET_ADMIN"),
+        Finding::new("container", FindingStatus::Failed, format!("{CJK} of task {HOSTILE} is lost"))
+            .with_advice("its metrics are lost until its address can be opened"),
+    ];
+    compare_with_files("doctor", |_, out| print_findings(&findings, out));
 }
 
 #[test]

@@ -12,28 +12,47 @@ use crate::client::{ClientError, Target};
 /// The socket of an agent that root or a service manager started.
 const OF_THE_NODE: &str = "/run/tallyport/admin.sock";
 
-/// How to reach the admin socket, if it is there and this user cannot use it, or looked for another.
-pub(super) fn socket_hint(error: &ClientError) -> Option<String> {
-    hint_beside(error, Path::new(OF_THE_NODE))
+/// Why a user cannot use the admin socket although an agent runs, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct NoAccess {
+    pub(super) message: String,
+    pub(super) remedy: String,
 }
 
-fn hint_beside(error: &ClientError, of_the_node: &Path) -> Option<String> {
+/// Explains a failed connection to the admin socket: it is there and this user cannot use it, or the user's own default is
+/// not there and the socket of the node's agent is. `None` if there is no agent at all.
+pub(super) fn explain_access(error: &ClientError) -> Option<NoAccess> {
+    explain_beside(error, Path::new(OF_THE_NODE))
+}
+
+fn explain_beside(error: &ClientError, of_the_node: &Path) -> Option<NoAccess> {
     let ClientError::Unreachable { target: Target::Unix(path), source } = error else { return None };
+    let denied = |message: String, path: &Path| NoAccess { message, remedy: access_advice(path) };
     if source.kind() == ErrorKind::PermissionDenied {
-        return Some(access_advice(path));
+        return Some(denied(
+            format!("your user has no access to the agent's socket {}", path.display()),
+            path,
+        ));
     }
     if path == of_the_node {
         return None;
     }
-    let found = format!("the agent of this node has its socket at {}", of_the_node.display());
+    let node = of_the_node.display();
     match UnixStream::connect(of_the_node) {
-        Ok(_) => Some(format!(
-            "{found}: use --admin-socket {0} or TALLYPORT_ADMIN_SOCKET={0}",
-            of_the_node.display()
+        Ok(_) => Some(NoAccess {
+            message: format!(
+                "no agent of your user answers at {}; that of the node has its socket at {node}",
+                path.display()
+            ),
+            remedy: format!("use --admin-socket {node}, or set TALLYPORT_ADMIN_SOCKET={node}"),
+        }),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(denied(
+            format!(
+                "no agent of your user answers at {}, and it has no access to that of the node, {node}",
+                path.display()
+            ),
+            of_the_node,
         )),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Some(format!("{found}, which your user may not use: {}", access_advice(of_the_node)))
-        }
         Err(_) => None,
     }
 }
@@ -46,7 +65,7 @@ fn access_advice(path: &Path) -> String {
     let group = group.and_then(|metadata| Group::from_gid(Gid::from_raw(metadata.gid())).ok().flatten());
     match group {
         Some(group) => format!(
-            "use sudo, or become a member of its group with `sudo usermod -aG {} \"$USER\"` and log in again",
+            "use sudo, or join its group with `sudo usermod -aG {} \"$USER\"` and log in again",
             group.name
         ),
         None => {
@@ -71,18 +90,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (own, node) = (directory.path().join("own.sock"), directory.path().join("node.sock"));
         let missing = unreachable(&own, ErrorKind::NotFound);
-        assert_eq!(hint_beside(&missing, &node), None, "there is no agent at all");
+        assert_eq!(explain_beside(&missing, &node), None, "there is no agent at all");
         let listener = UnixListener::bind(&node).unwrap();
-        let hint = hint_beside(&missing, &node).unwrap();
-        assert!(hint.contains(&format!("--admin-socket {}", node.display())), "{hint}");
+        let found = explain_beside(&missing, &node).unwrap();
+        assert!(found.remedy.contains(&format!("--admin-socket {}", node.display())), "{found:?}");
         drop(listener);
-        assert_eq!(hint_beside(&missing, &node), None, "its agent has ended");
+        assert_eq!(explain_beside(&missing, &node), None, "its agent has ended");
     }
 
     #[test]
     fn a_user_without_access_is_told_how_to_get_it() {
         let path = Path::new("/nowhere/admin.sock");
-        let hint = hint_beside(&unreachable(path, ErrorKind::PermissionDenied), path).unwrap();
-        assert!(hint.contains("sudo") && hint.contains("admin.mode"), "{hint}");
+        let found = explain_beside(&unreachable(path, ErrorKind::PermissionDenied), path).unwrap();
+        assert!(found.message.contains("no access") && !found.message.contains("no agent"), "{found:?}");
+        assert!(found.remedy.contains("sudo") && found.remedy.contains("admin.mode"), "{found:?}");
     }
 }

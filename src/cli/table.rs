@@ -20,13 +20,6 @@ pub(super) enum CellKind {
     Number,
 }
 
-/// The alignment of a column in a table that is only for reading, such as the configuration.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Align {
-    Left,
-    Right,
-}
-
 /// A column of a table.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Column {
@@ -46,12 +39,6 @@ impl Column {
     }
 }
 
-impl From<(&'static str, Align)> for Column {
-    fn from((heading, align): (&'static str, Align)) -> Self {
-        Self::new(heading, if align == Align::Right { CellKind::Number } else { CellKind::Text })
-    }
-}
-
 /// Rows under headings. In a pipe every cell is whole. On a terminal every row takes one line; a terminal that is too narrow even
 /// for that gets a line for each cell.
 #[derive(Debug)]
@@ -63,8 +50,8 @@ pub(super) struct TextTable {
 const GAP: usize = 2;
 
 impl TextTable {
-    pub(super) fn new<C: Copy + Into<Column>>(columns: &[C]) -> Self {
-        Self { columns: columns.iter().map(|column| (*column).into()).collect(), rows: Vec::new() }
+    pub(super) fn new(columns: &[Column]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     pub(super) fn add_row(&mut self, cells: &[String]) {
@@ -264,7 +251,9 @@ mod tests {
     #[test]
     fn a_table_without_rows_has_its_headings() {
         let (mut out, written) = Console::with_capture(None);
-        TextTable::new(&[("KEY", Align::Left), ("N", Align::Right)]).print_to(&mut out).unwrap();
+        TextTable::new(&[Column::new("KEY", CellKind::Word), Column::new("N", CellKind::Number)])
+            .print_to(&mut out)
+            .unwrap();
         assert_eq!(written.take_text(), "KEY  N\n");
     }
 }

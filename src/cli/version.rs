@@ -31,7 +31,7 @@ pub(super) fn print_version(args: &VersionArgs, out: &mut Console) -> Result<(),
     let document = describe_build();
     match args.output.selected_format() {
         OutputFormat::Json | OutputFormat::Ndjson => out.write_json(&document)?,
-        _ => {
+        OutputFormat::Table => {
             out.write_line(format!("tallyport {}", *VERSION))?;
             out.write_line(format!("commit    {}", describe_commit(&document)))?;
             let features = match document.features.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::args::{OutputFormat, WatchArgs};
+use super::args::{StreamFormat, WatchArgs};
 use super::documents::render_sparkline;
 use super::encoding::{encode_query, encode_segment};
 use super::events::{EventStream, FollowedStream, StreamChange, StreamEvent};
@@ -41,9 +41,9 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     let history = format!("{path}/metrics{}", encode_query(filters.into_iter().chain([("window", "all")])));
     let watch = TaskWatch { task_id: task.task_id, client, history, left: args.windows.unwrap_or(u64::MAX) };
     match args.output.selected_format() {
-        OutputFormat::Json | OutputFormat::Ndjson => watch.print_events(stream, out).await,
-        _ if out.is_terminal() => watch.redraw_screen(stream, out).await,
-        _ => watch.print_tables(stream, out).await,
+        StreamFormat::Ndjson => watch.print_events(stream, out).await,
+        StreamFormat::Table if out.is_terminal() => watch.redraw_screen(stream, out).await,
+        StreamFormat::Table => watch.print_tables(stream, out).await,
     }
 }
 

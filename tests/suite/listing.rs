@@ -151,7 +151,7 @@ fn a_container_is_named_by_the_start_of_its_id_wherever_one_is_named() {
     assert_eq!(agent.cli(&["containers", "release", ""]).code, 2, "an empty variable is no container");
 
     let names = |args: &[&str]| -> Vec<String> {
-        let command = [&["metrics", "details", "--window", "open", "--json"], args].concat();
+        let command = [&["metrics", "details", "--json"], args].concat();
         let records: Vec<Value> = serde_json::from_str(&agent.cli(&command).out).unwrap_or_default();
         records.iter().map(|record| record["name"].as_str().unwrap().to_owned()).collect()
     };

@@ -63,7 +63,15 @@ pub(crate) fn network_namespaces() -> Option<()> {
     let root = nix::unistd::geteuid().is_root();
     found(root, (), "root, who may make network namespaces,", "sudo")?;
     let there = ["ip", "unshare", "nsenter", "bash", "pgrep"].iter().all(|tool| on_path(tool));
-    found(there, (), "ip, unshare, nsenter, bash or pgrep", "scripts/setup containers")
+    found(there, (), "ip, unshare, nsenter, bash or pgrep", "scripts/setup containers")?;
+    // In a chroot, the root need not be one. scripts/ci/own-root makes it one.
+    let mounts = succeeds(Command::new("unshare").args(["--mount", "true"]));
+    found(
+        mounts,
+        (),
+        "a root directory that is a mount point, as mount namespaces need,",
+        "scripts/ci/own-root",
+    )
 }
 
 /// Root privileges and the programs for mounting file systems.

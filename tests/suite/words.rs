@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, BINARY, Ran, ran};
+use crate::agent::{Address, Agent, BINARY, Ran, ran};
 
 fn tallyport(args: &[&str]) -> Ran {
     ran(Command::new(BINARY).args(args).env_remove("TALLYPORT_URL").env_remove("TALLYPORT_ADMIN_SOCKET"))
@@ -145,8 +145,7 @@ fn a_keeper_of_a_directory_that_does_not_exist_refuses_and_creates_nothing() {
 }
 
 /// The lines that `tail` prints for these arguments while every kind of line is sent, and one marked line at the end.
-fn tailed(agent: &Agent, args: &[&str], last: &str) -> Vec<String> {
-    let address = agent.reserve(&crate::agent::of_this_test(&format!("t{}", args.len())), "tail.1");
+fn tailed(agent: &Agent, address: &Address, args: &[&str], last: &str) -> Vec<String> {
     let mut tail = agent.command(&[&["tail", "tail.1", "--raw", "--lines", "20"], args].concat());
     let mut child = tail.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     agent.until("20 lines are shown", || {
@@ -161,20 +160,21 @@ fn tailed(agent: &Agent, args: &[&str], last: &str) -> Vec<String> {
 #[test]
 fn tail_shows_only_the_lines_of_a_name_or_an_outcome() {
     let agent = Agent::start();
+    let address = agent.reserve("t1", "tail.1");
     let all = |lines: &[String], wanted: &[&str]| {
         lines.len() == 20 && lines.iter().all(|line| wanted.contains(&line.as_str()))
     };
-    let named = tailed(&agent, &["hits"], "hits:1|c");
+    let named = tailed(&agent, &address, &["hits"], "hits:1|c");
     assert!(all(&named, &["hits:1|c"]), "{named:?}");
-    let glob = tailed(&agent, &["h*s", "--accepted"], "hits:1|c");
+    let glob = tailed(&agent, &address, &["h*s", "--accepted"], "hits:1|c");
     assert!(all(&glob, &["hits:1|c"]), "{glob:?}");
-    let rejected = tailed(&agent, &["--rejected"], "hits:1|c");
+    let rejected = tailed(&agent, &address, &["--rejected"], "hits:1|c");
     assert!(all(&rejected, &["other:x|c", "\u{1}\u{2}"]), "{rejected:?}");
     assert!(
         rejected.iter().any(|line| line == "\u{1}\u{2}"),
         "a line without a name is one, too: {rejected:?}"
     );
-    let both = tailed(&agent, &["other", "--rejected", "-o", "table"], "hits:1|c");
+    let both = tailed(&agent, &address, &["other", "--rejected", "-o", "table"], "hits:1|c");
     assert!(all(&both, &["other:x|c"]), "{both:?}");
     assert_eq!(agent.cli(&["tail", "tail.1", "--rejected", "--accepted"]).code, 2);
 }

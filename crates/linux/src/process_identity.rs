@@ -285,7 +285,8 @@ mod tests {
         let start = |program: &str, arguments: &[&str]| {
             std::process::Command::new(program).args(arguments).args(["sleep", "60"]).spawn().unwrap()
         };
-        let mut outside = start("unshare", &["--pid", "--mount", "--fork"]);
+        // Nothing is mounted in it. By default unshare changes the root's propagation, which fails where the root is no mount point.
+        let mut outside = start("unshare", &["--pid", "--mount", "--propagation", "unchanged", "--fork"]);
         let parent = outside.id().to_string();
         until("it has a child", || !children(&parent).is_empty());
         let first = children(&parent).remove(0);

@@ -54,7 +54,7 @@ const rejectedLines = {
     const lines = [...this.lines.values()].sort((a, b) => (a.at < b.at ? 1 : -1));
     const readable = lines.some((line) => line.line !== undefined);
     byId("rejected-lines").hidden = lines.length === 0;
-    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["Their text is shown on the admin socket only, because a line can contain anything: ", el("code", {}, `tallyport tail ${shell(id)}`)]));
+    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["Their text is shown on the admin socket only, because a line can contain anything: ", el("code", {}, `tallyport tail ${shell(id)} --rejected`)]));
     keep(byId("rejected-rows"), lines, () => lines.map((line) => el("tr", {}, el("td", {}, when(line.at)), el("td", {}, el("bdi", {}, line.container_id)),
       el("td", {}, el("code", {}, line.code)), el("td", {}, line.line === undefined ? NOTHING : el("code", {}, el("bdi", {}, line.line))))));
   },
@@ -122,6 +122,11 @@ function checkCards(checks) {
   ));
 }
 
+/** A count that stands out unless it is zero. */
+function counted(count, kind) {
+  return el("span", { class: count > 0 ? kind : "" }, number(count));
+}
+
 function containerCards(containers) {
   return containers.map((one) => card(
     el("h3", {}, one.container_id, " ", el("span", { class: `state ${one.state}` }, one.state)),
@@ -131,6 +136,8 @@ function containerCards(containers) {
       ["Others kept out by", one.origin_guard],
       ["Process", one.pid ? String(one.pid) : NOTHING],
       ["Received", `${number(one.received)} datagrams`],
+      ["Dropped", counted(one.kernel_drops + one.dropped, "bad")],
+      ["Rejected lines", counted(one.rejected, "warn")],
       ["Receive buffer", bytes(one.receive_buffer)],
       ["Memory", bytes(one.memory)],
       ["Image", one.image || NOTHING],

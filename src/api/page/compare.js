@@ -12,10 +12,10 @@ const sums = {
   async load(series, kept) {
     const key = JSON.stringify([taskView.id, series.name, series.type, kept]);
     if (this.key !== key) Object.assign(this, { key, records: [], failed: false });
-    const answer = await ask(taskView.api(`/metrics?window=all&name=${encodeURIComponent(series.name)}&by=${encodeURIComponent(kept.join(","))}`));
+    const answer = await ask(taskView.api(`/metrics?window=all&name=${encodeURIComponent(nameFilter(series.name))}&by=${encodeURIComponent(kept.join(","))}`));
     if (this.key !== key || !answer) return false;
     this.failed = answer.status !== 200;
-    // A name can be a pattern that other names match as well.
+    // A filter is a pattern that other names can match as well.
     const fits = (record) => record.name === series.name && record.type === series.type;
     if (!this.failed) this.records = answer.body.metrics.filter(fits).map((record) => ({ ...shortened(record), tags: Object.entries(record.tags) }));
     return true;

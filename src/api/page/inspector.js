@@ -134,7 +134,7 @@ const inspector = {
 
   /** The names on `/metrics/tasks`, where the agent tells them. */
   async names(series) {
-    const answer = await ask(taskView.api(`/names?name=${encodeURIComponent(series.name)}`));
+    const answer = await ask(taskView.api(`/names?name=${encodeURIComponent(nameFilter(series.name))}`));
     if (this.shown !== series.id || !answer || answer.status !== 200) return;
     const found = answer.body.names.filter((one) => one.name === series.name && one.type === series.type);
     this.parts.names.replaceChildren(...found.map((one) => el("p", {}, el("span", { class: "label" }, "In Prometheus"), " ", el("code", {}, one.scraped), " ", copyButton("Copy PromQL", () => one.promql))));

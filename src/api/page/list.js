@@ -39,11 +39,12 @@ class List {
     this.later = true;
     requestAnimationFrame(() => {
       this.later = false;
-      this.render();
+      this.render(true);
     });
   }
 
-  render() {
+  /** Places the rows that can be seen, and fills them; after scrolling only those that have come into view. */
+  render(scrolled = false) {
     if (this.host.offsetParent === null) return;
     const top = -this.host.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / this.height) - BEYOND);
@@ -62,14 +63,18 @@ class List {
       if (row.index >= first && row.index < last && !shown.has(row.index)) shown.add(row.index);
       else free.push(row);
     }
+    const came = [];
     for (let index = first; index < last; index += 1) {
-      if (!shown.has(index)) free.pop().index = index;
+      if (shown.has(index)) continue;
+      const row = free.pop();
+      row.index = index;
+      came.push(row);
     }
     for (const row of free) {
       row.index = -1;
       row.hidden = true;
     }
-    for (const row of this.rows) if (row.index >= 0) this.place(row);
+    for (const row of scrolled ? came : this.rows) if (row.index >= 0) this.place(row);
   }
 
   place(row) {

@@ -119,7 +119,7 @@ const tasksView = {
     const columns = [
       { text: "Task", kind: "name", of: (task) => task.id },
       { text: "State", kind: "status", of: (task) => problems.state(task.row) || task.row.state },
-      { text: "Values", kind: "spark" },
+      { text: "Kept windows", kind: "spark" },
       { text: "Values/s", kind: "num", of: (task) => task.rate("values") || 0, first: "down" },
       { text: "Series", kind: "num", of: (task) => task.row.series, first: "down" },
       { text: "Age", kind: "num", of: (task) => task.row.last_datagram || "", first: "down" },

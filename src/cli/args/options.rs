@@ -14,6 +14,7 @@ use crate::cli::wait::WaitArgs;
 use crate::client::Target;
 use crate::model::MetricType;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AgentArgs {
     #[command(flatten)]
@@ -199,7 +200,7 @@ pub(in crate::cli) struct OutputArgs<F: OutputChoice = OutputFormat> {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = EnumValueParser::<F>::new())]
     pub(in crate::cli) output: F,
-    /// The same as -o json
+    /// Print JSON, as -o json does
     #[arg(long, conflicts_with = "output")]
     pub(in crate::cli) json: bool,
 }
@@ -223,6 +224,20 @@ pub(in crate::cli) enum OutputFormat {
 
 impl OutputChoice for OutputFormat {
     const JSON: Self = Self::Json;
+}
+
+/// The formats of streams, which have no end that an indented document could wait for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(in crate::cli) enum StreamFormat {
+    /// For people
+    Table,
+    /// One JSON document per line
+    #[value(alias = "json")]
+    Ndjson,
+}
+
+impl OutputChoice for StreamFormat {
+    const JSON: Self = Self::Ndjson;
 }
 
 /// The formats of lists.
@@ -524,7 +539,7 @@ pub(in crate::cli) struct WatchArgs {
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) output: OutputArgs<StreamFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -572,7 +587,7 @@ pub(in crate::cli) struct TailArgs {
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
     #[command(flatten)]
-    pub(in crate::cli) output: OutputArgs,
+    pub(in crate::cli) output: OutputArgs<StreamFormat>,
 }
 
 #[derive(Debug, Args)]

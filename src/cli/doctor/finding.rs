@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::output::Console;
+use crate::cli::paragraphs::write_paragraph;
 
 /// How many examples and how much advice a finding about several things has.
 const MOST: usize = 3;
@@ -100,17 +101,19 @@ pub(super) fn drop_contradicted(findings: &mut Vec<Finding>) {
     findings.retain(|finding| finding.status != FindingStatus::Ok || !troubled.contains(&finding.check));
 }
 
-pub(super) fn print_findings(findings: &[Finding], out: &mut Console) -> std::io::Result<()> {
+/// Cells of the mark and the label of a finding.
+const INDENT: usize = 26;
+
+pub(in crate::cli) fn print_findings(findings: &[Finding], out: &mut Console) -> std::io::Result<()> {
     for finding in findings {
         let mark = match finding.status {
             FindingStatus::Ok => out.style_success("ok     "),
             FindingStatus::Warning => out.style_warning("warning"),
             FindingStatus::Failed => out.style_error("FAILED "),
         };
-        out.write_line(mark + format!("  {:<15}  {}", finding.check, finding.found))?;
-        for more in finding.examples.iter().chain(&finding.advice) {
-            out.write_line(format!("                          {more}"))?;
-        }
+        let label = format!("  {:<15}  ", finding.check);
+        let texts = std::iter::once(&finding.found).chain(&finding.examples).chain(&finding.advice);
+        write_paragraph(mark, &label, INDENT, texts.map(String::as_str), out)?;
     }
     Ok(())
 }

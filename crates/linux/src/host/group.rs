@@ -322,12 +322,13 @@ fn is_descendant(mut pid: i32, ancestor: i32) -> bool {
         if pid == ancestor {
             return true;
         }
+        // A process of another pid namespace has the number 0.
+        if pid <= 1 {
+            return false;
+        }
         match Process::new(pid).and_then(|process| process.stat()) {
             Ok(stat) => pid = stat.ppid,
             Err(_) => return true,
-        }
-        if pid <= 1 {
-            return false;
         }
     }
     false
@@ -415,6 +416,34 @@ mod tests {
         }
         let second = Some(directory.path().to_owned());
         (directory, Groups { first: HashMap::new(), second })
+    }
+
+    #[test]
+    fn a_group_with_another_process_is_not_that_of_one_process_alone() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let parent = Process::myself().unwrap().stat().unwrap().ppid;
+        let directory = tempfile::tempdir().unwrap();
+        let list = |group: &Path, processes: &[i32]| {
+            std::fs::create_dir_all(group).unwrap();
+            let lines: String = processes.iter().map(|pid| format!("{pid}\n")).collect();
+            std::fs::write(group.join("cgroup.procs"), lines).unwrap();
+        };
+        let (group, below) = (directory.path().join("g"), directory.path().join("g/below"));
+        list(&group, &[own]);
+        assert!(has_only(&group, own) && has_only(&group, parent), "a child belongs to its parent");
+        list(&group, &[own, parent]);
+        assert!(!has_only(&group, own), "the parent was there before");
+        list(&group, &[own, 0]);
+        assert!(!has_only(&group, own), "a process of another pid namespace");
+        list(&group, &[own]);
+        list(&below, &[parent]);
+        assert!(!has_only(&group, own), "groups below are charged to it as well");
+        list(&below, &[own]);
+        assert!(has_only(&group, own));
+        assert!(
+            !has_only(&directory.path().join("none"), own),
+            "what cannot be read is not known to be its own"
+        );
     }
 
     #[test]
