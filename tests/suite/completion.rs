@@ -60,13 +60,21 @@ impl<'a> Terminal<'a> {
         Self { agent, child, keys, shown }
     }
 
-    /// Types keys, and waits for a text that appears after them.
+    /// Types keys until a text appears after them. They are typed again every two seconds, because a shell on a busy machine
+    /// may get no names in time.
     fn type_until(&mut self, keys: &str, text: &str) -> String {
-        self.shown.lock().unwrap().clear();
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        let shown = || self.shown.lock().unwrap().clone();
-        self.agent.until(&format!("{text:?} after {keys:?} in {:?}", shown()), || shown().contains(text));
-        shown()
+        let shown = Arc::clone(&self.shown);
+        let (agent, typed) = (self.agent, &mut self.keys);
+        let mut looks = 0;
+        agent.until(&format!("{text:?} after {keys:?}"), || {
+            if looks % 200 == 0 {
+                shown.lock().unwrap().clear();
+                typed.write_all(keys.as_bytes()).unwrap();
+            }
+            looks += 1;
+            shown.lock().unwrap().contains(text)
+        });
+        shown.lock().unwrap().clone()
     }
 }
 
@@ -80,7 +88,7 @@ impl Drop for Terminal<'_> {
 
 /// Completes names and lists them, in a shell that has our registration.
 fn complete_names(mut terminal: Terminal<'_>) {
-    terminal.type_until("tallyport tail shop.o\t", "shop.one");
+    terminal.type_until("\x15tallyport tail shop.o\t", "shop.one");
     terminal.type_until("\x15tallyport explain shop.one request.l\t", "request.latency");
     terminal.type_until("\x15tallyport tail a:b\t", "a:b:c");
     let line = format!("\x15tallyport explain --url http://{} shop.t\t", terminal.agent.http);
