@@ -58,7 +58,7 @@ mod tests {
     fn a_panic_reaches_the_caller() {
         let failing = || {
             map_values((0..10 * MIN_PER_THREAD).collect(), |n| {
-                assert_ne!(n, 7 * MIN_PER_THREAD, "this one fails")
+                assert_ne!(n, 7 * MIN_PER_THREAD, "this one fails");
             })
         };
         assert!(std::panic::catch_unwind(failing).is_err());

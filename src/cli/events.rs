@@ -251,7 +251,7 @@ mod tests {
         let agent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = agent.local_addr().unwrap();
         let client = Client::new(format!("http://{address}").parse().unwrap());
-        let mut followed = FollowedStream::new(client, "/watch".to_owned(), Duration::from_secs(60));
+        let mut followed = FollowedStream::new(client, "/watch".to_owned(), Duration::from_mins(1));
         let (_, asked) =
             tokio::join!(followed.next_change(), serve(&agent, "event: window\nid: 1-7\ndata: {}\n\n"));
         assert_eq!(asked, None);

@@ -78,9 +78,9 @@ impl Lanes<'_> {
         self.second = self.second.wrapping_add(length);
         if bytes.len() > 16 {
             self.absorb_blocks(bytes);
-        } else if let (Some(low), Some(high)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        } else if let (Some(low), Some(high)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
             self.absorb_block(u64::from_le_bytes(*low), u64::from_le_bytes(*high));
-        } else if let (Some(low), Some(high)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        } else if let (Some(low), Some(high)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
             self.absorb_block(u32::from_le_bytes(*low).into(), u32::from_le_bytes(*high).into());
         } else if let (Some(low), Some(middle), Some(high)) =
             (bytes.first(), bytes.get(bytes.len() / 2), bytes.last())

@@ -88,7 +88,8 @@ pub(super) fn draw_tasks(
         (true, false) => "no task yet: `tallyport run -- COMMAND` starts one with a socket",
         (false, false) => "",
     };
-    draw_table(frame, area, head, rows.collect(), (&columns, width), selected, empty);
+    let contents = TableContents { head, rows: rows.collect(), columns: &columns, width, selected, empty };
+    draw_table(frame, area, contents);
 }
 
 const fn task_heading(column: TaskColumn) -> &'static str {
@@ -153,14 +154,15 @@ pub(super) fn draw_series(frame: &mut Frame<'_>, area: Rect, open: &mut OpenTask
         let name = Cell::from(cut_name(id, usize::from(width)));
         match series.all_series().get(id) {
             Some(windows) => {
-                let cells = columns.iter().map(|column| series_cell(series, id, windows, column));
+                let cells = columns.iter().map(|column| series_cell(series, id, windows, *column));
                 Row::new(std::iter::once(name).chain(cells))
             }
             None => Row::new([name]),
         }
     });
     let empty = if filtered { NO_MATCH } else { "no window yet; the first one appears when it closes" };
-    draw_table(frame, area, head, rows.collect(), (&columns, width), selected, empty);
+    let contents = TableContents { head, rows: rows.collect(), columns: &columns, width, selected, empty };
+    draw_table(frame, area, contents);
 }
 
 fn name_with_tags(id: &LiveSeriesId) -> Line<'static> {
@@ -198,7 +200,7 @@ fn series_cell(
     series: &LiveSeries,
     id: &LiveSeriesId,
     windows: &SeriesWindows,
-    shown: &ColumnWidth<Shown<SeriesColumn>>,
+    shown: ColumnWidth<Shown<SeriesColumn>>,
 ) -> Cell<'static> {
     let Some(newest) = windows.newest_reading() else { return Cell::default() };
     let precision = Precision::Rounded;
@@ -266,14 +268,22 @@ fn build_head<C: SortColumn>(
     Row::new(std::iter::once(first).chain(others)).style(Style::new().add_modifier(Modifier::BOLD))
 }
 
+/// What a table shows.
+struct TableContents<'a, C> {
+    head: Row<'static>,
+    rows: Vec<Row<'a>>,
+    columns: &'a [ColumnWidth<C>],
+    /// The width of the first column, which is not among `columns`.
+    width: u16,
+    selected: usize,
+    /// Shown if there are no rows.
+    empty: &'static str,
+}
+
 fn draw_table<C>(
     frame: &mut Frame<'_>,
     area: Rect,
-    head: Row<'static>,
-    mut rows: Vec<Row<'_>>,
-    (columns, width): (&[ColumnWidth<C>], u16),
-    selected: usize,
-    empty: &'static str,
+    TableContents { head, mut rows, columns, width, selected, empty }: TableContents<'_, C>,
 ) {
     if rows.is_empty() {
         rows.push(Row::new([Cell::from(cut_text(empty, usize::from(area.width)))]));
