@@ -125,13 +125,11 @@ impl TaskWatch {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         while self.left > 0 {
             screen.draw(&self.task_id, out)?;
-            let change = loop {
-                tokio::select! {
-                    change = changed.recv() => break change,
-                    _ = resized.recv() => break None,
-                    // Only the time until the first window changes by itself.
-                    _ = second.tick(), if screen.counts_down() => break None,
-                }
+            let change = tokio::select! {
+                change = changed.recv() => change,
+                _ = resized.recv() => None,
+                // Only the time until the first window changes by itself.
+                _ = second.tick(), if screen.counts_down() => None,
             };
             match change {
                 Some(StreamChange::Event(StreamEvent { name, data })) => match name.as_str() {

@@ -135,11 +135,7 @@ impl App {
                 self.editing = false;
                 self.filter_mut().clear();
             }
-            KeyCode::Backspace => {
-                if self.filter_mut().pop().is_none() {
-                    self.editing = false;
-                }
-            }
+            KeyCode::Backspace => self.editing = self.filter_mut().pop().is_some(),
             KeyCode::Char('u') if control => self.filter_mut().clear(),
             KeyCode::Char(c) if !control => self.filter_mut().push(c),
             _ => {}

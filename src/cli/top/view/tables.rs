@@ -88,7 +88,7 @@ pub(super) fn draw_tasks(
         (true, false) => "no task yet: `tallyport run -- COMMAND` starts one with a socket",
         (false, false) => "",
     };
-    draw_table(frame, area, head, rows.collect(), (&columns, width), selected, empty);
+    draw_table(frame, area, head, rows.collect(), (&columns, width), (selected, empty));
 }
 
 const fn task_heading(column: TaskColumn) -> &'static str {
@@ -153,14 +153,14 @@ pub(super) fn draw_series(frame: &mut Frame<'_>, area: Rect, open: &mut OpenTask
         let name = Cell::from(cut_name(id, usize::from(width)));
         match series.all_series().get(id) {
             Some(windows) => {
-                let cells = columns.iter().map(|column| series_cell(series, id, windows, column));
+                let cells = columns.iter().map(|column| series_cell(series, id, windows, *column));
                 Row::new(std::iter::once(name).chain(cells))
             }
             None => Row::new([name]),
         }
     });
     let empty = if filtered { NO_MATCH } else { "no window yet; the first one appears when it closes" };
-    draw_table(frame, area, head, rows.collect(), (&columns, width), selected, empty);
+    draw_table(frame, area, head, rows.collect(), (&columns, width), (selected, empty));
 }
 
 fn name_with_tags(id: &LiveSeriesId) -> Line<'static> {
@@ -198,7 +198,7 @@ fn series_cell(
     series: &LiveSeries,
     id: &LiveSeriesId,
     windows: &SeriesWindows,
-    shown: &ColumnWidth<Shown<SeriesColumn>>,
+    shown: ColumnWidth<Shown<SeriesColumn>>,
 ) -> Cell<'static> {
     let Some(newest) = windows.newest_reading() else { return Cell::default() };
     let precision = Precision::Rounded;
@@ -272,8 +272,7 @@ fn draw_table<C>(
     head: Row<'static>,
     mut rows: Vec<Row<'_>>,
     (columns, width): (&[ColumnWidth<C>], u16),
-    selected: usize,
-    empty: &'static str,
+    (selected, empty): (usize, &'static str),
 ) {
     if rows.is_empty() {
         rows.push(Row::new([Cell::from(cut_text(empty, usize::from(area.width)))]));
