@@ -32,7 +32,7 @@ pub(in crate::cli) struct TopArgs {
     /// Open this task, or the only one whose name starts with this
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: Option<String>,
-    /// Only pods of this Kubernetes namespace; with `TASK_ID`, the task is a pod
+    /// Only pods of this Kubernetes namespace; with a task, the name of a pod
     #[command(flatten)]
     pub(in crate::cli) pod: NamespaceArgs,
     /// Only tasks with this label
