@@ -40,6 +40,7 @@ Examples:
   tallyport run --task-id web.1 -- python3 app.py      start a program with a socket of its own
   tallyport metrics details web.1                      what it reports right now
   tallyport explain web.1 response.latency             why a metric is not there
+  tallyport doctor                                     what loses data on this node, and what to do
 
 Exit codes: 0 found, 1 error, 2 usage, 3 no such task, 4 no data yet, 5 agent unreachable,
 6 ambiguous";
@@ -291,7 +292,7 @@ pub(super) enum ConfigCommand {
 Examples:
   tallyport config check --config agent.toml")]
     Check(ConfigArgs),
-    /// Print the effective configuration and the source of each value
+    /// Print the configuration that an agent started here would have, and the source of each value
     #[command(after_help = "\
 Examples:
   tallyport config show

@@ -95,8 +95,13 @@ fn no_data_failure(args: &DetailsArgs, task_id: &str) -> Failure {
         || args.since.is_some()
         || args.metric_type.is_some();
     let said = if filtered { "has no matching record" } else { "has sent nothing yet" };
-    Failure::new(code::NO_DATA, format!("task {task_id} {said}"))
-        .with_hint(format!("`tallyport explain {task_id}` shows how far its metrics get"))
+    let part = args.filters.name.iter().find(|name| !name.contains(['*', '?']));
+    let hint = match part {
+        Some(name) => format!("--name fits whole names; --name '*{name}*' also finds names that contain it"),
+        None if filtered => format!("`tallyport metrics details {task_id}` without filters shows all"),
+        None => format!("`tallyport explain {task_id}` shows how far its metrics get"),
+    };
+    Failure::new(code::NO_DATA, format!("task {task_id} {said}")).with_hint(hint)
 }
 
 fn details_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {

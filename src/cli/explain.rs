@@ -1,9 +1,12 @@
 //! `tallyport explain`: follows a task's metrics station by station, and reports what stopped them.
 
+mod rejected;
+
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use self::rejected::{find_recently_rejected, format_rejected, suggest_fix};
 use super::args::{ExplainArgs, OutputFormat};
 use super::details::format_value;
 use super::documents::{format_elapsed, name as name_of, sorted_counts};
@@ -17,7 +20,6 @@ use crate::aggregate::{Dropped, OVERFLOW};
 use crate::client::Client;
 use crate::model::Glob;
 use crate::net::clock;
-use crate::statsd::Rejected;
 use crate::wire::{ContainerDocument, ExposedNameDocument, RecordDocument, Task, TaskMetrics, TaskNames};
 
 /// The result at a station.
@@ -85,20 +87,24 @@ fn build_explanation(
     names: &[ExposedNameDocument],
     name: Option<&str>,
 ) -> Explanation {
+    let arrives = matching_records(records, name).next().is_some();
     let mut stations = vec![
         check_containers(task),
         check_environment(task),
         check_datagrams(task, !records.is_empty()),
-        check_lines(task),
+        check_lines(task, name, arrives),
         check_values(task),
         check_records(records, name),
         check_scrapes(task, names),
     ];
-    end_at_stop(&mut stations, task, records);
+    end_at_stop(&mut stations, task, arrives);
     let stopped = stations.iter().find(|station| station.outcome == StationOutcome::Bad);
-    let arrives = matching_records(records, name).next().is_some();
     let subject = name.map_or_else(|| "its metrics".to_owned(), |name| format!("{name:?}"));
     let verdict = match stopped {
+        _ if arrives && loses_counters(task, records, name) => format!(
+            "{subject} can be read in part: {} values of counters are in {OVERFLOW}",
+            task.totals.values.folded
+        ),
         _ if arrives => format!("{subject} can be read"),
         Some(station) => format!("{subject}: stopped at {:?}: {}", station.station, station.found),
         None => format!("{subject}: nothing has arrived yet; wait for the first window"),
@@ -106,11 +112,17 @@ fn build_explanation(
     Explanation { task_id: task.task_id.clone(), name: name.map(str::to_owned), stations, verdict, arrives }
 }
 
+/// Whether values of these counters can be missing because they were folded.
+fn loses_counters(task: &Task, records: &[RecordDocument], name: Option<&str>) -> bool {
+    task.totals.values.folded > 0
+        && matching_records(records, name).any(|record| record.metric_type == "counter")
+}
+
 /// Ends the list at the station that stopped the metrics. A station that they have passed all the same, as the station of
 /// one container among several, did not stop them.
-fn end_at_stop(stations: &mut Vec<Station>, task: &Task, records: &[RecordDocument]) {
+fn end_at_stop(stations: &mut Vec<Station>, task: &Task, arrives: bool) {
     let passed = match () {
-        () if !records.is_empty() => "recorded",
+        () if arrives => "recorded",
         () if task.last_datagram.is_some() => "received",
         () => "known",
     };
@@ -246,7 +258,8 @@ fn check_datagrams(task: &Task, restored: bool) -> Station {
     new_station("received", StationOutcome::Good, found)
 }
 
-fn check_lines(task: &Task) -> Station {
+/// Stops a metric that has no series if its lines are among those that were rejected last.
+fn check_lines(task: &Task, name: Option<&str>, arrives: bool) -> Station {
     let lines = &task.totals.lines;
     let rejected = sorted_counts(&lines.rejected);
     if rejected.is_empty() {
@@ -257,22 +270,21 @@ fn check_lines(task: &Task) -> Station {
         );
     }
     let total: u64 = rejected.iter().map(|(_, n)| n).sum();
+    let recent = find_recently_rejected(task, name);
+    if let (Some(name), false, [(line, _), ..]) = (name, arrives, &*recent) {
+        let found = format!("lines of {name:?} were rejected: {}", line.code);
+        return new_station("read", StationOutcome::Bad, found)
+            .with_advice(suggest_fix(&line.code))
+            .with_advice(recent.iter().filter_map(|(line, times)| format_rejected(line, *times)));
+    }
     let outcome = if lines.accepted == 0 { StationOutcome::Bad } else { StationOutcome::Note };
     let codes: Vec<String> = rejected.iter().map(|(code, n)| format!("{n} {code}")).collect();
     let found = format!("{} lines, {total} of them rejected: {}", lines.received, codes.join(", "));
-    let advice = rejected.iter().filter_map(|(code, _)| {
-        let advice = Rejected::ALL.iter().find(|known| known.as_str() == code)?.suggested_fix();
-        Some(format!("{code}: {advice}"))
-    });
-    let shown = task.recent_rejected.iter().rev().take(3).filter_map(|line| {
-        Some(format!(
-            "{} ago, {}: {:?}",
-            format_elapsed(clock::wall_time(), line.at),
-            line.code,
-            line.line.as_ref()?
-        ))
-    });
-    new_station("read", outcome, found).with_advice(advice.chain(shown))
+    let advice = rejected.iter().filter_map(|(code, _)| suggest_fix(code));
+    let shown = recent.iter().filter_map(|(line, times)| format_rejected(line, *times));
+    let others =
+        (name.is_some() && recent.is_empty()).then(|| "the last of them are of other names".to_owned());
+    new_station("read", outcome, found).with_advice(advice).with_advice(shown).with_advice(others)
 }
 
 fn check_values(task: &Task) -> Station {
@@ -297,7 +309,11 @@ fn check_values(task: &Task) -> Station {
         (false, _) if values.in_records + values.open == 0 => StationOutcome::Bad,
         _ => StationOutcome::Note,
     };
-    let advice = dropped.iter().chain(&over).filter_map(|(reason, _)| {
+    let mut reasons: Vec<&str> = dropped.iter().chain(&over).map(|(reason, _)| reason.as_str()).collect();
+    if values.folded > 0 && !reasons.contains(&Dropped::SeriesLimit.as_str()) {
+        reasons.push(Dropped::SeriesLimit.as_str());
+    }
+    let advice = reasons.into_iter().filter_map(|reason| {
         let known = Dropped::ALL.iter().find(|known| known.as_str() == reason)?;
         Some(format!("{reason}: {}", known.suggested_fix()))
     });
@@ -333,7 +349,7 @@ fn check_records(records: &[RecordDocument], name: Option<&str>) -> Station {
         (Some(_), None) => new_station("recorded", StationOutcome::Good, format!("{} series", found.len())),
         (Some(_), Some(_)) => {
             let now = clock::wall_time();
-            let shown = found.iter().take(5).map(|record| {
+            let shown = found.iter().take(RECORDS_SHOWN).map(|record| {
                 let age = if record.open {
                     "in the open window".to_owned()
                 } else {
@@ -346,8 +362,12 @@ fn check_records(records: &[RecordDocument], name: Option<&str>) -> Station {
                 };
                 format!("{} {}{tags}: {} {age}", record.metric_type, record.name, format_value(record))
             });
+            let rest = found.len().saturating_sub(RECORDS_SHOWN);
             new_station("recorded", StationOutcome::Good, format!("{} series", found.len()))
                 .with_advice(shown)
+                .with_advice(
+                    (rest > 0).then(|| format!("and {rest} more; `tallyport metrics details` lists them")),
+                )
         }
         (None, None) => new_station("recorded", StationOutcome::Bad, "no series"),
         (None, Some(name)) => {
@@ -377,6 +397,8 @@ fn nearest_names(records: &[RecordDocument], name: &str) -> Vec<String> {
     names.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
 }
 
+/// How many records are shown.
+const RECORDS_SHOWN: usize = 5;
 /// How many names are shown.
 const NAMES_SHOWN: usize = 5;
 

@@ -55,7 +55,7 @@ fn container(id: &str, task: &str, state: &str) -> Value {
     })
 }
 
-fn task(id: &str, state: &str, values: u64) -> Task {
+pub(super) fn sample_task(id: &str, state: &str, values: u64) -> Task {
     let totals = json!({
         "datagrams": {"received": values / 8, "kernel_drops": 12_000, "dropped": {"rate_limit": 345}},
         "lines": {"received": values + 7, "accepted": values, "rejected": {"missing_type": 7}},
@@ -150,15 +150,33 @@ fn details_of_counters_alone_have_no_columns_of_timers() {
 #[test]
 fn tasks_fit_every_width() {
     let tasks = [
-        task("web.1", "listening", 1_234_567),
-        task(CJK, "draining", 42),
-        task(RIGHT_TO_LEFT, "listening", 9_999),
-        task(HOSTILE, "mute", 0),
-        task("prod_checkout-payment-authorization-7d9f8b6c5d-x2x4z_0b9bb04e-6a35-4b2f", "gone", 987_654_321),
-        task(&"long.".repeat(820), "reserved", 1),
+        sample_task("web.1", "listening", 1_234_567),
+        sample_task(CJK, "draining", 42),
+        sample_task(RIGHT_TO_LEFT, "listening", 9_999),
+        sample_task(HOSTILE, "mute", 0),
+        sample_task(
+            "prod_checkout-payment-authorization-7d9f8b6c5d-x2x4z_0b9bb04e-6a35-4b2f",
+            "gone",
+            987_654_321,
+        ),
+        sample_task(&"long.".repeat(820), "reserved", 1),
     ];
     compare_with_files("tasks", |precision, out| {
         build_task_table(tasks.iter(), precision, now()).print_to(out)
+    });
+}
+
+#[test]
+fn folded_values_are_shown_where_there_are_some() {
+    let mut folding = sample_task("billing.worker", "listening", 2_000);
+    folding.totals.values.folded = 996;
+    let tasks = [folding, sample_task("web.1", "listening", 42)];
+    compare_with_files("tasks_folded", |precision, out| {
+        build_task_table(tasks.iter(), precision, now()).print_to(out)
+    });
+    let summary = build_summary(&tasks[0], &records());
+    compare_with_files("summary_folded", |precision, out| {
+        print_summary(&tasks[0], &summary, precision, now(), out)
     });
 }
 
@@ -185,7 +203,7 @@ fn one_container_is_shown_whole_at_every_width() {
 
 #[test]
 fn a_summary_fits_every_width() {
-    let task = task(LONG, "listening", 1_234_567);
+    let task = sample_task(LONG, "listening", 1_234_567);
     let records = [records(), odd_records()].concat();
     let summary = build_summary(&task, &records);
     compare_with_files("summary", |precision, out| print_summary(&task, &summary, precision, now(), out));

@@ -17,6 +17,7 @@ use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::text::SafeText;
 use super::units::{Precision, format_elapsed};
 use super::wait::find_sending_task;
+use crate::aggregate::OVERFLOW;
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
@@ -38,6 +39,8 @@ pub(super) struct TaskSummary {
     events: u64,
     rejected: BTreeMap<String, u64>,
     dropped: BTreeMap<String, u64>,
+    /// Values of counters beyond the limit of series.
+    folded: u64,
     kernel_drops: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<Used>,
@@ -120,6 +123,7 @@ pub(super) fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSumm
             .into_iter()
             .chain(sorted_counts(&totals.datagrams.dropped))
             .collect(),
+        folded: totals.values.folded,
         kernel_drops: totals.datagrams.kernel_drops,
         resources: None,
         largest,
@@ -174,6 +178,13 @@ fn list_properties(
     add("received", received.into());
     let losses = format_losses(summary, precision);
     add("lost", if losses.is_empty() { out.style_success("nothing") } else { out.style_error(&losses) });
+    if summary.folded > 0 {
+        let folded = format!(
+            "{} values of counters, without their names and tags, in {OVERFLOW}: the limit of series is reached",
+            precision.format_count(summary.folded)
+        );
+        add("folded", out.style_warning(folded));
+    }
     add("series", precision.format_count(summary.series as u64).into());
     for (what, used) in summary.resources.iter().flat_map(|used| used.format_lines(precision)) {
         add(what, used.into());

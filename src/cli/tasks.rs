@@ -14,7 +14,7 @@ use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::Task;
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::new("TASK", CellKind::Name),
     Column::new("STATE", CellKind::Word).with_drop_order(4),
     Column::new("CONTAINERS", CellKind::Number).with_drop_order(0),
@@ -23,10 +23,11 @@ const COLUMNS: [Column; 9] = [
     Column::new("VALUES", CellKind::Number),
     Column::new("REJECTED", CellKind::Number).with_drop_order(5),
     Column::new("DROPPED", CellKind::Number).with_drop_order(6),
+    Column::new("FOLDED", CellKind::Number).with_drop_order(7),
     Column::new("LAST", CellKind::Number).with_drop_order(3),
 ];
 
-const CSV_HEADINGS: [&str; 11] = [
+const CSV_HEADINGS: [&str; 12] = [
     "task_id",
     "state",
     "finished",
@@ -36,6 +37,7 @@ const CSV_HEADINGS: [&str; 11] = [
     "values",
     "rejected",
     "dropped",
+    "folded",
     "last_datagram",
     "labels",
 ];
@@ -74,6 +76,14 @@ fn count_dropped(task: &Task) -> u64 {
     task.containers.iter().map(|container| container.dropped + container.kernel_drops).sum()
 }
 
+/// Empty without folded values, so that the table has the column only where it says something.
+fn format_folded(task: &Task, precision: Precision) -> String {
+    match task.totals.values.folded {
+        0 => String::new(),
+        folded => precision.format_count(folded),
+    }
+}
+
 fn count_rejected(task: &Task) -> u64 {
     task.totals.lines.received.saturating_sub(task.totals.lines.accepted)
 }
@@ -89,6 +99,7 @@ fn sort_cell(key: TaskSortKey, task: &Task) -> SortCell<'_> {
         TaskSortKey::Values => number(task.totals.values.accepted),
         TaskSortKey::Rejected => number(count_rejected(task)),
         TaskSortKey::Dropped => number(count_dropped(task)),
+        TaskSortKey::Folded => number(task.totals.values.folded),
         TaskSortKey::Last => SortCell::from_latest(task.last_datagram),
     }
 }
@@ -109,6 +120,7 @@ pub(super) fn build_task_table<'t>(
             precision.format_count(task.totals.values.accepted),
             precision.format_count(count_rejected(task)),
             precision.format_count(count_dropped(task)),
+            format_folded(task, precision),
             format_last(task.last_datagram, now),
         ]);
     }
@@ -126,6 +138,7 @@ fn csv_row(task: &Task) -> Vec<String> {
         task.totals.values.accepted.to_string(),
         count_rejected(task).to_string(),
         count_dropped(task).to_string(),
+        task.totals.values.folded.to_string(),
         task.last_datagram.map_or(String::new(), |last| last.to_string()),
         format_labels(&task.labels),
     ]

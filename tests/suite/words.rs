@@ -55,6 +55,43 @@ fn explain_ends_at_the_step_that_stopped_a_metric() {
 }
 
 #[test]
+fn explain_stops_a_metric_whose_lines_are_rejected_where_they_are_read() {
+    let agent = Agent::start();
+    let shop = agent.reserve("c1", "shop");
+    (0..3).for_each(|_| shop.send("checkout.failed:oops|c\ncheckout.ok:1|c"));
+    agent.until("all lines are read", || agent.get("/v1/tasks/shop").1["totals"]["lines"]["received"] == 6);
+    let failed = agent.cli(&["explain", "shop", "checkout.failed"]);
+    assert_eq!(failed.code, 4, "{}", failed.out);
+    assert!(failed.out.contains("STOP  read"), "{}", failed.out);
+    assert!(failed.out.contains("invalid_value: \"checkout.failed:oops|c\" (3 times)"), "{}", failed.out);
+    let well = agent.cli(&["explain", "shop", "checkout.ok"]);
+    assert_eq!(well.code, 0, "{}", well.out);
+    assert!(!well.out.contains("oops"), "lines of another name: {}", well.out);
+}
+
+#[test]
+fn folded_values_are_shown_by_tasks_summary_and_explain() {
+    let agent = Agent::with(&["--set", "limits.series=10"]);
+    let shop = agent.reserve("c1", "shop");
+    (0..40).for_each(|n| shop.send(&format!("invoices:1|c|#customer:{n}")));
+    let folded = || agent.get("/v1/tasks/shop").1["totals"]["values"]["folded"].as_u64().unwrap();
+    agent.until("the limit of series is reached", || folded() >= 30);
+    let folded = folded().to_string();
+    let tasks = agent.cli(&["tasks", "--sort", "-folded"]).out;
+    let heading = tasks.lines().next().unwrap().split_whitespace().position(|word| word == "FOLDED").unwrap();
+    assert_eq!(
+        tasks.lines().nth(1).unwrap().split_whitespace().nth(heading),
+        Some(folded.as_str()),
+        "{tasks}"
+    );
+    let summary = agent.cli(&["metrics", "summary", "shop"]).out;
+    assert!(summary.contains(&format!("{folded} values of counters")), "{summary}");
+    let explained = agent.cli(&["explain", "shop", "invoices"]);
+    assert!(explained.out.contains("\"invoices\" can be read in part"), "{}", explained.out);
+    assert!(explained.out.contains("raise limits.series"), "{}", explained.out);
+}
+
+#[test]
 fn explain_agrees_with_details_after_a_restart_of_the_agent() {
     let flags = ["--window", "1s"];
     let mut agent = Agent::with(&flags);

@@ -327,6 +327,8 @@ pub(in crate::cli) enum TaskSortKey {
     Values,
     Rejected,
     Dropped,
+    /// Values of counters beyond the limit of series
+    Folded,
     /// Time since the last datagram
     Last,
 }
