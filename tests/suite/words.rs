@@ -73,7 +73,7 @@ fn explain_stops_a_metric_whose_lines_are_rejected_where_they_are_read() {
 fn folded_values_are_shown_by_tasks_summary_and_explain() {
     let agent = Agent::with(&["--set", "limits.series=10"]);
     let shop = agent.reserve("c1", "shop");
-    (0..40).for_each(|n| shop.send(&format!("invoices:1|c|#customer:{n}")));
+    (0..40).for_each(|n| shop.send(format!("invoices:1|c|#customer:{n}")));
     let folded = || agent.get("/v1/tasks/shop").1["totals"]["values"]["folded"].as_u64().unwrap();
     agent.until("the limit of series is reached", || folded() >= 30);
     let folded = folded().to_string();
