@@ -214,7 +214,7 @@ test("what a task and its node use is read while it is looked at", async () => {
   const { page, seen, close } = await open(chromium, agent, { view: "#/task/busy.1" });
   // What is known of a process without a control group of its own depends on the machine.
   await until("the task uses something", async () => /(Memory|CPU)\s+[\d.]+.([KMG]iB|cores)/.test(await page.locator("#resources-task").innerText()), 30_000);
-  await until("so does the node", async () => /CPU\s+[\d.]+.cores\s+Memory\s+[\d.]+.[KMG]iB/.test(await page.locator("#resources-node").innerText()));
+  await until("so does the node", async () => /CPU\s+[\d.]+.cores\s+Memory\s+[\d.]+.[KMG]iB/.test(await page.locator("#resources-node").innerText()), 30_000);
   const asked = () => seen.requests.filter((url) => /\/v0\/node/.test(url)).length;
   await page.locator("#resources summary").click();
   const before_ = asked();

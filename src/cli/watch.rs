@@ -58,34 +58,33 @@ struct TaskWatch {
 }
 
 impl TaskWatch {
-    /// Prints the document of each window.
-    async fn print_events(mut self, mut stream: EventStream, out: &mut Console) -> Result<(), Failure> {
-        while self.left > 0 {
-            let Some(event) = stream.next_or_resume(out).await? else { return Ok(()) };
-            match event.name.as_str() {
-                "window" => out.write_json_line(&event.data)?,
-                name => match self.report_event(name, out) {
-                    EventEffect::Ends => return Ok(()),
-                    EventEffect::Counts => {}
-                    EventEffect::Nothing => continue,
-                },
-            }
-            self.left -= 1;
-        }
-        Ok(())
+    /// Prints each window as its document.
+    async fn print_events(self, stream: EventStream, out: &mut Console) -> Result<(), Failure> {
+        self.print_windows(stream, out, |data, out| Ok(out.write_json_line(data)?)).await
     }
 
     /// Prints a table for each window.
-    async fn print_tables(mut self, mut stream: EventStream, out: &mut Console) -> Result<(), Failure> {
-        let mut screen = self.read_history().await?;
-        screen.draw(&self.task_id, out)?;
+    async fn print_tables(self, stream: EventStream, out: &mut Console) -> Result<(), Failure> {
+        let (mut screen, task_id) = (self.read_history().await?, self.task_id.clone());
+        screen.draw(&task_id, out)?;
+        let print = |data: &str, out: &mut Console| {
+            screen.add_window(data)?;
+            Ok(screen.draw(&task_id, out)?)
+        };
+        self.print_windows(stream, out, print).await
+    }
+
+    /// Calls `print` with the data of each window, until there are no more or as many as requested were printed.
+    async fn print_windows(
+        mut self,
+        mut stream: EventStream,
+        out: &mut Console,
+        mut print: impl FnMut(&str, &mut Console) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         while self.left > 0 {
             let Some(event) = stream.next_or_resume(out).await? else { return Ok(()) };
             match event.name.as_str() {
-                "window" => {
-                    screen.add_window(&event.data)?;
-                    screen.draw(&self.task_id, out)?;
-                }
+                "window" => print(&event.data, out)?,
                 name => match self.report_event(name, out) {
                     EventEffect::Ends => return Ok(()),
                     EventEffect::Counts => {}
