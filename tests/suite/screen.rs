@@ -230,7 +230,8 @@ fn watch_fits_the_screen_waits_for_the_first_window_and_for_an_agent_that_goes_a
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, &flags);
     watch.until(&agent, "it goes on", |text| !text.contains("connection lost") && text.contains("series.00"));
-    watch.signal(Signal::SIGINT);
+    // Not SIGINT, which a shell without job control has its background jobs ignore.
+    watch.signal(Signal::SIGTERM);
     watch.ended(&agent);
 }
 
