@@ -111,9 +111,9 @@ impl Share {
     }
 
     /// Takes one step at `now`, and returns whether the share allows it. The first step is always allowed, however slow
-    /// the machine is: otherwise work could be postponed for ever.
-    pub(super) fn take_step(&mut self, now: Duration) -> bool {
-        if self.steps == 0 || (self.begun && now >= self.ends) {
+    /// the machine is: otherwise work could be postponed for ever. `now` is called only where the answer depends on it.
+    pub(super) fn take_step(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        if self.steps == 0 || (self.begun && now() >= self.ends) {
             return false;
         }
         self.steps -= 1;
@@ -208,14 +208,14 @@ mod tests {
     fn a_share_ends_by_count_and_by_time_and_always_has_one_step() {
         let steps = |steps, time, each: Duration| {
             let mut share = Share::new(Duration::ZERO, steps, time);
-            (0..100).take_while(|n| share.take_step(each * *n)).count()
+            (0..100).take_while(|n| share.take_step(|| each * *n)).count()
         };
         assert_eq!(steps(10, MS, Duration::ZERO), 10);
         assert_eq!(steps(1000, 5 * MS, MS), 5);
         assert_eq!(steps(10, Duration::ZERO, MS), 1);
         let mut late = Share::new(Duration::ZERO, 10, MS);
         assert!(
-            late.take_step(100 * MS) && !late.take_step(100 * MS),
+            late.take_step(|| 100 * MS) && !late.take_step(|| 100 * MS),
             "a clock that jumps costs no progress"
         );
     }

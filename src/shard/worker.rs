@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -171,21 +171,24 @@ impl Worker {
     /// Runs turns until the shard is stopped or its command channel is closed. All work in a turn is bounded.
     fn run_turns(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let mut began = Instant::now();
+        let mut began = self.clock.monotonic_time();
         loop {
-            self.shared.was_busy(self.index, began.elapsed());
+            let now = self.observe_clock();
+            self.shared.was_busy(self.index, now.mono.saturating_sub(began));
             // Remaining ready sockets are read before epoll is called again.
-            if self.ready.is_empty() && !self.wait_for_events(&mut events) {
+            if self.ready.is_empty() && !self.wait_for_events(&mut events, now) {
                 return;
             }
-            began = Instant::now();
-            self.notice_pause();
-            if matches!(self.execute_commands(), LoopControl::End) {
+            // The clocks are read as seldom as possible: a turn that reads a single datagram costs little more than they do.
+            let turn = self.observe_clock();
+            began = turn.mono;
+            self.notice_pause(turn);
+            if matches!(self.execute_commands(turn.mono), LoopControl::End) {
                 return;
             }
             self.take_in_questions();
             self.drain_some();
-            self.close_windows();
+            self.close_windows(turn);
             self.merge_late();
             self.drain_ready();
             self.answer_readers();
@@ -193,8 +196,7 @@ impl Worker {
     }
 
     /// Detects that this thread has not run for long: the window that counts the waiting datagrams must be marked.
-    fn notice_pause(&mut self) {
-        let now = self.observe_clock();
+    fn notice_pause(&mut self, now: Moment) {
         let paused = now.mono.saturating_sub(self.turned.mono);
         if paused >= MIN_STALL {
             self.unread = Some(ReadGap { from: self.turned.wall, until: now.wall });
@@ -209,9 +211,9 @@ impl Worker {
     }
 
     /// Waits for work. Returns false if waiting is no longer possible.
-    fn wait_for_events(&mut self, events: &mut [EpollEvent]) -> bool {
-        let patience = self.wait_timeout();
-        let first = self.first_events();
+    fn wait_for_events(&mut self, events: &mut [EpollEvent], now: Moment) -> bool {
+        let patience = self.wait_timeout(now);
+        let first = self.first_events(now.mono);
         let Some(mut ready) = self.poll(events.get_mut(..first).unwrap_or_default(), patience) else {
             return false;
         };
@@ -232,9 +234,8 @@ impl Worker {
 
     /// How many events to wait for. If datagrams will gather after the first event, one is enough: the kernel checks
     /// every socket that it reports, and would check all of them again after the wait.
-    fn first_events(&mut self) -> usize {
-        let since = self.observe_clock().mono.saturating_sub(self.drain_began);
-        if self.gather.wait_duration(since).is_zero() { EVENTS } else { 1 }
+    fn first_events(&self, now: Duration) -> usize {
+        if self.gather.wait_duration(now.saturating_sub(self.drain_began)).is_zero() { EVENTS } else { 1 }
     }
 
     /// The number of events; `None` if waiting for them is no longer possible.
@@ -250,12 +251,12 @@ impl Worker {
     }
 
     /// Lets datagrams gather, unless a command waits or it is not worth it. Returns whether it waited.
-    fn wait_for_more(&mut self, events: &[EpollEvent], ready: usize) -> bool {
+    fn wait_for_more(&self, events: &[EpollEvent], ready: usize) -> bool {
         let told = events.iter().take(ready).any(|event| event.data() == WAKE);
         if ready == 0 || told || self.has_work() || self.queries.has_waiting() {
             return false;
         }
-        let since = self.observe_clock().mono.saturating_sub(self.drain_began);
+        let since = self.clock.monotonic_time().saturating_sub(self.drain_began);
         let wait = self.gather.wait_duration(since);
         if wait.is_zero() {
             return false;
@@ -273,11 +274,10 @@ impl Worker {
     }
 
     /// The longest wait: until the next window ends or remaining work can continue.
-    fn wait_timeout(&mut self) -> EpollTimeout {
+    fn wait_timeout(&self, now: Moment) -> EpollTimeout {
         if self.has_work() {
             return EpollTimeout::ZERO;
         }
-        let now = self.observe_clock();
         let mut wait = self.next_end.duration_since(now.wall).min(LONGEST_WAIT);
         if self.queries.has_waiting() {
             wait = wait.min(self.pause_of_readers(now.mono));

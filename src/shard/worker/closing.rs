@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Worker;
-use crate::model::Timestamp;
+use crate::model::{Moment, Timestamp};
 use crate::shard::turn::Share;
 
 /// Closing windows keeps a shard from receiving for at most this long in one turn, plus the time of one container.
@@ -21,20 +21,19 @@ pub(super) struct Closing {
 impl Worker {
     /// Closes windows that have ended, for at most [`STALL`]; the rest follow after the next datagrams. If a container
     /// sends before that, its window is closed before its datagrams are read.
-    pub(super) fn close_windows(&mut self) {
-        self.close_windows_for(STALL);
+    pub(super) fn close_windows(&mut self, now: Moment) {
+        self.close_windows_for(STALL, now);
     }
 
     /// Like [`Worker::close_windows`], with another time limit.
-    pub(super) fn close_windows_for(&mut self, time: Duration) {
-        let now = self.observe_clock();
+    pub(super) fn close_windows_for(&mut self, time: Duration, now: Moment) {
         if self.closing.is_none() && now.wall < self.next_end {
             return;
         }
         let started = self.clock.monotonic_time();
         let mut share = Share::new(started, usize::MAX, time);
         let mut closing = self.closing.take().unwrap_or_default();
-        while closing.next < self.listeners.len() && share.take_step(self.clock.monotonic_time()) {
+        while closing.next < self.listeners.len() && share.take_step(|| self.clock.monotonic_time()) {
             let place = closing.next;
             closing.next += 1;
             self.close_window_if_over(place, now.wall);
@@ -86,7 +85,7 @@ impl Worker {
         }
         let mut share = Share::new(self.clock.monotonic_time(), usize::MAX, MERGING);
         while let Some(place) = self.merging.front().copied() {
-            if !share.take_step(self.clock.monotonic_time()) {
+            if !share.take_step(|| self.clock.monotonic_time()) {
                 return;
             }
             self.merging.pop_front();

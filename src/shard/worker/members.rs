@@ -135,7 +135,7 @@ impl Worker {
             return;
         }
         let mut share = Share::new(self.clock.monotonic_time(), usize::MAX, DRAINING);
-        while !self.draining.is_empty() && share.take_step(self.clock.monotonic_time()) {
+        while !self.draining.is_empty() && share.take_step(|| self.clock.monotonic_time()) {
             self.drain_step();
         }
     }

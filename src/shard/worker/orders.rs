@@ -20,10 +20,10 @@ const CHECKPOINT: Duration = Duration::from_millis(1);
 
 impl Worker {
     /// Executes commands in order, within this turn's share; the rest follow in the next turn.
-    pub(super) fn execute_commands(&mut self) -> LoopControl {
+    pub(super) fn execute_commands(&mut self, now: Duration) -> LoopControl {
         use std::sync::mpsc::TryRecvError;
-        let mut share = Share::new(self.clock.monotonic_time(), ORDERS, OBEYING);
-        while share.take_step(self.clock.monotonic_time()) {
+        let mut share = Share::new(now, ORDERS, OBEYING);
+        while share.take_step(|| self.clock.monotonic_time()) {
             match self.commands.try_recv() {
                 Ok(ShardCommand::Stop(reply)) => {
                     self.answer_all();
@@ -186,13 +186,16 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 impl Worker {
     /// Answers readers within this turn's share.
     pub(super) fn answer_readers(&mut self) {
+        if !self.queries.has_waiting() {
+            return;
+        }
         let began = self.clock.monotonic_time();
-        if !self.queries.has_waiting() || !self.pause_of_readers(began).is_zero() {
+        if !self.pause_of_readers(began).is_zero() {
             return;
         }
         let wall = self.observe_clock().wall;
         let mut share = Share::new(began, QUERIED_PER_SLICE, QUERY_TIME_PER_TURN);
-        while share.take_step(self.clock.monotonic_time()) && self.look_at_next(wall) {}
+        while share.take_step(|| self.clock.monotonic_time()) && self.look_at_next(wall) {}
         let ended = self.clock.monotonic_time();
         self.readers_wait_until = ended + ended.saturating_sub(began) * READERS_PAUSE;
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{UNIX, Worker, place_of};
+use crate::model::Moment;
 use crate::net::listener::ReadOutcome;
 use crate::shard::listener::ContainerListener;
 use crate::shard::turn::Drained;
@@ -32,37 +33,37 @@ impl Worker {
         if self.ready.is_empty() {
             return;
         }
-        let turn = self.observe_clock().mono;
-        let mut pass = self.pass.take().unwrap_or(Pass { began: turn, drained: Drained::default() });
+        let turn = self.observe_clock();
+        let mut pass = self.pass.take().unwrap_or(Pass { began: turn.mono, drained: Drained::default() });
+        let mut now = turn;
         while let Some(event) = self.ready.pop_front() {
-            let (of_it, read_at) = self.read_socket(event, pass.began);
-            pass.drained.add(of_it);
-            if read_at.saturating_sub(turn) >= time {
+            pass.drained.add(self.read_socket(event, pass.began, now));
+            if self.ready.is_empty() || now.mono.saturating_sub(turn.mono) >= time {
                 break;
             }
+            now = self.observe_clock();
         }
         if !self.ready.is_empty() {
             self.pass = Some(pass);
             return;
         }
         if pass.drained.datagrams > 0 {
-            let now = self.observe_clock().mono;
+            let now = self.clock.monotonic_time();
             self.drain_began = pass.began;
             self.gather.record_drain(pass.drained, now.saturating_sub(self.drained_at));
             self.drained_at = now;
         }
     }
 
-    /// Reads a turn of the socket that an event names. Returns what was read, and when reading began.
-    pub(super) fn read_socket(&mut self, event: u64, began: Duration) -> (Drained, Duration) {
+    /// Reads a turn of the socket that an event names, in the pass that `began` then.
+    pub(super) fn read_socket(&mut self, event: u64, began: Duration, now: Moment) -> Drained {
         let (place, unix) = (place_of(event & !UNIX), event & UNIX != 0);
         self.listeners.get(place).iter().copied().flatten().for_each(ContainerListener::prefetch);
-        let now = self.observe_clock();
         self.close_window_if_over(place, now.wall);
         self.current_place = Some(place);
         let clock = self.clock;
         let Some(Some(listener)) = self.listeners.get_mut(place) else {
-            return (Drained::default(), now.mono);
+            return Drained::default();
         };
         let (drained, emptied) = if unix {
             listener.receive_unix(&mut self.inbox, now, || clock.monotonic_time())
@@ -81,6 +82,6 @@ impl Worker {
             let container = listener.allocation;
             tracing::warn!(%error, %container, unix, "cannot receive");
         }
-        (drained, now.mono)
+        drained
     }
 }

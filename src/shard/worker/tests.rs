@@ -58,6 +58,16 @@ impl Bench {
         self.worker.find(Allocation(n)).unwrap().aggregator.ingest_datagram(datagram, now, None);
     }
 
+    fn execute_commands(&mut self) -> LoopControl {
+        let now = self.worker.clock.monotonic_time();
+        self.worker.execute_commands(now)
+    }
+
+    fn close_windows_for(&mut self, time: Duration) {
+        let now = self.worker.observe_clock();
+        self.worker.close_windows_for(time, now);
+    }
+
     /// The end of a container's open window.
     fn end(&mut self, n: u64) -> Timestamp {
         self.worker.find(Allocation(n)).unwrap().aggregator.window_end()
@@ -116,14 +126,14 @@ fn commands_beyond_a_turns_share_are_obeyed_in_the_next_turns() {
     }
     let mut turns = 0;
     while !answers.is_empty() {
-        assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
+        assert!(matches!(bench.execute_commands(), LoopControl::Go));
         let done = answered(&mut answers);
         assert!((1..=256).contains(&done), "{done} in one turn");
         answers.drain(..done);
         turns += 1;
     }
     assert!(turns >= 4);
-    assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
+    assert!(matches!(bench.execute_commands(), LoopControl::Go));
     assert!(!bench.worker.commands_left);
 }
 
@@ -138,7 +148,7 @@ fn a_command_does_not_wait_for_readers_however_many_they_are() {
     }
     let (reply, answer) = oneshot::channel();
     bench.commands.send(ShardCommand::Work(reply)).unwrap();
-    assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
+    assert!(matches!(bench.execute_commands(), LoopControl::Go));
     assert_eq!((answered(&mut [answer]), answered(&mut queries)), (1, 0));
     bench.worker.take_in_questions();
     bench.worker.answer_readers();
@@ -184,7 +194,7 @@ fn windows_say_what_a_hand_over_that_failed_left_unread() {
         let _sender = bench.open(1);
         let (reply, mut leaving) = oneshot::channel();
         bench.commands.send(ShardCommand::Suspend(reply)).unwrap();
-        assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
+        assert!(matches!(bench.execute_commands(), LoopControl::Go));
         let since = bench.worker.suspended.unwrap();
         let back = Moment { wall: since.wall.saturating_add(paused), mono: since.mono + paused };
         bench.worker.note_suspension(back);
@@ -194,7 +204,7 @@ fn windows_say_what_a_hand_over_that_failed_left_unread() {
         let (mut listeners, _) = leaving.try_recv().unwrap();
         bench.commands.send(ShardCommand::Adopt(listeners.remove(0), reply)).unwrap();
         bench.worker.suspended = Some(since);
-        assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
+        assert!(matches!(bench.execute_commands(), LoopControl::Go));
         assert!(bench.worker.suspended.is_none(), "it is noted as the first comes back");
     }
 }
@@ -209,7 +219,7 @@ fn a_round_of_closing_goes_on_where_it_stopped() {
     // As if all windows had ended.
     bench.worker.next_end = Timestamp::MIN;
     for turns in 1..=3 {
-        bench.worker.close_windows_for(Duration::ZERO);
+        bench.close_windows_for(Duration::ZERO);
         assert_eq!(bench.worker.closing.is_some(), turns < 3, "turn {turns}");
     }
     assert!(bench.worker.next_end > Timestamp::MIN);
@@ -330,7 +340,7 @@ fn a_container_that_has_ended_is_counted_once_at_once() {
     let _other = bench.open(2);
     bench.take_in(1, format!("a:1|c|#tag:{}", "x".repeat(5000)).as_bytes());
     bench.worker.next_end = Timestamp::MIN;
-    bench.worker.close_windows_for(Duration::from_mins(1));
+    bench.close_windows_for(Duration::from_mins(1));
     let (held, recounted) = bench.memory();
     assert_eq!(held, recounted);
     let (reply, _answer) = oneshot::channel();
@@ -368,7 +378,7 @@ fn a_shard_that_lets_its_containers_go_does_not_drain_those_that_end_before() {
     bench.worker.drain_step();
     let (reply, mut suspended) = oneshot::channel();
     bench.commands.send(ShardCommand::Suspend(reply)).unwrap();
-    assert!(matches!(bench.worker.execute_commands(), LoopControl::Go));
+    assert!(matches!(bench.execute_commands(), LoopControl::Go));
     let (listeners, _) = suspended.try_recv().unwrap();
     assert_eq!((listeners.len(), answered(std::slice::from_mut(&mut ended))), (1, 0));
     assert_eq!(listeners[0].aggregator.accounting().received, 256);
@@ -429,7 +439,8 @@ fn a_container_that_fills_the_node_within_a_window_is_stopped_within_it() {
     for n in 0..2000 {
         let lines = (0..10).map(|m| format!("a.name.of.its.own.{n}.{m}:1|g")).collect::<Vec<_>>();
         sender.send(lines.join("\n").as_bytes()).unwrap();
-        bench.worker.read_socket(place as u64, Duration::ZERO);
+        let now = bench.worker.observe_clock();
+        bench.worker.read_socket(place as u64, Duration::ZERO, now);
     }
     let (_, recounted) = bench.memory();
     // The last table that grew may have doubled.
