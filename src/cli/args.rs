@@ -1,17 +1,23 @@
 //! The commands. Help, completions and manual pages are generated from these definitions.
 
+mod agent;
+mod format;
 #[cfg(feature = "top")]
 mod live;
-mod options;
+mod reading;
+mod target;
 pub(super) mod times;
 
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+pub(super) use agent::*;
+pub(super) use format::*;
 #[cfg(feature = "top")]
 pub(super) use live::{PlotArgs, PlotField, TaskColumn, TopArgs};
-pub(super) use options::*;
+pub(super) use reading::*;
+pub(super) use target::*;
 
 use crate::products::Product;
 

@@ -3,7 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::options::{ClientArgs, NamespaceArgs, PodArgs};
+use super::target::{ClientArgs, NamespaceArgs, PodArgs};
 use crate::cli::completion::{container_ids, metric_names, task_names};
 use crate::cli::resolve::parse_container_filter;
 use crate::model::MetricType;
