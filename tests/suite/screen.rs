@@ -230,7 +230,8 @@ fn watch_fits_the_screen_waits_for_the_first_window_and_for_an_agent_that_goes_a
     let directory = agent.into_directory();
     let agent = Agent::in_directory(directory, &flags);
     watch.until(&agent, "it goes on", |text| !text.contains("connection lost") && text.contains("series.00"));
-    watch.signal(Signal::SIGINT);
+    // A test run in the background of a shell ignores INT, and so do its children.
+    watch.signal(Signal::SIGTERM);
     watch.ended(&agent);
 }
 
@@ -260,4 +261,43 @@ fn plot_shows_one_series_and_lists_several() {
     let small = Screen::start(&agent, (20, 5), &["metrics", "plot", "web.1", "latency"]);
     let (code, screen) = small.ended(&agent);
     assert!(code == Some(0) && screen.contents().contains("latency"), "{}", screen.contents());
+}
+
+#[test]
+fn odd_names_fit_a_terminal_of_20_columns() {
+    let agent = Agent::with(&["--window", "1s"]);
+    let address = agent.reserve(&of_this_test("c"), "web.1");
+    let (wide, reversed) = ("応答時間.決済サービス.合計", "זמן.תגובה.ממוצע.של.השרת");
+    let hostile = "a\u{1b}]0;t\u{7}\u{1b}[2Jb\u{202e}c";
+    let lines = [wide, reversed, hostile].map(|name| format!("{name}:1|c")).join("\n");
+    agent.until("two windows have closed", || {
+        address.send(&lines);
+        agent.metrics("web.1", "?window=all").len() >= 6
+    });
+    for args in [
+        &["metrics", "plot", "web.1", wide][..],
+        &["metrics", "plot", "web.1", reversed],
+        &["metrics", "plot", "web.1", "a*c"],
+        &["metrics", "details", "web.1"],
+        &["metrics", "summary", "web.1"],
+        &["tasks"],
+    ] {
+        let (code, screen) = Screen::start(&agent, (20, 40), args).ended(&agent);
+        let text = screen.contents();
+        assert_eq!(code, Some(0), "{args:?}: {text}");
+        assert!(!text.contains(['\u{202e}', '\u{7}']), "{args:?}: {text}");
+    }
+    let (_, plotted) = Screen::start(&agent, (20, 20), &["metrics", "plot", "web.1", wide]).ended(&agent);
+    let first = plotted.contents().lines().next().unwrap().to_owned();
+    assert_eq!(first, "応答時間.決済サービ…", "{}", plotted.contents());
+    for args in [&["top", "web.1"][..], &["metrics", "watch", "web.1"]] {
+        let mut live = Screen::start(&agent, (20, 12), args);
+        live.until(&agent, "the names are shown, cut", |text| {
+            address.send(&lines);
+            text.contains("応答") && text.contains("זמן") && text.contains(r"a\x1b") && text.contains('…')
+        });
+        live.press("q");
+        live.signal(Signal::SIGTERM);
+        live.ended(&agent);
+    }
 }

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::format::OutputArgs;
 use super::target::{AdminArgs, ClientArgs, UrlArgs};
-use super::times;
+use super::{numbers, times};
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
@@ -108,7 +108,7 @@ pub(in crate::cli) struct EnvArgs {
     #[arg(long = "label", value_name = "K=V")]
     pub(in crate::cli) labels: Vec<String>,
     /// The container's process, if it is running; its end releases the socket
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = numbers::parse_pid)]
     pub(in crate::cli) pid: Option<i32>,
     /// Write the variables to this file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -166,6 +166,19 @@ pub(in crate::cli) struct ParseArgs {
 pub(in crate::cli) struct ConfigArgs {
     #[command(flatten)]
     pub(in crate::cli) sources: Sources,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowConfigArgs {
+    #[command(flatten)]
+    pub(in crate::cli) sources: Sources,
+    /// Show the settings of the running agent, and those that are configured otherwise here
+    #[arg(long)]
+    pub(in crate::cli) running: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }

@@ -1,9 +1,12 @@
 //! The arguments of commands that list tasks and containers, or show the metrics of a task.
 
+use std::num::NonZeroU64;
+
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 
 use super::format::{DetailsFormat, ListFormat, OutputArgs, RawArgs, StreamFormat};
+use super::numbers::parse_count;
 use super::target::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs, StateFilter};
 use super::times;
 use crate::cli::completion::{container_ids, metric_names, task_names};
@@ -38,6 +41,8 @@ pub(in crate::cli) enum ContainerSortKey {
     Received,
     Rejected,
     Dropped,
+    /// Values of counters beyond the limit of series
+    Folded,
     /// Time since the last datagram
     Last,
 }
@@ -194,9 +199,9 @@ pub(in crate::cli) struct WatchArgs {
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
     pub(in crate::cli) pod: PodArgs,
-    /// Stop after this many windows
-    #[arg(long, value_name = "N")]
-    pub(in crate::cli) windows: Option<u64>,
+    /// Stop after this many windows, at least 1
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZeroU64>)]
+    pub(in crate::cli) windows: Option<NonZeroU64>,
     #[command(flatten)]
     pub(in crate::cli) filters: FilterArgs,
     #[command(flatten)]
@@ -244,9 +249,9 @@ pub(in crate::cli) struct TailArgs {
     /// Print only the lines: unchanged, or with control characters escaped on a terminal
     #[arg(long)]
     pub(in crate::cli) raw: bool,
-    /// Stop after this many lines
-    #[arg(long, value_name = "N")]
-    pub(in crate::cli) lines: Option<u64>,
+    /// Stop after this many lines, at least 1
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZeroU64>)]
+    pub(in crate::cli) lines: Option<NonZeroU64>,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,
     #[command(flatten)]

@@ -75,6 +75,9 @@ impl StateFilter {
 /// Filters of records, tasks and containers; repeated filters must all match.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FilterArgs {
+    /// Only this metric, or those whose names match this pattern, as --name
+    #[arg(value_name = "NAME", add = metric_names())]
+    pub(in crate::cli) metric: Option<String>,
     /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
     #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
