@@ -40,7 +40,7 @@ pub use error::ApiError;
 pub use lifecycle::read_reservation;
 pub use pages::Pages;
 pub use parts::{
-    AgentContext, LifecycleContext, MaintenanceContext, MissedRequest, ReaderContext, ReloadRequest, Routes,
+    AgentContext, ConfigRequest, LifecycleContext, MaintenanceContext, MissedRequest, ReaderContext, Routes,
 };
 pub use routes::{admin_routes, http_routes, refusal_response};
 pub use watch::EVENT_STREAM;

@@ -24,6 +24,8 @@ mod start;
 
 pub use entrance::{EntranceError, check_entrance};
 pub use error::StartError;
-pub use reload::Loader;
+pub use reload::{ConfigSources, Loader};
 pub use run::{BoundAgent, Ended};
 pub use start::{bind, start};
+
+pub use crate::query::setting_documents;

@@ -34,6 +34,7 @@ mod records;
 mod resolve;
 mod resources;
 mod run;
+mod scale;
 mod scrape_page;
 mod screen;
 #[cfg(test)]
@@ -48,6 +49,7 @@ mod top;
 mod units;
 #[cfg(feature = "nri")]
 mod untaint;
+mod usage;
 mod version;
 mod wait;
 mod watch;
@@ -75,15 +77,18 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if completion::answer_shell(&arguments) {
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let mut output = Console::new();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and are not errors; clap tells them apart.
-            let _nobody_reads = error.print();
+            if let Some(mistake) = usage::describe_mistake(&error, &arguments) {
+                return mistake.report(&mut output);
+            }
+            // Help and version go to standard output and are not errors; clap tells them apart. A pipe that is closed is none.
+            let _closed = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let mut output = Console::new();
     match dispatch_command(cli, &mut output) {
         Ok(code) => code,
         Err(failure) => failure.report(&mut output),
@@ -100,12 +105,9 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
         Command::Untaint(args) => return untaint::untaint_node(&args),
         Command::ProbeSend => return probe::send_probe(out),
         Command::Parse(args) => lines::parse_datagrams(&args, out)?,
-        Command::Config { command } => match command {
-            ConfigCommand::Check(args) => config::check_config(&args, out)?,
-            ConfigCommand::Show(args) => config::show_config(&args, out)?,
-            ConfigCommand::Reference(args) => config::print_reference(&args, out)?,
-            ConfigCommand::Example => config::print_example(out)?,
-        },
+        Command::Config { command: ConfigCommand::Check(args) } => config::check_config(&args, out)?,
+        Command::Config { command: ConfigCommand::Reference(args) } => config::print_reference(&args, out)?,
+        Command::Config { command: ConfigCommand::Example } => config::print_example(out)?,
         #[cfg(feature = "install")]
         Command::Hook { command } => hook::run_hook(&command, out)?,
         Command::Completions { shell } => completion::print_registration(shell, out)?,
@@ -142,6 +144,7 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
             Command::Tail(args) => lines::tail_lines(&args, out).await?,
+            Command::Config { command: ConfigCommand::Show(args) } => config::show_config(&args, out).await?,
             Command::Reload(args) => agent::reload_config(&args, out).await?,
             Command::Health(args) => agent::check_health(&args, out).await?,
             Command::Doctor(args) => return doctor::run_doctor(&args, out).await,

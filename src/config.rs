@@ -19,7 +19,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use kind::SettingKind;
-pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
+pub use layers::{
+    ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin, SettingValue,
+};
 pub use reference::{render_example, render_reference};
 pub use setting::{Effect, SETTINGS, Setting};
 

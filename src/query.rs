@@ -13,6 +13,7 @@ mod names;
 mod parameters;
 mod recent;
 mod records;
+mod settings;
 mod sink;
 mod tasks;
 #[cfg(feature = "dcos")]
@@ -30,6 +31,7 @@ pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use recent::RecentWindows;
 pub use records::{RecordSource, collect_sources, write_task};
+pub use settings::setting_documents;
 pub(crate) use sink::to_json;
 pub use sink::{Budget, Sink, format_event};
 pub use tasks::{

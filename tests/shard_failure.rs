@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tallyport::app::{self, Ended, Loader};
+use tallyport::app::{self, ConfigSources, Ended, Loader};
 use tallyport::client::Client;
 use tallyport::telemetry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -110,11 +110,11 @@ fn a_shard_that_panics_goes_on_and_what_it_lost_is_counted_and_one_that_panics_a
         flag("agent.shards", "1"),
     ];
     let loader = Loader { file: None, flags };
-    let (config, _) = loader.load_config().unwrap();
+    let (config, layers) = loader.load_config().unwrap();
     let log = telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let bound = app::bind(config, loader, log).await.unwrap();
+        let bound = app::bind(config, ConfigSources::new(loader, layers), log).await.unwrap();
         let node = Node {
             http: Client::new(bound.http_address().to_string().parse().unwrap()),
             admin: Client::new(format!("unix:{}", socket.display()).parse().unwrap()),

@@ -1,4 +1,4 @@
-//! Calls of the admin socket other than the lifecycle: reload, reconcile, and raw lines as they arrive.
+//! Calls of the admin socket other than the lifecycle: the configuration, reconcile, and raw lines as they arrive.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
 use super::pages::{Asker, Deadline};
-use super::{ApiResponse, MaintenanceContext, NDJSON, ReaderContext, ReloadRequest};
+use super::{ApiResponse, ConfigRequest, MaintenanceContext, NDJSON, ReaderContext};
 use crate::containers;
 use crate::model::ContainerId;
-use crate::query::{Budget as _, Filters, Query};
+use crate::query::{self, Budget as _, Filters, Query};
 use crate::shard::{LineFilter, TappedLine};
 use crate::shutdown::Drain;
 use crate::wire;
@@ -23,7 +23,8 @@ pub(super) async fn reload_config(
 ) -> Result<ApiResponse, ApiError> {
     let force = Query::read(raw, &["force"])?.parse_switch("force")?;
     let (reply, answer) = oneshot::channel();
-    maintenance.reloads.send(ReloadRequest { force, reply }).await.map_err(|_| ApiError::shutting_down())?;
+    let request = ConfigRequest::Reload { force, reply };
+    maintenance.config_requests.send(request).await.map_err(|_| ApiError::shutting_down())?;
     match answer.await {
         Ok(Ok(needs_restart)) => {
             let needs_restart = needs_restart.into_iter().map(Cow::Borrowed).collect();
@@ -32,6 +33,19 @@ pub(super) async fn reload_config(
         Ok(Err(why)) => Err(ApiError::bad_configuration(&why)),
         Err(_) => Err(ApiError::shutting_down()),
     }
+}
+
+/// `GET /v1/config`
+pub(super) async fn show_config(
+    maintenance: &MaintenanceContext,
+    reading: &ReaderContext,
+) -> Result<ApiResponse, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let request = ConfigRequest::Show(reply);
+    maintenance.config_requests.send(request).await.map_err(|_| ApiError::shutting_down())?;
+    let layers = answer.await.map_err(|_| ApiError::shutting_down())?;
+    let settings = query::setting_documents(&reading.data.current_config(), &layers);
+    Ok(ApiResponse::with_json(200, &settings))
 }
 
 /// `POST /v1/reconcile`
@@ -92,7 +106,7 @@ pub(super) async fn tail_task(
             rejected: line.rejected.map(|code| code.as_str().into()),
             lost: line.lost,
         };
-        let mut text = crate::query::to_json(&document);
+        let mut text = query::to_json(&document);
         text.push(b'\n');
         Some((Ok(Bytes::from(text)), (lines, drain)))
     });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::pages::{Pages, Shows};
+use crate::config::Layers;
 use crate::containers::{ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
 use crate::model::{ContainerId, Timestamp};
@@ -74,8 +75,8 @@ pub struct LifecycleContext {
 pub struct MaintenanceContext {
     /// The container table.
     pub containers: ContainerTableHandle,
-    /// Requests a reload of the configuration.
-    pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Requests about the configuration.
+    pub config_requests: mpsc::Sender<ConfigRequest>,
     /// Requests that the wrapper's notes are read.
     pub missed: mpsc::Sender<MissedRequest>,
 }
@@ -99,13 +100,18 @@ impl Routes {
     }
 }
 
-/// Requests a reload of the configuration.
+/// A request about the configuration.
 #[derive(Debug)]
-pub struct ReloadRequest {
-    /// Whether the reload may remove protection from the HTTP listener.
-    pub force: bool,
-    /// Where the outcome goes: the settings that need a restart, or why it was refused.
-    pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
+pub enum ConfigRequest {
+    /// Read it again and apply it.
+    Reload {
+        /// Whether the reload may remove protection from the HTTP listener.
+        force: bool,
+        /// Where the outcome goes: the settings that need a restart, or why it was refused.
+        reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
+    },
+    /// Show the values that are in force, and where each was set.
+    Show(oneshot::Sender<Layers>),
 }
 
 /// Requests that the wrapper's notes are read. The reply lists the containers that they name; `None` if they cannot be

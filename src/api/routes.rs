@@ -359,6 +359,12 @@ fn lifecycle_routes(lifecycle: &LifecycleContext) -> BoxedFilter<(Response,)> {
 
 fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
     let (maintenance, reading) = (&routes.maintenance, &routes.agent.reading);
+    let config =
+        at!(get / "v1" / "config").and(no_query()).and(with_api(maintenance)).and(with_api(reading)).then(
+            |maintenance: MaintenanceContext, reading: ReaderContext| async move {
+                build_response(admin_calls::show_config(&maintenance, &reading).await)
+            },
+        );
     let reload = at!(post / "v1" / "config" / "reload").and(raw_query()).and(with_api(maintenance)).then(
         |raw: String, maintenance: MaintenanceContext| async move {
             build_response(admin_calls::reload_config(&maintenance, &raw).await)
@@ -376,5 +382,5 @@ fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
         .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
             build_response(admin_calls::tail_task(&reading, asker, &id.0, &raw).await)
         });
-    reload.or(reconcile).unify().or(tail).unify().boxed()
+    config.or(reload).unify().or(reconcile).unify().or(tail).unify().boxed()
 }

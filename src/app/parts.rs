@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::disk::{AgentWindowLog, PreviousLog};
 use super::entrance::{self, Entrance};
 use super::error::StartError;
-use crate::api::{AgentContext, MaintenanceContext, Pages, ReaderContext, ReloadRequest, Routes};
+use crate::api::{AgentContext, ConfigRequest, MaintenanceContext, Pages, ReaderContext, Routes};
 use crate::config::{AgentConfig, UnixMode};
 use crate::containers::{self, ContainerSnapshot, ContainerTable, ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
@@ -41,7 +41,7 @@ pub(super) struct Running {
     /// The conditions of readiness.
     pub(super) readiness: Readiness,
     /// Requests a reload of the configuration.
-    pub(super) reloads: mpsc::Sender<ReloadRequest>,
+    pub(super) config_requests: mpsc::Sender<ConfigRequest>,
     /// The end of the agent.
     pub(super) drain: Drain,
 }
@@ -89,7 +89,7 @@ pub(super) struct AgentParts {
     pub(super) routes: Routes,
     pub(super) table: ContainerTable,
     pub(super) window_log: Option<AgentWindowLog>,
-    pub(super) reloads: mpsc::Receiver<ReloadRequest>,
+    pub(super) config_requests: mpsc::Receiver<ConfigRequest>,
     pub(super) missed: mpsc::Receiver<crate::api::MissedRequest>,
     pub(super) drain: DrainTrigger,
     pub(super) latch: Latch,
@@ -133,11 +133,21 @@ impl AgentParts {
         let (trigger, drain) = drain_channel();
         let stats = Arc::new(Stats::default());
         let entrance = Entrance::new(&config.http, asked, &stats);
-        let (reloads, reload_requests) = mpsc::channel(8);
+        let (requesting_config, config_requests) = mpsc::channel(8);
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let pages = Pages::new(&config);
-        let running = Running { store, pool, containers, config, stats, pages, readiness, reloads, drain };
+        let running = Running {
+            store,
+            pool,
+            containers,
+            config,
+            stats,
+            pages,
+            readiness,
+            config_requests: requesting_config,
+            drain,
+        };
         let routes = Routes {
             agent: AgentContext {
                 reading: running.reader_context(),
@@ -151,20 +161,19 @@ impl AgentParts {
             },
             maintenance: MaintenanceContext {
                 containers: running.containers.clone(),
-                reloads: running.reloads.clone(),
+                config_requests: running.config_requests.clone(),
                 missed,
             },
             cpu: Arc::new(CpuMeter::start()),
         };
         let table = table.guarded_by(guard);
-        let (reloads, missed) = (reload_requests, missed_requests);
         Ok(Self {
             running,
             routes,
             table,
             window_log: None,
-            reloads,
-            missed,
+            config_requests,
+            missed: missed_requests,
             drain: trigger,
             latch,
             entrance,

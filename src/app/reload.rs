@@ -1,4 +1,4 @@
-//! Reloads the configuration while the agent runs.
+//! The configuration while the agent runs: reloads it, and shows it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::entrance::{self, Entrance};
 use super::parts::{Running, table_settings};
 use super::plugin::PluginControl;
-use crate::api::ReloadRequest;
+use crate::api::ConfigRequest;
 use crate::config::{
     AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin,
 };
@@ -24,6 +24,21 @@ pub struct Loader {
     pub file: Option<PathBuf>,
     /// Keys and values from the command line, each with its flag.
     pub flags: Vec<(String, String, String)>,
+}
+
+/// Where the configuration of an agent comes from, and what is in force of it.
+#[derive(Debug)]
+pub struct ConfigSources {
+    loader: Loader,
+    layers: Layers,
+}
+
+impl ConfigSources {
+    /// Of an agent that starts with what `loader` has read.
+    #[must_use]
+    pub const fn new(loader: Loader, layers: Layers) -> Self {
+        Self { loader, layers }
+    }
 }
 
 impl Loader {
@@ -55,18 +70,27 @@ impl Loader {
     }
 }
 
-/// Serves requests to reload, one at a time. A drain does not wait for it: it has nothing to finish.
-pub(super) async fn serve_reloads(
-    mut requests: mpsc::Receiver<ReloadRequest>,
-    loader: Loader,
+/// Serves requests about the configuration, one at a time. A drain does not wait for it: it has nothing to finish.
+pub(super) async fn serve_config(
+    mut requests: mpsc::Receiver<ConfigRequest>,
+    sources: ConfigSources,
     log: LogFilter,
     parts: ReloadParts,
 ) {
+    let ConfigSources { loader, mut layers } = sources;
     let ReloadParts { pool, containers, stats, config, pods, entrance } = parts;
-    while let Some(ReloadRequest { force, reply }) = requests.recv().await {
+    while let Some(request) = requests.recv().await {
+        let (force, reply) = match request {
+            ConfigRequest::Reload { force, reply } => (force, reply),
+            ConfigRequest::Show(reply) => {
+                let _not_waited_for = reply.send(layers.clone());
+                continue;
+            }
+        };
         let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
         let outcome = match reload_config(&loader, &old, force) {
-            Ok((applied, asked, needs_restart)) => {
+            Ok(Reloaded { applied, asked, needs_restart, layers: new }) => {
+                layers = new.applied_over(&layers);
                 let settings = Arc::new(applied.aggregation.clone());
                 log.set_directives(&applied.log.filter);
                 entrance.apply_settings(&applied.http, asked);
@@ -92,17 +116,24 @@ pub(super) async fn serve_reloads(
     }
 }
 
-/// Reads the configuration again. Returns what can be applied, TLS and tokens of the HTTP listener, and the settings
-/// that need a restart.
+/// A configuration that was read again.
+struct Reloaded {
+    /// What can be applied.
+    applied: AgentConfig,
+    /// TLS and tokens of the HTTP listener.
+    asked: entrance::EntranceSettings,
+    /// The settings that have changed and need a restart.
+    needs_restart: Vec<&'static str>,
+    /// As read, with those settings.
+    layers: Layers,
+}
+
+/// Reads the configuration again.
 ///
 /// # Errors
 /// With all errors, or with the protection that the new configuration would remove, unless `force` is set.
-fn reload_config(
-    loader: &Loader,
-    old: &AgentConfig,
-    force: bool,
-) -> Result<(AgentConfig, entrance::EntranceSettings, Vec<&'static str>), String> {
-    let (new, _) = loader.load_config().map_err(|errors| errors.to_string())?;
+fn reload_config(loader: &Loader, old: &AgentConfig, force: bool) -> Result<Reloaded, String> {
+    let (new, layers) = loader.load_config().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
     let applied = new.applied_over(old);
     if !force && let Some(dropped) = applied.http.dropped_protection(&old.http) {
@@ -112,7 +143,7 @@ fn reload_config(
         ));
     }
     let asked = entrance::read(&applied.http).map_err(|error| error.to_string())?;
-    Ok((applied, asked, needs_restart))
+    Ok(Reloaded { applied, asked, needs_restart, layers })
 }
 
 /// The parts that a reload changes.
@@ -246,7 +277,7 @@ mod tests {
         ] {
             let Err(refused) = reload_config(&loader, &config(&old), false) else { panic!("{old} is gone") };
             assert!(refused.starts_with(dropped) && refused.contains("--force"), "{refused}");
-            let (applied, ..) =
+            let Reloaded { applied, .. } =
                 reload_config(&loader, &config(&old), true).map_err(|why| panic!("{why}")).unwrap();
             assert_eq!((applied.http.tls, applied.http.tokens), (None, None));
         }

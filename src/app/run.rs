@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use super::ending::{AgentShutdown, Conclusion, Signals, TERM, Why};
 use super::error::StartError;
 use super::parts::{AgentParts, Running};
-use super::reload::{self, Loader};
+use super::reload::{self, ConfigSources};
 use super::{missed, plugin, serve};
-use crate::api::ReloadRequest;
+use crate::api::ConfigRequest;
 use crate::config::AfterHandOver;
 use crate::nri::Carried;
 use crate::restart::{AgentResources, Holding, Successor, serve_successors};
@@ -32,7 +32,7 @@ pub enum Ended {
 pub struct BoundAgent {
     pub(super) parts: AgentParts,
     pub(super) held: AgentResources,
-    pub(super) loader: Loader,
+    pub(super) sources: ConfigSources,
     pub(super) log: LogFilter,
     /// What the agent before had of the NRI plugin.
     pub(super) nri: Option<Carried>,
@@ -55,9 +55,18 @@ impl BoundAgent {
     pub async fn run(self, on_ready: impl FnOnce(&str)) -> Result<Ended, StartError> {
         let unheard = |source| StartError::System { what: "listening to signals", source };
         let mut signals = Signals::new().map_err(unheard)?;
-        let Self { parts, held, loader, log, nri } = self;
-        let AgentParts { running, routes, table, window_log, reloads, missed, drain, latch, entrance } =
-            parts;
+        let Self { parts, held, sources, log, nri } = self;
+        let AgentParts {
+            running,
+            routes,
+            table,
+            window_log,
+            config_requests,
+            missed,
+            drain,
+            latch,
+            entrance,
+        } = parts;
         let config = running.current_config();
         let shards = running.readiness.add_latch("shards");
         shards.open();
@@ -68,9 +77,9 @@ impl BoundAgent {
             held.clone_descriptors().map_err(|source| StartError::System { what: "handing over", source })?;
         let AgentResources { http, admin, descriptors, handover, sockets, state, .. } = held;
         serve::serve_listeners(&mut tasks, &routes, &entrance, http, admin);
-        tasks.spawn(reload::serve_reloads(
-            reloads,
-            loader,
+        tasks.spawn(reload::serve_config(
+            config_requests,
+            sources,
             log,
             reload::ReloadParts::new(&running, pods.settings, entrance),
         ));
@@ -154,7 +163,7 @@ fn log_addresses(running: &Running, http: SocketAddr) -> String {
 /// Requests a reload as the admin API does; the outcome is logged by the task that reloads.
 fn ask_for_reload(running: &Running) {
     let (reply, _not_waited_for) = oneshot::channel();
-    if running.reloads.try_send(ReloadRequest { force: false, reply }).is_err() {
+    if running.config_requests.try_send(ConfigRequest::Reload { force: false, reply }).is_err() {
         tracing::warn!("a reload is under way already");
     }
 }

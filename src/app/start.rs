@@ -8,7 +8,7 @@ use super::disk::{self, AgentWindowLog};
 use super::entrance;
 use super::error::StartError;
 use super::parts::{AgentParts, Beginning};
-use super::reload::Loader;
+use super::reload::ConfigSources;
 use super::run::BoundAgent;
 use crate::config::{AgentConfig, Guarding};
 use crate::containers::{self, Guarded, JOURNAL};
@@ -28,7 +28,7 @@ use crate::telemetry::LogFilter;
 /// When a resource is unavailable, or the agent that runs does not hand over. Then that agent goes on.
 pub async fn start(
     config: AgentConfig,
-    loader: Loader,
+    sources: ConfigSources,
     log: LogFilter,
     inherited: Inherited,
     how: TakeOver,
@@ -36,12 +36,12 @@ pub async fn start(
     // Everything that is taken over comes with descriptors.
     raise_descriptor_limit();
     let Some(predecessor) = Predecessor::find(&config, inherited, how).map_err(take_over_error)? else {
-        return bind(config, loader, log).await;
+        return bind(config, sources, log).await;
     };
     let prepared = prepare_start(&config)?;
     match predecessor.receive_state(&config, how).map_err(take_over_error)? {
-        Some(received) => resume_agent(received, prepared, config, loader, log).await,
-        None => bind(config, loader, log).await,
+        Some(received) => resume_agent(received, prepared, config, sources, log).await,
+        None => bind(config, sources, log).await,
     }
 }
 
@@ -57,7 +57,11 @@ fn prepare_start(config: &AgentConfig) -> Result<Prepared, StartError> {
 ///
 /// # Errors
 /// When a resource is unavailable. What was taken is given back.
-pub async fn bind(config: AgentConfig, loader: Loader, log: LogFilter) -> Result<BoundAgent, StartError> {
+pub async fn bind(
+    config: AgentConfig,
+    sources: ConfigSources,
+    log: LogFilter,
+) -> Result<BoundAgent, StartError> {
     raise_descriptor_limit();
     let guarded = create_guard(&config)?;
     let asked = entrance::read(&config.http)?;
@@ -90,7 +94,7 @@ pub async fn bind(config: AgentConfig, loader: Loader, log: LogFilter) -> Result
     if found > 0 {
         tracing::info!(kept, lost, gone, "read the journal of the last agent");
     }
-    Ok(BoundAgent { parts, held, loader, log, nri: None })
+    Ok(BoundAgent { parts, held, sources, log, nri: None })
 }
 
 /// Assembles an agent from what has come, and begins to receive.
@@ -98,7 +102,7 @@ async fn resume_agent(
     received: ReceivedAgent,
     (guarded, asked): Prepared,
     config: AgentConfig,
-    loader: Loader,
+    sources: ConfigSources,
     log: LogFilter,
 ) -> Result<BoundAgent, StartError> {
     let http_address = received.http_address().map_err(take_over_error)?;
@@ -126,10 +130,10 @@ async fn resume_agent(
     drop(guard);
     let containers = parts.running.containers.directory().all_containers().len();
     timing.log_pause(receiving, source.name(), containers);
-    let sources = parts.running.window_sources();
-    parts.window_log = AgentWindowLog::start_after(source.into_connection(), sources, config);
+    let window_sources = parts.running.window_sources();
+    parts.window_log = AgentWindowLog::start_after(source.into_connection(), window_sources, config);
     parts.routes.agent.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
-    Ok(BoundAgent { parts, held, loader, log, nri })
+    Ok(BoundAgent { parts, held, sources, log, nri })
 }
 
 fn take_over_error(source: io::Error) -> StartError {

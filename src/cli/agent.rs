@@ -10,7 +10,7 @@ use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::parse_response;
 use super::wait::repeat_until_complete;
-use crate::app::{self, Ended, Loader};
+use crate::app::{self, ConfigSources, Ended, Loader};
 use crate::client::Client;
 use crate::net::{cgroup, sys};
 use crate::restart::{self, Inherited, TakeOver};
@@ -39,7 +39,8 @@ fn run_in_foreground(args: &AgentArgs) -> Result<ExitCode, Failure> {
     // Before any descriptor is opened.
     let inherited = Inherited::from_environment().map_err(|error| Failure::system_error(&error))?;
     let loader = loader_from_args(args)?;
-    let (config, _) = loader.load_config()?;
+    let (config, layers) = loader.load_config()?;
+    let sources = ConfigSources::new(loader, layers);
     let log = telemetry::start(&config.log);
     // Before other threads are started.
     sys::bound_allocator();
@@ -57,7 +58,7 @@ fn run_in_foreground(args: &AgentArgs) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::system_error(&error))?;
     let ended = runtime.block_on(async {
-        let bound = Box::pin(app::start(config, loader, log, inherited, take_over(args))).await?;
+        let bound = Box::pin(app::start(config, sources, log, inherited, take_over(args))).await?;
         let on_ready = |url: &str| {
             if args.announce {
                 background::announce_agent(url);

@@ -1,17 +1,24 @@
 //! The commands. Help, completions and manual pages are generated from these definitions.
 
+mod agent;
+mod format;
 #[cfg(feature = "top")]
 mod live;
-mod options;
+pub(super) mod numbers;
+mod reading;
+mod target;
 pub(super) mod times;
 
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+pub(super) use agent::*;
+pub(super) use format::*;
 #[cfg(feature = "top")]
 pub(super) use live::{PlotArgs, PlotField, TaskColumn, TopArgs};
-pub(super) use options::*;
+pub(super) use reading::*;
+pub(super) use target::*;
 
 use crate::products::Product;
 
@@ -94,7 +101,7 @@ Without an agent there are no variables and the unit starts; --fail-closed makes
     #[command(after_help = "\
 Examples:
   tallyport tasks
-  tallyport tasks --sort -dropped --limit 5
+  tallyport tasks --sort dropped --limit 5
   tallyport tasks --label team=shop --json")]
     Tasks(TasksArgs),
     /// Show the tasks of this node live, sorted by values per second
@@ -251,15 +258,17 @@ pub(super) enum MetricsCommand {
 Examples:
   tallyport metrics details web.1
   tallyport metrics details web.1 --wait=1m
-  tallyport metrics details web.1 --name 'response.*' --tag route=/pay
-  tallyport metrics details web.1 --type timer --sort -p99 --limit 5
+  tallyport metrics details web.1 response.latency
+  tallyport metrics details web.1 'response.*' --tag route=/pay
+  tallyport metrics details web.1 --type timer --sort p99 --limit 5
   tallyport metrics details web.1 --since 5m --merge --json
   tallyport metrics details web.1 --window all -o hdr > web.1.hlog
   tallyport metrics details -n shop web-0 -c main
   tallyport metrics details web.1 -o csv > web.1.csv
 
 Without --window, each series shows its newest closed record, or the open one if none is
-closed yet.")]
+closed yet. Percentiles cover that record's window, or with --merge all selected windows; those
+of -o prom and of Prometheus cover the last 60 s.")]
     Details(DetailsArgs),
     /// Show a task at a glance: state, rates, drops, its largest series
     #[command(after_help = "\
@@ -270,7 +279,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport metrics watch web.1
-  tallyport metrics watch web.1 --name 'response.*' --windows 6
+  tallyport metrics watch web.1 'response.*' --windows 6
 
 On a terminal, it shows as many series as fit, and waits for an agent that goes away.")]
     Watch(WatchArgs),
@@ -292,12 +301,15 @@ pub(super) enum ConfigCommand {
 Examples:
   tallyport config check --config agent.toml")]
     Check(ConfigArgs),
-    /// Print the configuration that an agent started here would have, and the source of each value
+    /// Print the configuration that an agent started here would have, or that the running agent has, and the source of each value
     #[command(after_help = "\
 Examples:
   tallyport config show
-  TALLYPORT_WINDOWS_LENGTH=1s tallyport config show --json")]
-    Show(ConfigArgs),
+  TALLYPORT_WINDOWS_LENGTH=1s tallyport config show --json
+  tallyport config show --running
+
+With --running, the agent is asked on its admin socket: --admin-socket, or the one that is configured here.")]
+    Show(ShowConfigArgs),
     /// Print the reference page, in Markdown
     Reference(ReferenceArgs),
     /// Print an example file

@@ -22,6 +22,9 @@ const BACKGROUND: &str = "--background";
 const ANNOUNCE: &str = "--announce";
 /// The log file in the state directory.
 const LOG: &str = "agent.log";
+/// Size in bytes from which a start begins a new log. One older log is kept, so both take about twice as much as long as each run
+/// writes less.
+const LARGEST_LOG: u64 = 16 << 20;
 /// The start of the lines in which a command reports its failure.
 const FAILED: &str = "tallyport: ";
 /// Lines of the log that are shown for an agent that ended without such a line.
@@ -31,7 +34,7 @@ const SHOWN: usize = 10;
 pub(super) fn start_agent(config: &AgentConfig, out: &mut Console) -> Result<ExitCode, Failure> {
     let system_error = |error: io::Error| Failure::system_error(&error);
     let path = config.state_dir.join(LOG);
-    let mut log = open_log_file(&path).map_err(ListenError::from)?;
+    let mut log = open_log_file(&path, LARGEST_LOG).map_err(ListenError::from)?;
     let begin = log.metadata().map_err(system_error)?.len();
     let mut child = Command::new(std::env::current_exe().map_err(system_error)?)
         .args(agent_arguments(std::env::args_os().skip(1)))

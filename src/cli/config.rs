@@ -1,24 +1,35 @@
 //! `tallyport config`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::agent::loader_from_sources;
-use super::args::{ConfigArgs, OutputFormat, ReferenceArgs};
+use super::args::{ConfigArgs, OutputFormat, ReferenceArgs, ShowConfigArgs};
 use super::failure::{Failure, code};
 use super::output::Console;
+use super::resolve::parse_response;
 use super::table::{CellKind, Column, TextTable};
 use crate::app;
-use crate::config::{self, Effect};
+use crate::client::{Client, Target};
+use crate::config;
 use crate::stats;
+use crate::wire::{SettingDocument, Word};
 
-/// The effective value of one setting.
+/// A setting of the running agent.
 #[derive(Serialize)]
-struct Holds<'a> {
-    key: &'static str,
-    value: &'a str,
+struct RunningSetting {
+    #[serde(flatten)]
+    running: SettingDocument,
+    /// What an agent that is started here would have, if that is another value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configured: Option<ConfiguredValue>,
+}
+
+#[derive(Serialize)]
+struct ConfiguredValue {
+    value: String,
     origin: String,
-    reload: bool,
-    takes_effect: &'static str,
 }
 
 pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
@@ -35,35 +46,92 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
     Ok(())
 }
 
-pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
+pub(super) async fn show_config(args: &ShowConfigArgs, out: &mut Console) -> Result<(), Failure> {
     let (resolved, layers) = loader_from_sources(&args.sources)?.load_config()?;
-    let state_dir = resolved.state_dir.display().to_string();
-    let holds: Vec<Holds<'_>> = layers
-        .iter()
-        .map(|(setting, written)| Holds {
-            key: setting.key,
-            value: if setting.key == "state_dir" { &state_dir } else { &written.text },
-            origin: written.origin.to_string(),
-            reload: setting.effect != Effect::Restart,
-            takes_effect: setting.effect.effect_time(),
-        })
-        .collect();
+    let configured = app::setting_documents(&resolved, &layers);
+    if args.running {
+        // The file names the socket of the agent that is started with it.
+        let socket = args.admin.admin_socket.clone().unwrap_or(resolved.admin.socket);
+        let response = Client::new(Target::Unix(socket)).get("/v1/config").await?;
+        let running = compare_settings(parse_response(&response)?, configured);
+        return Ok(print_running(&running, args.output.selected_format(), out)?);
+    }
     match args.output.selected_format() {
-        OutputFormat::Json => out.write_json(&holds)?,
-        OutputFormat::Ndjson => out.write_ndjson(&holds)?,
+        OutputFormat::Json => out.write_json(&configured)?,
+        OutputFormat::Ndjson => out.write_ndjson(&configured)?,
         OutputFormat::Table => {
-            let mut table = TextTable::new(&[
-                Column::new("KEY", CellKind::Name),
-                Column::new("VALUE", CellKind::Text),
-                Column::new("FROM", CellKind::Text).with_drop_order(0),
-            ]);
-            for held in &holds {
-                table.add_row(&[held.key.to_owned(), held.value.to_owned(), held.origin.clone()]);
+            let mut table = TextTable::new(&COLUMNS);
+            for SettingDocument { key, value, origin, .. } in configured {
+                // A column without content is left out.
+                table.add_row(&[key.into_owned(), value, origin, String::new()]);
             }
             table.print_to(out)?;
         }
     }
     Ok(())
+}
+
+const COLUMNS: [Column; 4] = [
+    Column::new("KEY", CellKind::Name),
+    Column::new("VALUE", CellKind::Text),
+    Column::new("FROM", CellKind::Text).with_drop_order(0),
+    Column::new("CONFIGURED HERE", CellKind::Text).with_drop_order(1),
+];
+
+/// The settings of the agent, each with the value that is configured here if it is another. A setting that only an agent of another
+/// version has is no difference.
+fn compare_settings(running: Vec<SettingDocument>, configured: Vec<SettingDocument>) -> Vec<RunningSetting> {
+    let mut configured: BTreeMap<Word, SettingDocument> =
+        configured.into_iter().map(|setting| (setting.key.clone(), setting)).collect();
+    let compare = |running: SettingDocument| {
+        let here = configured.remove(&running.key).filter(|here| here.value != running.value);
+        let configured = here.map(|SettingDocument { value, origin, .. }| ConfiguredValue { value, origin });
+        RunningSetting { running, configured }
+    };
+    running.into_iter().map(compare).collect()
+}
+
+fn print_running(
+    settings: &[RunningSetting],
+    format: OutputFormat,
+    out: &mut Console,
+) -> std::io::Result<()> {
+    match format {
+        OutputFormat::Json => return out.write_json(&settings),
+        OutputFormat::Ndjson => return out.write_ndjson(settings),
+        OutputFormat::Table => {}
+    }
+    let mut table = TextTable::new(&COLUMNS);
+    for RunningSetting { running, configured } in settings {
+        let here = configured.as_ref().map(|here| format!("{} ({})", or_none(&here.value), here.origin));
+        table.add_row(&[
+            running.key.to_string(),
+            running.value.clone(),
+            running.origin.clone(),
+            here.unwrap_or_default(),
+        ]);
+    }
+    table.print_to(out)?;
+    let different: Vec<&RunningSetting> =
+        settings.iter().filter(|setting| setting.configured.is_some()).collect();
+    let reloadable = different.iter().filter(|setting| setting.running.reload).count();
+    out.write_stderr_line(match (different.len(), reloadable) {
+        (0, _) => "an agent that is started here would have the same settings".to_owned(),
+        (all, 0) => format!("{} configured otherwise here, for after a restart", count_settings(all)),
+        (all, some) => format!(
+            "{} configured otherwise here; of these, a reload applies {some} if the agent reads the same file and variables",
+            count_settings(all)
+        ),
+    });
+    Ok(())
+}
+
+fn count_settings(count: usize) -> String {
+    if count == 1 { "1 setting is".to_owned() } else { format!("{count} settings are") }
+}
+
+fn or_none(value: &str) -> &str {
+    if value.is_empty() { "none" } else { value }
 }
 
 pub(super) fn print_reference(args: &ReferenceArgs, out: &mut Console) -> Result<(), Failure> {
@@ -75,4 +143,42 @@ pub(super) fn print_reference(args: &ReferenceArgs, out: &mut Console) -> Result
 pub(super) fn print_example(out: &mut Console) -> Result<(), Failure> {
     out.write_page(config::render_example().as_bytes())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(key: &'static str, value: &str, reload: bool) -> SettingDocument {
+        SettingDocument {
+            key: key.into(),
+            value: value.to_owned(),
+            origin: "default".to_owned(),
+            reload,
+            takes_effect: "at reload".into(),
+        }
+    }
+
+    #[test]
+    fn settings_that_are_configured_otherwise_are_shown_beside_those_of_the_agent() {
+        let running = vec![
+            setting("limits.series", "2000", true),
+            setting("windows.length", "10s", false),
+            setting("of.a.later.version", "1", true),
+        ];
+        let configured = vec![setting("windows.length", "10s", false), setting("limits.series", "", true)];
+        let (mut out, written) = Console::with_capture(None);
+        let compared = compare_settings(running, configured);
+        print_running(&compared, OutputFormat::Table, &mut out).unwrap();
+        assert_eq!(
+            written.take_text(),
+            "KEY                 VALUE  FROM     CONFIGURED HERE\n\
+             limits.series       2000   default  none (default)\n\
+             windows.length      10s    default\n\
+             of.a.later.version  1      default\n"
+        );
+        let json = serde_json::to_value(&compared).unwrap();
+        assert_eq!(json[0]["configured"], serde_json::json!({"value": "", "origin": "default"}));
+        assert_eq!((json[0]["key"].as_str(), json[1].get("configured")), (Some("limits.series"), None));
+    }
 }

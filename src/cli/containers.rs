@@ -6,7 +6,7 @@ use super::args::{
     ContainerArgs, ContainerSortKey, ContainersListArgs, ListFormat, OutputFormat, ReconcileArgs,
 };
 use super::csv_text::write_csv;
-use super::documents::{format_labels, format_last};
+use super::documents::{format_folded, format_labels, format_last};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
@@ -19,7 +19,7 @@ use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::{ContainerDocument, ReconciledDocument};
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     Column::new("CONTAINER", CellKind::Name),
     Column::new("GEN", CellKind::Number).with_drop_order(0),
     Column::new("TASK", CellKind::Name),
@@ -29,10 +29,11 @@ const COLUMNS: [Column; 10] = [
     Column::new("RECEIVED", CellKind::Number).with_drop_order(4),
     Column::new("REJECTED", CellKind::Number).with_drop_order(6),
     Column::new("DROPPED", CellKind::Number).with_drop_order(7),
+    Column::new("FOLDED", CellKind::Number).with_drop_order(8),
     Column::new("LAST", CellKind::Number).with_drop_order(3),
 ];
 
-const CSV_HEADINGS: [&str; 11] = [
+const CSV_HEADINGS: [&str; 12] = [
     "container_id",
     "generation",
     "task_id",
@@ -42,6 +43,7 @@ const CSV_HEADINGS: [&str; 11] = [
     "received",
     "rejected",
     "dropped",
+    "folded",
     "last_datagram",
     "labels",
 ];
@@ -93,7 +95,8 @@ fn sort_cell(key: ContainerSortKey, container: &ContainerDocument) -> SortCell<'
         ContainerSortKey::Received => SortCell::Number(container.received as f64),
         ContainerSortKey::Rejected => SortCell::Number(container.rejected as f64),
         ContainerSortKey::Dropped => SortCell::Number(count_dropped(container) as f64),
-        ContainerSortKey::Last => SortCell::from_latest(container.last_datagram),
+        ContainerSortKey::Folded => SortCell::Number(container.folded as f64),
+        ContainerSortKey::Last => SortCell::from_moment(container.last_datagram),
     }
 }
 
@@ -119,6 +122,7 @@ pub(super) fn build_container_table<'c>(
             precision.format_count(container.received),
             precision.format_count(container.rejected),
             precision.format_count(count_dropped(container)),
+            format_folded(container.folded, precision),
             format_last(container.last_datagram, now),
         ]);
     }
@@ -138,6 +142,7 @@ fn csv_row(container: &ContainerDocument) -> Vec<String> {
         container.received.to_string(),
         container.rejected.to_string(),
         count_dropped(container).to_string(),
+        container.folded.to_string(),
         container.last_datagram.map_or(String::new(), |last| last.to_string()),
         format_labels(&container.labels),
     ]
@@ -234,9 +239,10 @@ fn format_property(key: &str, value: &Value, precision: Precision) -> String {
         ("memory" | "receive_buffer", Value::Number(bytes)) if precision == Precision::Rounded => {
             precision.format_bytes(bytes.as_f64().unwrap_or_default())
         }
-        ("received" | "kernel_drops" | "dropped" | "rejected" | "series", Value::Number(count)) => {
-            precision.format_number(count.as_f64().unwrap_or_default())
-        }
+        (
+            "received" | "kernel_drops" | "dropped" | "folded" | "rejected" | "series",
+            Value::Number(count),
+        ) => precision.format_number(count.as_f64().unwrap_or_default()),
         (_, value) => value.to_string(),
     }
 }

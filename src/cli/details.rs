@@ -19,14 +19,15 @@ use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
+    let patience = args.wait.find_patience(&[Some(&args.task_id), args.filters.metric.as_deref()])?;
     let client = args.client.build_client()?;
     if args.output.selected_format() == DetailsFormat::Prom {
-        let task = find_sending_task(&client, &args.pod.of, &args.task_id, &args.wait).await?;
+        let task = find_sending_task(&client, &args.pod.of, &args.task_id, patience).await?;
         return print_scrape_page(&client, args, &task, out).await;
     }
     let query = async || fetch_metrics(args, &client).await;
     let TaskMetrics { task, mut metrics } =
-        repeat_until_complete(args.wait.wait, query, |found| !found.metrics.is_empty()).await?;
+        repeat_until_complete(patience, query, |found| !found.metrics.is_empty()).await?;
     let removed = args.list.arrange_rows(&mut metrics, find_sort_cell);
     match args.output.selected_format() {
         DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
@@ -95,9 +96,9 @@ fn no_data_failure(args: &DetailsArgs, task_id: &str) -> Failure {
         || args.since.is_some()
         || args.metric_type.is_some();
     let said = if filtered { "has no matching record" } else { "has sent nothing yet" };
-    let part = args.filters.name.iter().find(|name| !name.contains(['*', '?']));
+    let part = args.filters.list_names().find(|name| !name.contains(['*', '?']));
     let hint = match part {
-        Some(name) => format!("--name fits whole names; --name '*{name}*' also finds names that contain it"),
+        Some(name) => format!("a name fits whole names; '*{name}*' also finds names that contain it"),
         None if filtered => format!("`tallyport metrics details {task_id}` without filters shows all"),
         None => format!("`tallyport explain {task_id}` shows how far its metrics get"),
     };

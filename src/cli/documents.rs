@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::scale::{find_scale, find_share};
 use super::units::{Precision, short_id};
 pub(super) use super::units::{format_elapsed, format_number};
+use crate::aggregate::OVERFLOW;
 use crate::model::{Labels, Timestamp};
 use crate::wire::{ContainerDocument, RecordDocument, TallyMap};
 
@@ -22,6 +24,19 @@ pub(super) fn sorted_counts(counts: &TallyMap) -> Vec<(String, u64)> {
 /// The time since the last datagram, if there was one.
 pub(super) fn format_last(last: Option<Timestamp>, now: Timestamp) -> String {
     last.map_or("never".to_owned(), |last| format_elapsed(now, last))
+}
+
+/// A count of folded values for a cell. Empty without any, so that a table has the column only where it says something.
+pub(super) fn format_folded(folded: u64, precision: Precision) -> String {
+    if folded == 0 { String::new() } else { precision.format_count(folded) }
+}
+
+/// What has become of folded values; none without any.
+pub(super) fn describe_folded(folded: u64, precision: Precision) -> Option<String> {
+    (folded > 0).then(|| {
+        let count = precision.format_count(folded);
+        format!("{count} values of counters, without their names and tags, in {OVERFLOW}: the limit of series is reached")
+    })
 }
 
 /// Labels as a cell of CSV: a JSON object.
@@ -57,15 +72,12 @@ pub(super) fn container_names(records: &[RecordDocument], precision: Precision) 
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Bars scaled from the smallest number to the largest; a space for a missing number.
+/// Bars on a scale with zero; a space for a missing number.
 pub(super) fn render_sparkline(numbers: &[Option<f64>]) -> String {
-    let known = || numbers.iter().flatten().copied().filter(|number| number.is_finite());
-    let (low, high) =
-        known().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), n| (low.min(n), high.max(n)));
+    let scale = find_scale(numbers.iter().flatten().copied());
     let bar = |number: f64| {
-        let share = if high > low { (number - low) / (high - low) } else { 0.0 };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 7")]
-        let index = (share * 7.0).round() as usize;
+        let index = (find_share(number, scale) * 7.0).round() as usize;
         BARS.get(index).copied().unwrap_or(' ')
     };
     numbers.iter().map(|number| number.filter(|n| n.is_finite()).map_or(' ', bar)).collect()
@@ -104,9 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_is_the_lowest_and_a_gap_is_a_gap() {
+    fn bars_begin_at_zero_and_a_gap_is_a_gap() {
         assert_eq!(render_sparkline(&[Some(0.0), Some(7.0), None, Some(3.5)]), "▁█ ▅");
-        assert_eq!(render_sparkline(&[Some(5.0), Some(5.0)]), "▁▁");
+        assert_eq!(render_sparkline(&[Some(5.0), Some(5.0)]), "██");
+        assert_eq!(render_sparkline(&[Some(99.0), Some(101.0), Some(98.0)]), "███", "noise stays small");
+        assert_eq!(render_sparkline(&[Some(0.0), Some(0.0)]), "▁▁");
+        assert_eq!(render_sparkline(&[Some(-7.0), Some(0.0), Some(7.0)]), "▁▅█");
         assert_eq!(render_sparkline(&[]), "");
         assert_eq!(render_sparkline(&[Some(f64::NAN)]), " ");
     }

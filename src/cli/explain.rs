@@ -20,6 +20,7 @@ use crate::aggregate::{Dropped, OVERFLOW};
 use crate::client::Client;
 use crate::model::Glob;
 use crate::net::clock;
+use crate::render::prometheus::SPAN_SECONDS;
 use crate::wire::{ContainerDocument, ExposedNameDocument, RecordDocument, Task, TaskMetrics, TaskNames};
 
 /// The result at a station.
@@ -52,8 +53,9 @@ struct Explanation {
 }
 
 pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+    let patience = args.wait.find_patience(&[Some(&args.task_id), args.name.as_deref()])?;
     let client = args.client.build_client()?;
-    let task = find_sending_task(&client, &args.pod, &args.task_id, &args.wait).await?;
+    let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
     // The admin socket also has the rejected lines; without it, only their codes are shown.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
@@ -420,7 +422,15 @@ fn check_scrapes(task: &Task, names: &[ExposedNameDocument]) -> Station {
             "this node has not been scraped since the agent started",
         ),
     };
-    station.with_advice(shown).with_advice(rest)
+    let percentiles = names.iter().any(|name| name.promql.contains("quantile=")).then(describe_spans);
+    station.with_advice(shown).with_advice(rest).with_advice(percentiles)
+}
+
+/// Why a percentile in Prometheus is not the one that other commands show.
+fn describe_spans() -> String {
+    format!(
+        "percentiles of a scrape cover {SPAN_SECONDS} s, those of `tallyport metrics details` and the page one window"
+    )
 }
 
 /// Cells of the mark and the label of a station.
@@ -444,6 +454,23 @@ fn print_explanation(explanation: &Explanation, out: &mut Console) -> std::io::R
 mod tests {
     use super::*;
     use crate::cli::snapshots::{HOSTILE, compare_with_files};
+
+    #[test]
+    fn percentiles_of_a_scrape_are_told_from_those_of_a_window() {
+        let task = crate::cli::snapshots::sample_task("web.1", "listening", 8);
+        let name = |promql: &str| {
+            let document = serde_json::json!({"name": "a", "type": "timer", "unit": "ms", "scraped": "a_seconds",
+                "samples": ["a_seconds"], "selector": "a_seconds", "promql": promql});
+            serde_json::from_value::<ExposedNameDocument>(document).unwrap()
+        };
+        let says = |promql: &str| check_scrapes(&task, &[name(promql)]).advice.contains(&describe_spans());
+        assert!(says("max(a_seconds{quantile=\"0.99\"})"));
+        assert!(!says("sum(rate(a_total[5m]))"), "a counter has none");
+        assert!(
+            !says("histogram_quantile(0.99, sum by (le) (rate(a_bucket[5m])))"),
+            "a query chooses the time"
+        );
+    }
 
     #[test]
     fn an_explanation_is_readable_at_every_width() {

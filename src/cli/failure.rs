@@ -57,6 +57,11 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// Whether there is no such task.
+    pub(super) fn is_unknown_task(&self) -> bool {
+        self.code == code::NO_TASK
+    }
+
     pub(super) fn usage_error(message: impl Into<String>) -> Self {
         Self::new(code::USAGE, message)
     }
@@ -87,6 +92,14 @@ impl Failure {
             }
         }
         ExitCode::from(self.code)
+    }
+}
+
+#[cfg(test)]
+impl Failure {
+    /// The message and the hint, on a line each.
+    pub(super) fn to_text(&self) -> String {
+        self.hint.iter().fold(self.message.clone(), |text, hint| format!("{text}\n{hint}"))
     }
 }
 

@@ -1,11 +1,13 @@
 //! `tallyport tail` and `parse`: lines as a task sends them, and how datagrams are read.
 
 use std::io::BufRead as _;
+use std::num::NonZeroU64;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::args::{ParseArgs, StreamFormat, TailArgs};
+use super::documents::describe_folded;
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
@@ -17,7 +19,9 @@ use crate::wire::TailedLine;
 
 pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.admin.build_client();
-    let task = find_task(&client, &args.pod, &args.task_id).await?;
+    let task = find_task(&client, &args.pod, &args.task_id)
+        .await
+        .map_err(|failure| explain_number(failure, args))?;
     let mut pairs: Vec<_> = args.name.iter().map(|name| ("name", name.as_str())).collect();
     pairs.extend(args.rejected.then_some(("outcome", "rejected")));
     pairs.extend(args.accepted.then_some(("outcome", "accepted")));
@@ -40,7 +44,11 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
         let of = args.name.as_ref().map_or_else(String::new, |name| format!(" named {name}"));
         out.write_stderr_line(format!("{which}{of} of {} as they arrive; Ctrl-C stops", task.task_id));
     }
-    let mut left = args.lines.unwrap_or(u64::MAX);
+    // Their lines are accepted and yet have no series, so a reader of these lines would look for them in vain.
+    if let Some(folded) = describe_folded(task.totals.values.folded, out.choose_precision(false)) {
+        out.write_stderr_line(format!("tallyport: {folded}"));
+    }
+    let mut left = args.lines.map_or(u64::MAX, NonZeroU64::get);
     while left > 0 {
         let Some(text) = lines.next().await? else { return Ok(()) };
         left -= 1;
@@ -68,6 +76,17 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
         out.write_line(at + "  " + line.container_id + "  " + outcome + "  " + line.line)?;
     }
     Ok(())
+}
+
+/// Points at `--lines` if a namespace is a number. Such a namespace can exist, so it is looked for first.
+fn explain_number(failure: Failure, args: &TailArgs) -> Failure {
+    match args.pod.namespace.as_deref().and_then(|namespace| namespace.parse::<NonZeroU64>().ok()) {
+        Some(lines) if failure.is_unknown_task() => failure.with_hint(format!(
+            "-n is --namespace; `tallyport tail {} --lines {lines}` stops after {lines} lines",
+            args.task_id
+        )),
+        _ => failure,
+    }
 }
 
 pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<(), Failure> {

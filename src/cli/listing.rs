@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::args::numbers::parse_count;
 use super::failure::{Failure, code};
 use super::output::Console;
 use crate::model::Timestamp;
@@ -21,27 +22,36 @@ impl<T: ValueEnum + Copy + std::fmt::Debug + Send + Sync + 'static> ArgumentChoi
 /// The order of a list, and how much of it is printed.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs<K: ArgumentChoice> {
-    /// Sort by this key, lowest first; with - before the key, highest first
+    /// Sort by this key: numbers from the highest, times from the latest, names from A to Z; -KEY reverses that
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = SortParser::<K>::new())]
     sort: Option<SortOrder<K>>,
-    /// Print only the first N
-    #[arg(long, value_name = "N")]
+    /// Print only the first N, at least 1
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZeroUsize>)]
     limit: Option<NonZeroUsize>,
 }
 
 /// The value of `--sort`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct SortOrder<K> {
-    key: K,
-    decreasing: bool,
+    pub(super) key: K,
+    /// Against the usual order of [`SortCell::compare_to`].
+    pub(super) reversed: bool,
+}
+
+impl<K> SortOrder<K> {
+    /// The usual order of this key.
+    #[cfg(all(test, feature = "top"))]
+    pub(super) const fn from_key(key: K) -> Self {
+        Self { key, reversed: false }
+    }
 }
 
 /// Parses `KEY` and `-KEY`.
 #[derive(Clone)]
-struct SortParser<K>(PhantomData<K>);
+pub(super) struct SortParser<K>(PhantomData<K>);
 
 impl<K> SortParser<K> {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(PhantomData)
     }
 }
@@ -58,7 +68,7 @@ impl<K: ArgumentChoice> TypedValueParser for SortParser<K> {
         let reversed = value.to_str().and_then(|text| text.strip_prefix('-'));
         let key =
             EnumValueParser::<K>::new().parse_ref(command, argument, reversed.map_or(value, OsStr::new))?;
-        Ok(SortOrder { key, decreasing: reversed.is_some() })
+        Ok(SortOrder { key, reversed: reversed.is_some() })
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -80,22 +90,34 @@ impl SortCell<'_> {
         number.map_or(Self::Missing, Self::Number)
     }
 
-    /// The age of a moment: the latest is the lowest.
-    pub(super) fn from_latest(at: Option<Timestamp>) -> Self {
-        Self::from_number(at.map(|at| -(at.as_micros() as f64)))
+    /// A moment: the latest is the highest.
+    pub(super) fn from_moment(at: Option<Timestamp>) -> Self {
+        Self::from_number(at.map(|at| at.as_micros() as f64))
     }
 
-    fn compare_to(&self, other: &Self, decreasing: bool) -> Ordering {
+    /// Whether it says anything: no missing value, and no zero.
+    #[cfg(feature = "top")]
+    pub(super) fn has_content(&self) -> bool {
+        match self {
+            Self::Text(text) => !text.is_empty(),
+            Self::Number(number) => *number != 0.0,
+            Self::Missing => false,
+        }
+    }
+
+    /// The order of rows in every list: numbers from the highest and texts from A to Z, or the other way round if it is
+    /// `reversed`.
+    pub(super) fn compare_to(&self, other: &Self, reversed: bool) -> Ordering {
         let order = match (self, other) {
             (Self::Missing, Self::Missing) => return Ordering::Equal,
             (Self::Missing, _) => return Ordering::Greater,
             (_, Self::Missing) => return Ordering::Less,
-            (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
+            (Self::Number(a), Self::Number(b)) => b.total_cmp(a),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Number(_), Self::Text(_)) => Ordering::Less,
             (Self::Text(_), Self::Number(_)) => Ordering::Greater,
         };
-        if decreasing { order.reverse() } else { order }
+        if reversed { order.reverse() } else { order }
     }
 }
 
@@ -111,8 +133,8 @@ impl<K: ArgumentChoice> ListArgs<K> {
         rows: &mut Vec<T>,
         cell: impl for<'r> Fn(K, &'r T) -> SortCell<'r>,
     ) -> usize {
-        if let Some(SortOrder { key, decreasing }) = self.sort {
-            rows.sort_by(|a, b| cell(key, a).compare_to(&cell(key, b), decreasing));
+        if let Some(SortOrder { key, reversed }) = self.sort {
+            rows.sort_by(|a, b| cell(key, a).compare_to(&cell(key, b), reversed));
         }
         let kept = self.limit.map_or(usize::MAX, NonZeroUsize::get);
         let removed = rows.len().saturating_sub(kept);
@@ -181,9 +203,17 @@ mod tests {
         assert_eq!(arranged(&[]), (vec!["b", "a", "d", "c"], 0));
         assert_eq!(arranged(&["--sort", "name"]).0, ["a", "b", "c", "d"]);
         assert_eq!(arranged(&["--sort", "-name"]).0, ["d", "c", "b", "a"]);
-        assert_eq!(arranged(&["--sort", "value"]).0, ["c", "b", "d", "a"]);
-        assert_eq!(arranged(&["--sort=-value"]).0, ["b", "d", "c", "a"]);
-        assert_eq!(arranged(&["--sort", "-value", "--limit", "1"]), (vec!["b"], 3));
+        assert_eq!(arranged(&["--sort", "value"]).0, ["b", "d", "c", "a"], "the highest number comes first");
+        assert_eq!(arranged(&["--sort=-value"]).0, ["c", "b", "d", "a"]);
+        assert_eq!(arranged(&["--sort", "value", "--limit", "1"]), (vec!["b"], 3));
+    }
+
+    #[test]
+    fn the_latest_moment_comes_first() {
+        let at = |seconds| SortCell::from_moment(Some(Timestamp::from_secs(seconds)));
+        assert_eq!(at(20).compare_to(&at(10), false), Ordering::Less);
+        assert_eq!(SortCell::from_moment(None).compare_to(&at(10), false), Ordering::Greater);
+        assert_eq!(SortCell::from_moment(None).compare_to(&at(10), true), Ordering::Greater);
     }
 
     #[test]

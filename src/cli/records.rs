@@ -34,7 +34,7 @@ pub(super) fn find_sort_cell(key: RecordSortKey, record: &Value) -> SortCell<'_>
         RecordSortKey::Age => {
             let carried = part("last_at").filter(|_| part("carried").is_some());
             let at = carried.or_else(|| record.get("end")).and_then(Value::as_str);
-            SortCell::from_latest(at.and_then(|at| at.parse().ok()))
+            SortCell::from_moment(at.and_then(|at| at.parse().ok()))
         }
     }
 }
@@ -199,7 +199,7 @@ mod tests {
             (RecordSortKey::Count, SortCell::Number(3.0), SortCell::Missing),
             (RecordSortKey::Max, SortCell::Number(9.5), SortCell::Missing),
             (RecordSortKey::P99, SortCell::Missing, SortCell::Missing),
-            (RecordSortKey::Age, SortCell::Number(-1.767_225_61e15), SortCell::Number(-1.767_225_610_5e15)),
+            (RecordSortKey::Age, SortCell::Number(1.767_225_61e15), SortCell::Number(1.767_225_610_5e15)),
         ] {
             assert_eq!(find_sort_cell(key, &timer), of_timer, "{key:?}");
             assert_eq!(find_sort_cell(key, &counter), of_counter, "{key:?}");

@@ -65,22 +65,28 @@ impl AdminArgs {
 }
 
 impl FilterArgs {
+    /// The names that series must have, whether given with `--name` or without.
+    pub(super) fn list_names(&self) -> impl Iterator<Item = &str> {
+        self.metric.iter().chain(&self.name).map(String::as_str)
+    }
+
     pub(super) fn query_pairs(&self) -> Vec<(&str, &str)> {
-        flag_pairs(&[
-            ("container", &self.container),
-            ("name", &self.name),
-            ("tag", &self.tag),
-            ("label", &self.label),
-        ])
+        let mut pairs =
+            flag_pairs(&[("container", &self.container), ("tag", &self.tag), ("label", &self.label)]);
+        pairs.extend(self.list_names().map(|name| ("name", name)));
+        pairs
     }
 }
 
 /// Parses a filter of containers. A shortened id, as tables show it, becomes a pattern that matches the ids that begin with it.
 #[expect(clippy::unnecessary_wraps, reason = "the type of a parser of arguments")]
 pub(super) fn parse_container_filter(filter: &str) -> Result<String, Infallible> {
-    let is_short =
-        (SHORT..GENERATED).contains(&filter.len()) && filter.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Ok(if is_short { format!("{filter}*") } else { filter.to_owned() })
+    Ok(if is_shortened_id(filter) { format!("{filter}*") } else { filter.to_owned() })
+}
+
+/// Whether this is the start of a generated id, at least as long as container engines show it.
+fn is_shortened_id(text: &str) -> bool {
+    (SHORT..GENERATED).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Repeated flags as keys and values.
@@ -217,19 +223,33 @@ fn ambiguous_failure<'n>(what: &str, found: impl IntoIterator<Item = (&'n str, &
     Failure::new(code::AMBIGUOUS, lines.join("\n")).with_hint("give more of the name")
 }
 
-/// Finds a task by its name or a prefix of it.
+/// Finds a task by its name or a prefix of it, or by the id of one of its containers: whole, or as container engines shorten it.
 async fn by_name(client: &Client, name: &str) -> Result<Task, Failure> {
     let response = client.get(&format!("/v1/tasks/{}", encode_segment(name))).await?;
     if response.status != 404 {
         return parse_response(&response);
     }
     let tasks: Vec<Task> = parse_response(&client.get("/v1/tasks").await?)?;
-    let mut found: Vec<Task> = tasks.into_iter().filter(|task| task.task_id.starts_with(name)).collect();
+    let mut found = select_tasks(tasks, name);
     match found.len() {
         0 => Err(no_such_task(&response)),
         1 => Ok(found.remove(0)),
         _ => Err(ambiguous_failure(&format!("tasks start with {name:?}"), found.iter().map(named_state))),
     }
+}
+
+/// The tasks whose name starts so; if there are none, those with a container of this id.
+fn select_tasks(tasks: Vec<Task>, name: &str) -> Vec<Task> {
+    let (named, others): (Vec<_>, Vec<_>) =
+        tasks.into_iter().partition(|task| task.task_id.starts_with(name));
+    if !named.is_empty() {
+        return named;
+    }
+    let is_this = |container: &ContainerDocument| {
+        let id = &container.reserved.container_id;
+        id == name || (is_shortened_id(name) && id.starts_with(name))
+    };
+    others.into_iter().filter(|task| task.containers.iter().any(is_this)).collect()
 }
 
 fn no_such_task(response: &Response) -> Failure {
@@ -278,6 +298,7 @@ mod tests {
             "one that has ended can still be read"
         );
     }
+
     fn container(id: &str, state: &'static str) -> ContainerDocument {
         let document = serde_json::json!({"container_id": id, "state": state, "env": {}});
         serde_json::from_value(document).unwrap()
@@ -298,6 +319,31 @@ mod tests {
         );
         let twice = [container("c1", "gone"), container("c1", "listening")];
         assert_eq!(choose_container(&twice, "c").unwrap(), Some("c1"), "two lives of one container");
+    }
+
+    #[test]
+    fn the_id_of_a_container_means_its_task_unless_a_task_has_that_name() {
+        let id = "0123456789abcdef".repeat(4);
+        let with = |name: &str, containers: &[&str]| {
+            let mut task = task("web-0", "u1", false);
+            task.task_id = name.to_owned();
+            task.containers = containers.iter().map(|id| container(id, "listening")).collect();
+            task
+        };
+        let tasks =
+            || vec![with("web.1", &[&id, "run-7"]), with("web.2", &["c-2"]), with("c-29", &["run-8"])];
+        let selected = |name: &str| -> Vec<String> {
+            select_tasks(tasks(), name).into_iter().map(|task| task.task_id).collect()
+        };
+        assert_eq!(selected(&id), ["web.1"]);
+        assert_eq!(selected("0123456789ab"), ["web.1"]);
+        assert_eq!(selected("run-7"), ["web.1"]);
+        assert_eq!(selected("c-2"), ["c-29"], "the start of a task's name comes first");
+        assert!(
+            selected("run").is_empty() && selected("0123456789a").is_empty(),
+            "that is too little of an id"
+        );
+        assert_eq!(selected("web"), ["web.1", "web.2"]);
     }
 
     #[test]

@@ -174,10 +174,34 @@ fn folded_values_are_shown_where_there_are_some() {
     compare_with_files("tasks_folded", |precision, out| {
         build_task_table(tasks.iter(), precision, now()).print_to(out)
     });
+    let mut containers = tasks.iter().flat_map(|task| task.containers.clone()).collect::<Vec<_>>();
+    let print = |containers: &[ContainerDocument]| {
+        let (mut out, captured) = Console::with_capture(Some(200));
+        build_container_table(containers.iter(), Precision::Rounded, now()).print_to(&mut out).unwrap();
+        captured.take_text()
+    };
+    assert!(!print(&containers).contains("FOLDED"), "{}", print(&containers));
+    containers[0].folded = 996;
+    let text = print(&containers);
+    assert!(text.contains("DROPPED  FOLDED  LAST") && text.contains("  996    3s\n"), "{text}");
     let summary = build_summary(&tasks[0], &records());
     compare_with_files("summary_folded", |precision, out| {
         print_summary(&tasks[0], &summary, precision, now(), out)
     });
+}
+
+#[test]
+fn columns_of_zeros_are_left_out_before_others_on_40_columns() {
+    let mut task = sample_task("web.1", "listening", 42);
+    task.series = 3;
+    task.totals.lines.received = task.totals.lines.accepted;
+    let container = &mut task.containers[0];
+    (container.dropped, container.kernel_drops) = (0, 0);
+    let (mut out, captured) = Console::with_capture(Some(40));
+    build_task_table(std::iter::once(&task), Precision::Rounded, now()).print_to(&mut out).unwrap();
+    let text = captured.take_text();
+    let headings: Vec<&str> = text.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(headings, ["TASK", "STATE", "SERIES", "VALUES", "LAST"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{OutputFormat, SummaryArgs};
 use super::details::format_value;
-use super::documents::{name, sorted_counts};
+use super::documents::{describe_folded, name, sorted_counts};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
@@ -17,7 +17,6 @@ use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::text::SafeText;
 use super::units::{Precision, format_elapsed};
 use super::wait::find_sending_task;
-use crate::aggregate::OVERFLOW;
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
@@ -61,8 +60,9 @@ struct Largest {
 }
 
 pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Result<(), Failure> {
+    let patience = args.wait.find_patience(&[Some(&args.task_id)])?;
     let client = args.client.build_client()?;
-    let task = find_sending_task(&client, &args.pod, &args.task_id, &args.wait).await?;
+    let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let mut summary = build_summary(&task, &metrics);
@@ -178,11 +178,7 @@ fn list_properties(
     add("received", received.into());
     let losses = format_losses(summary, precision);
     add("lost", if losses.is_empty() { out.style_success("nothing") } else { out.style_error(&losses) });
-    if summary.folded > 0 {
-        let folded = format!(
-            "{} values of counters, without their names and tags, in {OVERFLOW}: the limit of series is reached",
-            precision.format_count(summary.folded)
-        );
+    if let Some(folded) = describe_folded(summary.folded, precision) {
         add("folded", out.style_warning(folded));
     }
     add("series", precision.format_count(summary.series as u64).into());

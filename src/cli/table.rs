@@ -83,13 +83,14 @@ impl TextTable {
     fn measure_columns(&self) -> Vec<SizedColumn> {
         let measure = |(index, column): (usize, &Column)| {
             let heading = count_cells(column.heading);
-            let cells = self.rows.iter().filter_map(|row| row.get(index));
-            let widest = cells.map(|cell| count_cells(cell)).max();
+            let cells = || self.rows.iter().filter_map(|row| row.get(index));
+            let widest = cells().map(|cell| count_cells(cell)).max();
             // A table without rows shows its headings.
             (widest != Some(0)).then_some(SizedColumn {
                 index,
                 kind: column.kind,
                 drop_order: column.drop_order,
+                has_content: cells().any(|cell| says_something(cell)),
                 heading,
                 width: widest.unwrap_or_default().max(heading),
             })
@@ -140,6 +141,11 @@ impl TextTable {
         }
         lines
     }
+}
+
+/// Whether a cell has more to say than nothing or zero, with or without a unit. An age of `0s` is a time, not a zero.
+fn says_something(cell: &str) -> bool {
+    !matches!(cell, "" | "-" | "0") && !cell.starts_with("0 ")
 }
 
 /// A row in one line. With `reordered`, for a terminal that may show right-to-left text in its own order.
@@ -246,6 +252,21 @@ mod tests {
         let lines = lines(Some(14));
         assert_eq!(lines[..5], ["a.very.long.n…", "  TYPE   gauge", "  VALUE  1", "b\\n", "  TYPE   gauge"]);
         assert_eq!(lines[5..7], ["  VALUE", "    100000"]);
+    }
+
+    #[test]
+    fn a_column_of_zeros_gives_way_before_one_that_is_rarely_needed() {
+        let mut table = TextTable::new(&[
+            Column::new("TASK", CellKind::Name),
+            Column::new("STATE", CellKind::Word).with_drop_order(0),
+            Column::new("REJECTED", CellKind::Number).with_drop_order(1),
+            Column::new("P50", CellKind::Number).with_drop_order(2),
+        ]);
+        table.add_row(&["web.1", "listening", "0", "0 ms"].map(str::to_owned));
+        table.add_row(&["db", "listening", "0", ""].map(str::to_owned));
+        let (mut out, written) = Console::with_capture(Some(24));
+        table.print_to(&mut out).unwrap();
+        assert_eq!(written.take_text(), "TASK   STATE       P50\nweb.1  listening  0 ms\ndb     listening\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::args::{ListFormat, TaskSortKey, TasksArgs};
 use super::csv_text::write_csv;
-use super::documents::{format_labels, format_last};
+use super::documents::{format_folded, format_labels, format_last};
 use super::encoding::encode_query;
 use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
@@ -76,14 +76,6 @@ fn count_dropped(task: &Task) -> u64 {
     task.containers.iter().map(|container| container.dropped + container.kernel_drops).sum()
 }
 
-/// Empty without folded values, so that the table has the column only where it says something.
-fn format_folded(task: &Task, precision: Precision) -> String {
-    match task.totals.values.folded {
-        0 => String::new(),
-        folded => precision.format_count(folded),
-    }
-}
-
 fn count_rejected(task: &Task) -> u64 {
     task.totals.lines.received.saturating_sub(task.totals.lines.accepted)
 }
@@ -100,7 +92,7 @@ fn sort_cell(key: TaskSortKey, task: &Task) -> SortCell<'_> {
         TaskSortKey::Rejected => number(count_rejected(task)),
         TaskSortKey::Dropped => number(count_dropped(task)),
         TaskSortKey::Folded => number(task.totals.values.folded),
-        TaskSortKey::Last => SortCell::from_latest(task.last_datagram),
+        TaskSortKey::Last => SortCell::from_moment(task.last_datagram),
     }
 }
 
@@ -120,7 +112,7 @@ pub(super) fn build_task_table<'t>(
             precision.format_count(task.totals.values.accepted),
             precision.format_count(count_rejected(task)),
             precision.format_count(count_dropped(task)),
-            format_folded(task, precision),
+            format_folded(task.totals.values.folded, precision),
             format_last(task.last_datagram, now),
         ]);
     }

@@ -6,6 +6,7 @@ use clap::Args;
 use tokio::time::{Instant, sleep};
 
 use super::args::NamespaceArgs;
+use super::args::times::parse_duration;
 use super::failure::Failure;
 use super::resolve::find_task;
 use crate::client::Client;
@@ -15,6 +16,9 @@ use crate::wire::Task;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long `--wait` waits if no time is given.
+const USUAL_PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WaitArgs {
     /// Wait for the agent, the task and its first data, at most this long [default with --wait: 30s]
@@ -23,10 +27,44 @@ pub(in crate::cli) struct WaitArgs {
         value_name = "DUR",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "30s",
-        value_parser = super::args::times::parse_duration
+        default_missing_value = "",
+        value_parser = parse_patience
     )]
-    pub(in crate::cli) wait: Option<Duration>,
+    wait: Option<Patience>,
+}
+
+/// The time of `--wait`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Patience {
+    Usual,
+    AtMost(Duration),
+}
+
+fn parse_patience(text: &str) -> Result<Patience, String> {
+    if text.is_empty() { Ok(Patience::Usual) } else { parse_duration(text).map(Patience::AtMost) }
+}
+
+impl WaitArgs {
+    /// How long to wait; `None` without `--wait`. `words` are the command's other arguments without an option: a time among
+    /// them was meant for `--wait`, which takes one only after `=` because it can stand before the task.
+    pub(super) fn find_patience(&self, words: &[Option<&str>]) -> Result<Option<Duration>, Failure> {
+        match self.wait {
+            None => Ok(None),
+            Some(Patience::AtMost(length)) => Ok(Some(length)),
+            Some(Patience::Usual) => match words.iter().flatten().find(|word| is_meant_as_time(word)) {
+                None => Ok(Some(USUAL_PATIENCE)),
+                Some(time) => {
+                    let unit = if time.ends_with(|last: char| last.is_ascii_digit()) { "s" } else { "" };
+                    Err(Failure::usage_error("--wait takes its time after =")
+                        .with_hint(format!("write --wait={time}{unit}")))
+                }
+            },
+        }
+    }
+}
+
+fn is_meant_as_time(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit()) || parse_duration(word).is_ok()
 }
 
 /// Repeats `query` until its answer is complete, it fails for a reason that waiting does not change, or `patience` has passed. The
@@ -58,10 +96,10 @@ pub(super) async fn find_sending_task(
     client: &Client,
     of: &NamespaceArgs,
     name: &str,
-    wait: &WaitArgs,
+    patience: Option<Duration>,
 ) -> Result<Task, Failure> {
     let has_sent = |task: &Task| task.totals.datagrams.received > 0;
-    repeat_until_complete(wait.wait, async || find_task(client, of, name).await, has_sent).await
+    repeat_until_complete(patience, async || find_task(client, of, name).await, has_sent).await
 }
 
 #[cfg(test)]
@@ -70,6 +108,22 @@ mod tests {
     use crate::cli::failure::code;
 
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+    #[test]
+    fn a_time_that_does_not_follow_an_equals_sign_is_pointed_at() {
+        let patience = |wait, words: &[Option<&str>]| WaitArgs { wait }.find_patience(words);
+        let usual = Some(Patience::Usual);
+        assert_eq!(patience(None, &[Some("5s")]).unwrap(), None);
+        assert_eq!(patience(usual, &[Some("web.1"), None]).unwrap(), Some(USUAL_PATIENCE));
+        let given = Some(Patience::AtMost(Duration::from_secs(5)));
+        assert_eq!(patience(given, &[Some("1h")]).unwrap(), Some(Duration::from_secs(5)), "a task named 1h");
+        for (word, written) in [("5s", "--wait=5s"), ("5", "--wait=5s"), ("2m", "--wait=2m")] {
+            for words in [[Some(word), Some("web.1")], [Some("web.1"), Some(word)]] {
+                let refused = format!("{:?}", patience(usual, &words).unwrap_err());
+                assert!(refused.contains(written) && refused.contains("after ="), "{refused}");
+            }
+        }
+    }
 
     /// Queries until a number of queries have failed with this code. Returns the outcome and the number of queries.
     async fn query_after(failures: u32, code: u8, patience: Option<Duration>) -> (Result<u32, Failure>, u32) {

@@ -1,5 +1,6 @@
 //! `tallyport metrics watch`: a task's series, redrawn with every window.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +40,12 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     let stream =
         EventStream::open(client.clone(), format!("{path}/watch{}", encode_query(filters.clone()))).await?;
     let history = format!("{path}/metrics{}", encode_query(filters.into_iter().chain([("window", "all")])));
-    let watch = TaskWatch { task_id: task.task_id, client, history, left: args.windows.unwrap_or(u64::MAX) };
+    let watch = TaskWatch {
+        task_id: task.task_id,
+        client,
+        history,
+        left: args.windows.map_or(u64::MAX, NonZeroU64::get),
+    };
     match args.output.selected_format() {
         StreamFormat::Ndjson => watch.print_events(stream, out).await,
         StreamFormat::Table if out.is_terminal() => watch.redraw_screen(stream, out).await,
@@ -427,7 +433,7 @@ mod tests {
         let texts = WatchColumn::WIDE.map(cell);
         assert_eq!(
             texts,
-            ["latency", "timer", "▁", "5 ms", "3", "1 ms", "2 ms", "2.5 ms", "3 ms", "", "route:/pay", "c1"]
+            ["latency", "timer", "█", "5 ms", "3", "1 ms", "2 ms", "2.5 ms", "3 ms", "", "route:/pay", "c1"]
         );
     }
 
@@ -438,6 +444,6 @@ mod tests {
         screen.series.add_records(records.collect());
         let (id, windows) = screen.series.all_series().iter().next().unwrap();
         let last = windows.newest_reading().unwrap();
-        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, (Precision::Exact, 2)), "▁█");
+        assert_eq!(WatchColumn::Trend.format_cell(id, windows, last, (Precision::Exact, 2)), "▆█");
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{SETTINGS, Setting};
+use super::setting::{Effect, SETTINGS, Setting};
 use crate::files;
 
 /// The environment of the process, or a substitute in tests.
@@ -109,6 +109,19 @@ impl Layers {
     /// All settings in the order of the table, with their text and source.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &SettingValue)> {
         SETTINGS.iter().filter_map(|setting| Some((setting, self.written.get(setting.key)?)))
+    }
+
+    /// The same layers in an agent that ran with `old` when it read them: settings that take effect at a restart have their old
+    /// values.
+    #[must_use]
+    pub fn applied_over(mut self, old: &Self) -> Self {
+        for setting in SETTINGS.iter().filter(|setting| setting.effect == Effect::Restart) {
+            match old.written.get(setting.key) {
+                Some(written) => self.written.insert(setting.key, written.clone()),
+                None => self.written.remove(setting.key),
+            };
+        }
+        self
     }
 
     /// Sets a value.

@@ -59,6 +59,7 @@ pub fn get_container_resources(
         received: counts.map_or(0, |counts| counts.received),
         kernel_drops: counts.map_or(0, |counts| counts.kernel_drops),
         dropped: counts.map_or(0, |counts| counts.dropped.total_count()),
+        folded: counts.map_or(0, |counts| counts.folded),
         rejected: counts.map_or(0, |counts| counts.rejected.total_count()),
         series: stats.map_or(0, |stats| stats.series),
         memory: stats.map_or(0, |stats| stats.memory),

@@ -16,12 +16,12 @@ use crate::containers::ContainerInfo;
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
 use crate::render::exposition::{Escaping, Format};
 use crate::render::prometheus::{
-    Level, Naming, Page, PageBuilder, PageSource, PageWindow, SeriesIdentity, Sums, Timers,
+    Level, Naming, Page, PageBuilder, PageSource, PageWindow, SPAN_SECONDS, SeriesIdentity, Sums, Timers,
 };
 use crate::store::{History, Published, REMEMBERED};
 
-/// The time span of percentiles and sets: longer than most scrape intervals.
-const SPAN: Duration = Duration::from_mins(1);
+/// The time span of percentiles and sets.
+const SPAN: Duration = Duration::from_secs(SPAN_SECONDS);
 
 /// The parameters of a page.
 #[derive(Debug)]

@@ -169,7 +169,7 @@ fn wait_for_the_end(channel: &Channel) -> io::Result<()> {
 /// `None` if no agent runs.
 ///
 /// # Errors
-/// When the agent belongs to another user, is ending already, or does not answer.
+/// When the agent belongs to another user, is ending already, does not answer, or is of a version that does not know the request.
 pub fn stop_running_agent(state_dir: &Path) -> io::Result<Option<u32>> {
     let Some(channel) = connect_if_listening(&handover_socket(state_dir))? else { return Ok(None) };
     let offered = channel.receive(PATIENCE).map_err(|error| match error.kind() {
@@ -178,10 +178,82 @@ pub fn stop_running_agent(state_dir: &Path) -> io::Result<Option<u32>> {
         }
         _ => error,
     });
-    let offer: Offer = decode_message(&offered?.0)?;
+    let offer: Offer = decode_message(&offered?.0).map_err(|_| {
+        io::Error::other(
+            "its version is too different from this one; end it with TERM, as a service manager does",
+        )
+    })?;
     send_word(&channel, STOP)?;
     wait_for_the_end(&channel)?;
-    Ok(Some(offer.pid()))
+    let pid = offer.pid();
+    if is_still_offering(state_dir, pid) {
+        return Err(io::Error::other(format!(
+            "the agent with pid {pid} goes on: its version does not know this request; `kill -TERM {pid}` ends it"
+        )));
+    }
+    Ok(Some(pid))
+}
+
+/// Whether this process still answers. An agent closes the connection both when it has ended and when it does not know a word. A
+/// service manager can have started another process by now.
+fn is_still_offering(state_dir: &Path, pid: u32) -> bool {
+    let offered = || {
+        let (offer, _) = connect_if_listening(&handover_socket(state_dir)).ok()??.receive(PATIENCE).ok()?;
+        decode_message::<Offer>(&offer).ok()
+    };
+    offered().is_some_and(|offer| offer.pid() == pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+    use crate::config::ProcessEnvironment;
+
+    /// Accepts one connection, offers, and returns the other process's reply; empty if there is none.
+    fn offer_once(listener: &Socket) -> Vec<u8> {
+        let (accepted, _) = listener.accept().unwrap();
+        let channel = Channel::from_accepted(OwnedFd::from(accepted)).unwrap();
+        let config = AgentConfig::from_toml("state_dir = \"/s\"", &ProcessEnvironment).unwrap();
+        channel.send(&crate::aggregate::encode(&Offer::from_config(&config)), &[]).unwrap();
+        channel.receive(PATIENCE).map(|(word, _)| word).unwrap_or_default()
+    }
+
+    fn listen_in(directory: &Path) -> Socket {
+        let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        listener.bind(&SockAddr::unix(handover_socket(directory)).unwrap()).unwrap();
+        listener.listen(1).unwrap();
+        listener
+    }
+
+    #[test]
+    fn an_agent_that_does_not_know_the_request_to_stop_is_not_called_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = listen_in(directory.path());
+        let older = std::thread::spawn(move || [offer_once(&listener), offer_once(&listener)]);
+        let refused = stop_running_agent(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("goes on") && refused.contains("kill -TERM"), "{refused}");
+        assert_eq!(older.join().unwrap(), [STOP.as_bytes().to_vec(), Vec::new()]);
+    }
+
+    #[test]
+    fn an_agent_that_no_longer_listens_has_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = listen_in(directory.path());
+        let ending = std::thread::spawn(move || {
+            let word = offer_once(&listener);
+            drop(listener);
+            word
+        });
+        // The connection can be closed a moment before the listener, which this waits for.
+        let stopped = stop_running_agent(directory.path());
+        assert_eq!(ending.join().unwrap(), STOP.as_bytes());
+        assert!(matches!(stopped, Ok(Some(pid)) if pid == std::process::id()), "{stopped:?}");
+        assert!(matches!(stop_running_agent(directory.path()), Ok(None)), "nothing listens");
+    }
 }
 
 /// Everything that the agent before had, and the listeners to continue with.

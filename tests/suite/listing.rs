@@ -27,14 +27,16 @@ fn lists_are_sorted_limited_and_filtered_in_every_format() {
     let agent = agent_with_tasks();
     let tasks = |args: &[&str]| agent.cli(&[&["tasks"], args].concat());
     assert_eq!(first_column(&tasks(&[]).out), ["a", "b", "c"]);
-    assert_eq!(first_column(&tasks(&["--sort", "-values"]).out), ["c", "b", "a"]);
+    assert_eq!(first_column(&tasks(&["--sort", "values"]).out), ["c", "b", "a"], "numbers from the highest");
+    assert_eq!(first_column(&tasks(&["--sort", "-values"]).out), ["a", "b", "c"]);
+    assert_eq!(first_column(&tasks(&["--sort", "task"]).out), ["a", "b", "c"], "names from A to Z");
     assert_eq!(first_column(&tasks(&["--state", "gone"]).out), ["c"]);
-    let limited = tasks(&["--sort", "-values", "--limit", "1"]);
+    let limited = tasks(&["--sort", "values", "--limit", "1"]);
     assert_eq!(
         (first_column(&limited.out), limited.err.as_str()),
         (vec!["c"], "2 more not shown (--limit)\n")
     );
-    let json = tasks(&["--sort", "-values", "--limit", "2", "--json"]);
+    let json = tasks(&["--sort", "values", "--limit", "2", "--json"]);
     let ids: Vec<Value> = serde_json::from_str(&json.out).unwrap();
     assert_eq!(ids.iter().map(|task| &task["task_id"]).collect::<Vec<_>>(), ["c", "b"]);
     assert_eq!(json.err, "", "a document is not commented on");
@@ -80,9 +82,9 @@ fn series_are_sorted_by_their_quantiles_and_selected_by_type() {
     agent.reserve("c1", "web.1").send("slow:90|ms\nfast:3|ms\nhits:700|c\nqueue:8|g");
     agent.finish("c1");
     let details = |args: &[&str]| agent.cli(&[&["metrics", "details", "web.1"], args].concat());
-    assert_eq!(first_column(&details(&["--sort", "-p99"]).out), ["slow", "fast", "hits", "queue"]);
-    assert_eq!(first_column(&details(&["--sort", "value"]).out), ["queue", "hits", "fast", "slow"]);
-    assert_eq!(first_column(&details(&["--type", "timer", "--sort", "p99"]).out), ["fast", "slow"]);
+    assert_eq!(first_column(&details(&["--sort", "p99"]).out), ["slow", "fast", "hits", "queue"]);
+    assert_eq!(first_column(&details(&["--sort", "value"]).out), ["hits", "queue", "fast", "slow"]);
+    assert_eq!(first_column(&details(&["--type", "timer", "--sort", "-p99"]).out), ["fast", "slow"]);
     let limited = details(&["--limit", "3"]);
     assert_eq!(
         (first_column(&limited.out).len(), limited.err.lines().next()),
@@ -159,6 +161,10 @@ fn a_container_is_named_by_the_start_of_its_id_wherever_one_is_named() {
     assert_eq!(names(&["-n", "shop", "web-0", "-c", "main"]), ["from.main"]);
     assert_eq!(agent.cli(&["metrics", "details", "-n", "shop", "web-0", "-c", "a1"]).code, 6);
     assert_eq!(names(&["shop_web-0_u", "--container", &short(&ids[1])]), ["from.sidecar"]);
+    for id in [&ids[0], &short(&ids[0])] {
+        assert_eq!(names(&[id]), ["from.main", "from.sidecar"], "a container in place of its task");
+    }
+    assert_eq!(agent.cli(&["metrics", "details", "a1"]).code, 3, "too little of an id");
     let listed = agent.cli(&["containers", "list", "--container", &short(&ids[0])]);
     assert_eq!(first_column(&listed.out), [&ids[0]], "whole in a pipe");
 

@@ -670,7 +670,13 @@ fn read_everything(contract: &Contract) {
         "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
     contract.ask_with("http", "GET /metrics/tasks", &[("accept", messages)], b"");
     contract.ask_with("http", "GET /v1/metrics", &accept, b"");
-    for target in ["/v1/containers", "/v1/containers?task=b*", "/v1/containers/c-42", "/v1/containers/c-44"] {
+    for target in [
+        "/v1/containers",
+        "/v1/containers?task=b*",
+        "/v1/containers/c-42",
+        "/v1/containers/c-44",
+        "/v1/config",
+    ] {
         contract.change(&format!("GET {target}"), &Value::Null, 200);
     }
 }
@@ -827,6 +833,16 @@ fn reload(contract: &Contract) {
     write("admin.mode = \"0600\"\nlimits.containers = 1\n");
     let reloaded = contract.change("POST /v1/config/reload", &Value::Null, 200);
     assert_eq!(reloaded["needs_restart"], json!(["admin.mode"]));
+    let settings_of_the_agent = contract.change("GET /v1/config", &Value::Null, 200);
+    let setting = |key: &str| {
+        let mut all = settings_of_the_agent.as_array().unwrap().iter();
+        all.find(|setting| setting["key"] == key).unwrap()
+    };
+    let restart = setting("admin.mode");
+    assert_eq!((&restart["value"], &restart["origin"]), (&json!("0660"), &json!("default")), "still the old");
+    let at_once = setting("limits.containers");
+    assert_eq!(at_once["value"], "1");
+    assert!(at_once["origin"].as_str().unwrap().ends_with("agent.toml:4"), "{at_once}");
     for request in ["POST /v1/containers", "POST /container"] {
         contract.refused(request, &json!({"container_id": "one-too-many"}), 503, "too_many_containers");
     }

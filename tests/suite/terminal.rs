@@ -56,6 +56,41 @@ fn json_of_hostile_names_is_exact_and_safe_to_print() {
     }
 }
 
+#[test]
+fn a_pipe_that_is_closed_ends_every_command_quietly() {
+    let agent = Agent::with(&["--window", "1s"]);
+    let address = agent.reserve("c1", "web.1");
+    address.send("hits:3|c\nbad");
+    agent.until("the window has closed", || !agent.metrics("web.1", "?window=all").is_empty());
+    for args in [
+        &["tasks"][..],
+        &["containers", "list", "-o", "csv"],
+        &["metrics", "summary", "web.1"],
+        &["metrics", "plot", "web.1", "hits"],
+        &["metrics", "watch", "web.1"],
+        &["metrics", "watch", "web.1", "-o", "ndjson"],
+        &["explain", "web.1"],
+        &["tail", "web.1"],
+        &["tail", "web.1", "-o", "ndjson"],
+        &["config", "show", "--running"],
+        &["doctor"],
+        &["--help"],
+    ] {
+        let mut child = agent.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        agent.until("the command has ended", || {
+            address.send("hits:3|c");
+            child.try_wait().unwrap().is_some()
+        });
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && !err.contains("pipe") && !err.contains("panic"),
+            "{args:?}: {output:?}"
+        );
+    }
+}
+
 /// The first line that `tail` prints while a line is sent repeatedly.
 fn tailed(agent: &Agent, address: &Address, flags: &[&str]) -> String {
     let mut tail = agent.command(&[&["tail", "tail.1", "--lines", "1"], flags].concat());

@@ -34,21 +34,14 @@ pub(crate) fn formatter() -> Option<PathBuf> {
     on_path("groff").then(|| "groff".into())
 }
 
-/// A shell, if installed. Only bash is where every test runs.
+/// A shell, and the program that gives it a terminal.
 pub(crate) fn shell(name: &str) -> Option<PathBuf> {
-    if name == "bash" {
-        return found(
-            ["bash", "script"].iter().all(|tool| on_path(tool)),
-            name.into(),
-            "bash or script",
-            "apt-get",
-        );
-    }
-    if on_path(name) {
-        return Some(name.into());
-    }
-    eprintln!("SKIPPED: {name} is missing; apt-get install {name} makes it");
-    None
+    found(
+        [name, "script"].iter().all(|tool| on_path(tool)),
+        name.into(),
+        &format!("{name} or script"),
+        "scripts/setup shells",
+    )
 }
 
 /// Node.js, if it finds the package hot-shots of `integration/clients/node`.

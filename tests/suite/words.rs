@@ -43,6 +43,124 @@ fn a_time_without_a_unit_is_a_mistake_of_usage_for_every_option_that_takes_one()
 }
 
 #[test]
+fn every_mistake_of_usage_is_one_sentence_and_one_hint() {
+    for (line, said, hint) in [
+        (&["tasks", "--limit", "0"][..], "--limit \"0\": write a whole number of at least 1", "tasks --help"),
+        (
+            &["tail", "web.1", "--lines", "x"],
+            "--lines \"x\": write a whole number of at least 1",
+            "tail --help",
+        ),
+        (&["metrics", "watch", "web.1", "--windows", "0"], "at least 1", "metrics watch --help"),
+        (&["env", "c", "--pid", "0"], "from 1 to 2147483647", "env --help"),
+        (&["metrics", "details", "web.1", "--since", "5"], "it needs a unit", "details --help"),
+        (&["metrics", "details"], "tallyport metrics details needs TASK_ID", "`tallyport tasks` lists"),
+        (&["metrics", "details", "web.1", "--wait", "5s"], "--wait takes its time after =", "--wait=5s"),
+        (&["explain", "--wait", "5", "web.1"], "--wait takes its time after =", "--wait=5s"),
+        (&["metrics", "summary", "web.1", "hits"], "takes no further argument", "metrics details TASK hits"),
+        (&["tasks", "web.1"], "takes no further argument", "tasks --task web.1"),
+        (&["tail", "web.1", "-f"], "has no option -f", "it always follows"),
+        (&["tasks", "--labels", "a=b"], "has no option --labels", "did you mean --label?"),
+        (&["metrics", "detials", "web.1"], "has no command \"detials\"", "did you mean details?"),
+        (&["metrics", "details", "web.1", "-c", "main"], "needs --namespace NAMESPACE", "details --help"),
+        (&["tasks", "-o"], "--output needs a value", "possible values: table, json"),
+        (&["tasks", "--json", "-o", "csv"], "cannot be used together", "tasks --help"),
+        (&["doctor", "--probe", "lxc"], "--probe cannot be \"lxc\"", "possible values: runc"),
+        (&["tasks", "--url", "localhost"], "--url \"localhost\": write http://HOST:PORT", "tasks --help"),
+        (&["completions", "tcsh"], "SHELL cannot be \"tcsh\"", "possible values: bash"),
+    ] {
+        let refused = ran(Command::new(BINARY).args(line).env("TALLYPORT_URL", "http://127.0.0.1:1"));
+        assert_eq!((refused.code, refused.out.as_str()), (2, ""), "{line:?}: {}", refused.err);
+        let lines: Vec<&str> = refused.err.lines().collect();
+        let [first, second] = lines[..] else { panic!("{line:?}: {}", refused.err) };
+        assert!(first.starts_with("tallyport: ") && first.contains(said), "{line:?}: {}", refused.err);
+        assert!(second.starts_with("  ") && second.contains(hint), "{line:?}: {}", refused.err);
+    }
+}
+
+#[test]
+fn a_mistake_in_a_variable_is_described_by_its_name() {
+    let with = |args: &[&str]| ran(Command::new(BINARY).args(args).env("TALLYPORT_URL", "here"));
+    let refused = with(&["tasks"]);
+    assert!(
+        refused.code == 2 && refused.err.starts_with("tallyport: TALLYPORT_URL \"here\": write"),
+        "{refused:?}"
+    );
+    let refused = with(&["tasks", "--url=there"]);
+    assert!(refused.err.starts_with("tallyport: --url \"there\": write"), "{refused:?}");
+}
+
+#[test]
+fn a_number_of_lines_in_the_place_of_a_namespace_is_pointed_at() {
+    let agent = Agent::start();
+    agent.reserve("c1", "web.1");
+    let refused = agent.cli(&["tail", "web.1", "-n", "5"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert!(refused.err.contains("-n is --namespace") && refused.err.contains("--lines 5"), "{refused:?}");
+    let other = agent.cli(&["tail", "web.1", "-n", "shop"]);
+    assert!(other.code == 3 && !other.err.contains("--lines"), "{other:?}");
+}
+
+#[test]
+fn details_and_watch_take_the_name_of_a_metric_as_explain_and_tail_do() {
+    let agent = Agent::with(&["--window", "1s"]);
+    let web = agent.reserve("c1", "web.1");
+    web.send("hits:1|c\nmisses:1|c");
+    agent.until("the window has closed", || agent.metrics("web.1", "?window=all").len() >= 2);
+    for args in [&["web.1", "hits"][..], &["web.1", "h*"], &["web.1", "h*", "--name", "*s"]] {
+        let shown = agent.cli(&[&["metrics", "details", "--window", "all"], args].concat());
+        assert!(shown.code == 0 && shown.out.contains("hits") && !shown.out.contains("misses"), "{shown:?}");
+    }
+    let none = agent.cli(&["metrics", "details", "web.1", "hit"]);
+    assert!(none.code == 4 && none.err.contains("'*hit*'"), "{none:?}");
+    let mut watch = agent.command(&["metrics", "watch", "web.1", "hits", "--windows", "1", "-o", "ndjson"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    agent.until("a window was printed", || {
+        web.send("hits:1|c\nmisses:1|c");
+        watch.try_wait().unwrap().is_some()
+    });
+    let printed = String::from_utf8(watch.wait_with_output().unwrap().stdout).unwrap();
+    assert!(printed.contains("hits") && !printed.contains("misses"), "{printed}");
+}
+
+#[test]
+fn the_settings_of_the_running_agent_are_compared_with_those_configured() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "limits.series = 2000\n").unwrap();
+    let agent = Agent::with(&["--config", path]);
+    std::fs::write(&file, "limits.series = 3000\nunix.queue = 9\n").unwrap();
+    let shown = || {
+        let ran = agent.cli(&["config", "show", "--running", "--config", path, "--json"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let settings: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
+        move |key: &str| settings.iter().find(|setting| setting["key"] == key).unwrap().clone()
+    };
+    let before = shown();
+    let series = before("limits.series");
+    assert_eq!((&series["value"], &series["configured"]["value"]), (&json!("2000"), &json!("3000")));
+    assert!(series["origin"].as_str().unwrap().ends_with("agent.toml:1"), "{series}");
+    assert_eq!(before("limits.name_bytes").get("configured"), None);
+    assert_eq!(agent.cli(&["reload"]).code, 0);
+    let after = shown();
+    assert_eq!(
+        (&after("limits.series")["value"], after("limits.series").get("configured")),
+        (&json!("3000"), None)
+    );
+    let queue = after("unix.queue");
+    assert_eq!(queue["configured"]["value"], "9", "it takes effect at a restart: {queue}");
+    let table = agent.cli(&["config", "show", "--running", "--config", path]);
+    assert!(
+        table.out.contains("CONFIGURED HERE") && table.err.contains("configured otherwise here"),
+        "{table:?}"
+    );
+    assert_eq!(agent.get("/v1/config").0, 404, "only the admin socket shows it");
+    let none = tallyport(&["config", "show", "--running", "--admin-socket", "/nowhere/admin.sock"]);
+    assert_eq!(none.code, 5, "{none:?}");
+}
+
+#[test]
 fn explain_ends_at_the_step_that_stopped_a_metric() {
     let agent = Agent::start();
     agent.reserve("c1", "silent");
@@ -70,22 +188,40 @@ fn explain_stops_a_metric_whose_lines_are_rejected_where_they_are_read() {
 }
 
 #[test]
-fn folded_values_are_shown_by_tasks_summary_and_explain() {
+fn folded_values_are_shown_wherever_losses_are() {
     let agent = Agent::with(&["--set", "limits.series=10"]);
     let shop = agent.reserve("c1", "shop");
     (0..40).for_each(|n| shop.send(format!("invoices:1|c|#customer:{n}")));
     let folded = || agent.get("/v1/tasks/shop").1["totals"]["values"]["folded"].as_u64().unwrap();
     agent.until("the limit of series is reached", || folded() >= 30);
     let folded = folded().to_string();
-    let tasks = agent.cli(&["tasks", "--sort", "-folded"]).out;
+    let tasks = agent.cli(&["tasks", "--sort", "folded"]).out;
     let heading = tasks.lines().next().unwrap().split_whitespace().position(|word| word == "FOLDED").unwrap();
     assert_eq!(
         tasks.lines().nth(1).unwrap().split_whitespace().nth(heading),
         Some(folded.as_str()),
         "{tasks}"
     );
+    let containers = agent.cli(&["containers", "list", "-o", "csv"]).out;
+    let cells = |line: usize| -> Vec<&str> { containers.lines().nth(line).unwrap().split(',').collect() };
+    let heading = cells(0).iter().position(|heading| *heading == "folded").unwrap();
+    assert_eq!(cells(1)[heading], folded, "{containers}");
+    assert!(agent.cli(&["containers", "list"]).out.contains("FOLDED"));
+    let shown = agent.cli(&["containers", "show", "c1"]).out;
+    let shown = shown.lines().find_map(|line| line.strip_prefix("folded ")).unwrap();
+    assert_eq!(shown.trim(), folded);
+    let said = format!("{folded} values of counters");
+    let mut tail = agent.command(&["tail", "shop", "--raw", "--lines", "1"]);
+    let mut tail = tail.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    agent.until("tail has shown a line", || {
+        // A series that exists, so that the number of folded values stays.
+        shop.send("invoices:1|c|#customer:0");
+        tail.try_wait().unwrap().is_some()
+    });
+    let err = String::from_utf8(tail.wait_with_output().unwrap().stderr).unwrap();
+    assert!(err.starts_with(&format!("tallyport: {said}")), "{err}");
     let summary = agent.cli(&["metrics", "summary", "shop"]).out;
-    assert!(summary.contains(&format!("{folded} values of counters")), "{summary}");
+    assert!(summary.contains(&said), "{summary}");
     let explained = agent.cli(&["explain", "shop", "invoices"]);
     assert!(explained.out.contains("\"invoices\" can be read in part"), "{}", explained.out);
     assert!(explained.out.contains("raise limits.series"), "{}", explained.out);

@@ -62,7 +62,7 @@ impl std::str::FromStr for Target {
             Some((host, port)) if !host.is_empty() && !rest.contains('/') && port.parse::<u16>().is_ok() => {
                 Ok(kind(rest.to_owned()))
             }
-            _ => Err("is not http://HOST:PORT or https://HOST:PORT".to_owned()),
+            _ => Err("write http://HOST:PORT, https://HOST:PORT or unix:PATH".to_owned()),
         }
     }
 }

@@ -24,5 +24,5 @@ pub use identity::{Level, SeriesIdentity, format_common_labels};
 pub use marks::{Marks, MarksOfAll, Name, NameKind, Spelled};
 pub use name::{NameSpelling, Naming};
 pub use page::{PageBuilder, PageSource, PageWindow};
-pub use shape::Timers;
+pub use shape::{SPAN_SECONDS, Timers};
 pub use write::Page;

@@ -120,14 +120,23 @@ pub fn hold_directory(path: &Path) -> Result<HeldDirectory, PathError> {
     acquire_lock(&path.join("agent.lock"), path)
 }
 
-/// Opens a log file for reading and appending. It and its directory are created if needed, for this user alone.
+/// Opens a log file for reading and appending. It and its directory are created if needed, for this user alone. A file of more than
+/// `largest` bytes is first renamed to `PATH.1`, in place of the one that has that name.
 ///
 /// # Errors
 /// When the directory belongs to another user, something other than a file of this user has the name, or a system call fails.
-pub fn open_log_file(path: &Path) -> Result<File, PathError> {
+pub fn open_log_file(path: &Path, largest: u64) -> Result<File, PathError> {
     make_directory(path.parent().unwrap_or(Path::new("/")), 0o700)?;
-    open_own_file(path, File::options().append(true))?
-        .ok_or_else(|| PathError::NotALog { path: path.to_owned() })
+    let open = || {
+        open_own_file(path, File::options().append(true))?
+            .ok_or_else(|| PathError::NotALog { path: path.to_owned() })
+    };
+    let file = open()?;
+    if file.metadata().map_err(io_error_at(path))?.len() <= largest {
+        return Ok(file);
+    }
+    std::fs::rename(path, path.with_added_extension("1")).map_err(io_error_at(path))?;
+    open()
 }
 
 /// Takes a lock file, and writes this process's pid to it.
@@ -407,7 +416,7 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         let log = at("state/agent.log");
         for line in ["one\n", "two\n"] {
-            open_log_file(&log).unwrap().write_all(line.as_bytes()).unwrap();
+            open_log_file(&log, 100).unwrap().write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::metadata(&log).unwrap().mode() & 0o777, 0o600);
@@ -415,8 +424,26 @@ mod tests {
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::fs::hard_link(&log, at("second name")).unwrap();
         for name in ["link", "fifo", "second name"] {
-            let refused = open_log_file(&at(name));
+            let refused = open_log_file(&at(name), 100);
             assert!(matches!(refused, Err(PathError::NotALog { .. })), "{name}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_too_large_is_kept_beside_the_next_one() {
+        use std::io::Write as _;
+        let directory = directory();
+        let log = directory.path().join("agent.log");
+        let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();
+        for (line, now, before) in [
+            ("one\n", "one\n", ""),
+            ("two\n", "one\ntwo\n", ""),
+            ("three\n", "three\n", "one\ntwo\n"),
+            ("4\n", "three\n4\n", "one\ntwo\n"),
+            ("five\n", "five\n", "three\n4\n"),
+        ] {
+            open_log_file(&log, 7).unwrap().write_all(line.as_bytes()).unwrap();
+            assert_eq!((read("agent.log").as_str(), read("agent.log.1").as_str()), (now, before));
         }
     }
 

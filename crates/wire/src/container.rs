@@ -101,6 +101,9 @@ pub struct ContainerDocument {
     /// Datagrams and values dropped by limits.
     #[serde(default)]
     pub dropped: u64,
+    /// Values of counters beyond the series limit, counted in one series for all of them.
+    #[serde(default)]
+    pub folded: u64,
     /// Lines that could not be parsed.
     #[serde(default)]
     pub rejected: u64,

@@ -26,7 +26,9 @@ pub use container::{ClientDocument, ContainerDocument, MountDocument, ReservedDo
 pub use counts::{
     AccountingDocument, Counted, CountsDocument, DatagramsDocument, LinesDocument, ValuesDocument,
 };
-pub use maintenance::{Attachment, AttachmentAnswer, ReconciledDocument, ReloadedDocument, TailedLine};
+pub use maintenance::{
+    Attachment, AttachmentAnswer, ReconciledDocument, ReloadedDocument, SettingDocument, TailedLine,
+};
 pub use node::{
     DegradedDocument, FailingDocument, HealthDocument, MarkedNameDocument, NodeDocument, PagesDocument,
     PluginDocument, ReadyDocument, StateDamageDocument, TargetDocument, TargetLabels, TotalsEvicted,
@@ -122,7 +124,7 @@ mod tests {
         let text = concat!(
             r#"{"container_id":"c1","task_id":"t","generation":1,"statsd_host":null,"statsd_port":null,"state":"lost","#,
             r#""attached":false,"env":{},"reason":"r","warnings":[],"labels":{"a":"b"},"last_datagram":null,"received":1,"#,
-            r#""kernel_drops":2,"dropped":3,"rejected":4,"series":5,"memory":6,"origin_guard":"none","#,
+            r#""kernel_drops":2,"dropped":3,"folded":8,"rejected":4,"series":5,"memory":6,"origin_guard":"none","#,
             r#""origin_guard_missing":null,"gauge_sign":"auto","timer_unit":"ms","client":{"dogstatsd":false,"#,
             r#""gauge_changes":0,"timers_look_like_seconds":false,"decremented":[]},"receive_buffer":7,"#,
             r#""reserved_at":"2026-01-01T00:00:00Z","image":"i","adopted":true}"#

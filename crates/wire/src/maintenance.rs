@@ -18,6 +18,21 @@ pub struct ReloadedDocument {
     pub needs_restart: Vec<Word>,
 }
 
+/// A setting, in the answer of `GET /v1/config`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SettingDocument {
+    /// Its key in the configuration file.
+    pub key: Word,
+    /// Its value as written. Secrets are in files, of which this is the path.
+    pub value: String,
+    /// Where it was set: `default`, a file and a line, a variable, or a flag.
+    pub origin: String,
+    /// Whether a reload applies a changed value.
+    pub reload: bool,
+    /// When a changed value takes effect.
+    pub takes_effect: Word,
+}
+
 /// The answer of `POST /v1/reconcile`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReconciledDocument {

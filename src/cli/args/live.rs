@@ -3,8 +3,9 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::options::{ClientArgs, NamespaceArgs, PodArgs};
+use super::target::{ClientArgs, NamespaceArgs, PodArgs};
 use crate::cli::completion::{container_ids, metric_names, task_names};
+use crate::cli::listing::{SortOrder, SortParser};
 use crate::cli::resolve::parse_container_filter;
 use crate::model::MetricType;
 
@@ -23,6 +24,8 @@ pub(in crate::cli) enum TaskColumn {
     Dropped,
     /// Lines rejected
     Rejected,
+    /// Values of counters beyond the limit of series
+    Folded,
     /// Time of the last datagram
     Last,
 }
@@ -38,9 +41,15 @@ pub(in crate::cli) struct TopArgs {
     /// Only tasks with this label
     #[arg(long, value_name = "K=V")]
     pub(in crate::cli) label: Vec<String>,
-    /// The column to sort tasks by
-    #[arg(long, value_name = "COLUMN", default_value = "values")]
-    pub(in crate::cli) sort: TaskColumn,
+    /// Sort tasks by this column: numbers from the highest, times from the latest, names from A to Z; -COLUMN reverses that
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "values",
+        allow_hyphen_values = true,
+        value_parser = SortParser::<TaskColumn>::new()
+    )]
+    pub(in crate::cli) sort: SortOrder<TaskColumn>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
     /// Accepted only to name the command that prints documents.

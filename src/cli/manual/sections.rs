@@ -66,6 +66,9 @@ pub(super) fn exit_codes(page: &str) -> &'static [PageEntry] {
             ("1", "It could not start, or what it had received could not all be stored in time."),
             USAGE,
         ],
+        "tallyport-config-show" => {
+            &[SUCCESS, FAILED, USAGE, ("5", "With --running: the agent cannot be reached.")]
+        }
         "tallyport-reload"
         | "tallyport-containers-reconcile"
         | "tallyport-containers"

@@ -7,6 +7,7 @@ use ratatui::symbols::Marker;
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget as _};
 
 use super::super::documents::format_number;
+use super::super::scale::{find_scale, find_share};
 use crate::model::Timestamp;
 
 /// Columns that a label of the time axis takes, with a gap.
@@ -82,12 +83,6 @@ impl SeriesPlot {
     }
 }
 
-/// Where a number is between two others, from 0 to 1. Halved first, so that the difference of the largest numbers is finite.
-fn find_share(number: f64, [low, high]: [f64; 2]) -> f64 {
-    let share = (number / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
-    if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
-}
-
 fn to_seconds(at: Timestamp) -> f64 {
     at.as_micros() as f64 / 1e6
 }
@@ -102,16 +97,9 @@ fn find_time_bounds(points: &[PlotPoint]) -> [f64; 2] {
     [to_seconds(first.end) - length, to_seconds(first.end) + length]
 }
 
-/// Bounds that are multiples of a round step and contain all values, and the labels of the steps. Values that begin near zero get
-/// an axis that begins at zero, so that a small change does not look like a large one.
+/// Bounds that are multiples of a round step and contain all values and zero, and the labels of the steps.
 fn find_value_bounds(points: &[PlotPoint], steps: usize) -> ([f64; 2], Vec<String>) {
-    let values = || points.iter().map(|point| point.value);
-    let (mut low, mut high) = values()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    if (low >= 0.0 && low < high / 2.0) || low >= high {
-        low = low.min(0.0);
-        high = high.max(0.0);
-    }
+    let [low, mut high] = find_scale(points.iter().map(|point| point.value));
     if low >= high {
         high = 1.0;
     }

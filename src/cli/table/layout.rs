@@ -18,6 +18,8 @@ pub(super) struct SizedColumn {
     pub(super) kind: CellKind,
     /// See [`super::Column::with_drop_order`].
     pub(super) drop_order: Option<u8>,
+    /// Whether any cell says something: is not empty, and not zero.
+    pub(super) has_content: bool,
     /// The width of the heading, which is never cut.
     pub(super) heading: usize,
     pub(super) width: usize,
@@ -35,8 +37,8 @@ pub(super) enum TableLayout {
 /// Makes columns fit a terminal.
 ///
 /// Text gives way first, down to an eighth of the terminal, so that one endless name does not take the tags of all other rows.
-/// Then names give way, down to an equal share of half the terminal. After that, columns are left out in their drop order. Text
-/// and names are cut further only when no column can be left out any more.
+/// Then names give way, down to an equal share of half the terminal. After that, columns are left out: first those without
+/// content, then the others, both in their drop order. Text and names are cut further only when no column can be left out any more.
 pub(super) fn fit_columns(mut columns: Vec<SizedColumn>, terminal: usize) -> TableLayout {
     let names = columns.iter().filter(|column| column.kind == CellKind::Name).count();
     let narrow_name = (terminal / (1 + names)).max(NARROWEST_NAME);
@@ -47,7 +49,7 @@ pub(super) fn fit_columns(mut columns: Vec<SizedColumn>, terminal: usize) -> Tab
             return TableLayout::Columns(fitted);
         }
         let droppable = columns.iter().enumerate().filter(|(_, column)| column.drop_order.is_some());
-        match droppable.min_by_key(|(_, column)| column.drop_order) {
+        match droppable.min_by_key(|(_, column)| (column.has_content, column.drop_order)) {
             Some((at, _)) => columns.remove(at),
             None => break,
         };
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     fn column(kind: CellKind, width: usize, drop_order: Option<u8>) -> SizedColumn {
-        SizedColumn { index: 0, kind, drop_order, heading: 4, width }
+        SizedColumn { index: 0, kind, drop_order, has_content: true, heading: 4, width }
     }
 
     fn columns() -> Vec<SizedColumn> {
@@ -121,6 +123,17 @@ mod tests {
         assert_eq!(widths(35), [27, 6], "then the name is cut further");
         assert_eq!(widths(18), [10, 6]);
         assert!(widths(17).is_empty(), "then there is a line for each cell");
+    }
+
+    #[test]
+    fn columns_that_say_nothing_are_left_out_before_those_that_do() {
+        let mut columns = columns();
+        columns[3].has_content = false;
+        let TableLayout::Columns(fitted) = fit_columns(columns.clone(), 63) else { panic!() };
+        assert_eq!(fitted.iter().map(|column| column.width).collect::<Vec<_>>(), [30, 10, 6]);
+        columns[0].has_content = false;
+        let TableLayout::Columns(fitted) = fit_columns(columns, 40) else { panic!() };
+        assert_eq!(fitted.iter().map(|column| column.width).collect::<Vec<_>>(), [30, 6], "never the first");
     }
 
     #[test]

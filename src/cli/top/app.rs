@@ -3,7 +3,8 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::args::{PlotField, TaskColumn};
-use super::listing::{SortKey, SortedList};
+use super::super::listing::{SortCell, SortOrder};
+use super::listing::SortedList;
 use super::series::OpenTask;
 use super::tasks::TaskList;
 use super::updates::{NodeUpdate, StreamState, TaskUpdate};
@@ -40,13 +41,15 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(target: String, sort: TaskColumn) -> Self {
+    pub(super) fn new(target: String, sort: SortOrder<TaskColumn>) -> Self {
+        let mut list = SortedList::new(sort.key);
+        list.reversed = sort.reversed;
         Self {
             target,
             node: None,
             connection: StreamState::Connecting,
             tasks: TaskList::default(),
-            list: SortedList::new(sort),
+            list,
             open: None,
             editing: false,
             help: None,
@@ -76,8 +79,8 @@ impl App {
     pub(super) fn arrange_rows(&mut self) {
         let tasks = self.tasks.all_tasks();
         self.list.arrange_rows(tasks.keys(), |id, column| match tasks.get(id) {
-            Some(task) => (format!("{id} {}", task.row.state), task.sort_key(column)),
-            None => (id.clone(), SortKey::from_option(None)),
+            Some(task) => (format!("{id} {}", task.row.state), task.sort_cell(column)),
+            None => (id.clone(), SortCell::Missing),
         });
         if let Some(open) = &mut self.open {
             open.arrange_rows();

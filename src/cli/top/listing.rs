@@ -1,37 +1,14 @@
 //! A list that is sorted and filtered while its rows change.
 
-use std::cmp::Ordering;
+use super::super::listing::SortCell;
 
 /// A column that a list can be sorted by.
 pub(super) trait SortColumn: Copy + PartialEq + 'static {
     /// All columns, in the order in which keys choose them.
     const ALL: &'static [Self];
 
-    /// Whether the largest comes first unless the order is reversed.
+    /// Whether its cells are numbers, of which the largest comes first unless the order is reversed.
     fn is_largest_first(self) -> bool;
-}
-
-/// What rows are compared by.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum SortKey {
-    Text(String),
-    Number(f64),
-}
-
-impl SortKey {
-    /// A number that a row may not have: it is below all others.
-    pub(super) fn from_option(number: Option<f64>) -> Self {
-        Self::Number(number.unwrap_or(f64::NEG_INFINITY))
-    }
-
-    fn compare_to(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
-            (Self::Text(_), Self::Number(_)) => Ordering::Less,
-            (Self::Number(_), Self::Text(_)) => Ordering::Greater,
-        }
-    }
 }
 
 /// The order, the filter and the selection of a list whose rows have keys `K`.
@@ -65,23 +42,21 @@ impl<K: Clone + Ord, C: SortColumn> SortedList<K, C> {
     pub(super) fn arrange_rows<'a>(
         &mut self,
         rows: impl Iterator<Item = &'a K>,
-        read: impl Fn(&K, C) -> (String, SortKey),
+        read: impl Fn(&K, C) -> (String, SortCell<'static>),
     ) where
         K: 'a,
     {
         let words: Vec<String> = self.filter.split_whitespace().map(str::to_lowercase).collect();
-        let mut fitting: Vec<(SortKey, &K)> = rows
+        let mut fitting: Vec<(SortCell<'_>, &K)> = rows
             .filter_map(|key| {
                 let (text, sort) = read(key, self.sort);
                 let text = text.to_lowercase();
                 words.iter().all(|word| text.contains(word)).then_some((sort, key))
             })
             .collect();
-        let largest_first = self.sort.is_largest_first() != self.reversed;
+        // Equal rows keep the order of their keys in both directions, so that they do not jump.
         fitting.sort_by(|(a, first), (b, second)| {
-            let order = a.compare_to(b);
-            // Equal rows keep the order of their keys in both directions, so that they do not jump.
-            (if largest_first { order.reverse() } else { order }).then_with(|| first.cmp(second))
+            a.compare_to(b, self.reversed).then_with(|| first.cmp(second))
         });
         self.order = fitting.into_iter().map(|(_, key)| key.clone()).collect();
         self.find_selected();
@@ -191,8 +166,8 @@ mod tests {
             let number = |key: &String| rows.iter().find(|(name, _)| name == key).unwrap().1;
             self.list.arrange_rows(rows.iter().map(|(name, _)| name), |key, column| {
                 let sort = match column {
-                    Column::Name => SortKey::Text(key.clone()),
-                    Column::Number => SortKey::Number(number(key)),
+                    Column::Name => SortCell::Text(key.clone().into()),
+                    Column::Number => SortCell::Number(number(key)),
                 };
                 (key.clone(), sort)
             });

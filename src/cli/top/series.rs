@@ -1,8 +1,9 @@
 //! The series of the task that is open.
 
 use super::super::args::PlotField;
+use super::super::listing::SortCell;
 use super::super::live::{LiveSeries, LiveSeriesId, SeriesWindows};
-use super::listing::{SortColumn, SortKey, SortedList};
+use super::listing::{SortColumn, SortedList};
 use super::updates::{StreamState, TaskUpdate};
 
 /// A column of the list of series.
@@ -81,10 +82,7 @@ impl OpenTask {
         self.list.arrange_rows(series.all_series().keys(), |id, column| {
             let text = format!("{} {} {}", id.name, id.tags, id.metric_type);
             let windows = series.all_series().get(id);
-            (
-                text,
-                windows.map_or(SortKey::from_option(None), |windows| sort_key(series, id, windows, column)),
-            )
+            (text, windows.map_or(SortCell::Missing, |windows| sort_cell(series, id, windows, column)))
         });
     }
 
@@ -95,21 +93,27 @@ impl OpenTask {
     }
 }
 
-fn sort_key(
+fn sort_cell(
     series: &LiveSeries,
     id: &LiveSeriesId,
     windows: &SeriesWindows,
     column: SeriesColumn,
-) -> SortKey {
+) -> SortCell<'static> {
     let newest = windows.newest_reading();
     let agg = newest.map(|reading| &reading.agg);
     match column {
-        SeriesColumn::Name => SortKey::Text(format!("{} {}", id.name, id.tags)),
-        SeriesColumn::Type => SortKey::Text(id.metric_type.clone()),
-        SeriesColumn::Rate => SortKey::Number(series.samples_per_second(id, windows)),
-        SeriesColumn::Value => SortKey::from_option(newest.and_then(|reading| reading.value)),
-        SeriesColumn::P50 => SortKey::from_option(agg.and_then(|agg| agg.p50)),
-        SeriesColumn::P95 => SortKey::from_option(agg.and_then(|agg| agg.p95)),
-        SeriesColumn::P99 => SortKey::from_option(agg.and_then(|agg| agg.p99)),
+        SeriesColumn::Name => SortCell::Text(format!("{} {}", id.name, id.tags).into()),
+        SeriesColumn::Type => SortCell::Text(id.metric_type.clone().into()),
+        SeriesColumn::Rate => SortCell::Number(series.samples_per_second(id, windows)),
+        SeriesColumn::Value => SortCell::from_number(newest.and_then(|reading| reading.value)),
+        SeriesColumn::P50 => SortCell::from_number(agg.and_then(|agg| agg.p50)),
+        SeriesColumn::P95 => SortCell::from_number(agg.and_then(|agg| agg.p95)),
+        SeriesColumn::P99 => SortCell::from_number(agg.and_then(|agg| agg.p99)),
     }
+}
+
+/// Whether any series has something to show in this column: a name, or a number that is not zero.
+pub(super) fn has_content(series: &LiveSeries, column: SeriesColumn) -> bool {
+    let mut all = series.all_series().iter();
+    all.any(|(id, windows)| sort_cell(series, id, windows, column).has_content())
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::args::TaskColumn;
-use super::listing::{SortColumn, SortKey};
+use super::super::listing::SortCell;
+use super::listing::SortColumn;
 use crate::model::Timestamp;
 use crate::wire::{TaskChanges, TaskRow};
 
@@ -13,8 +14,16 @@ const KEPT_LOOKS: usize = 31;
 const RATE_LOOKS: usize = 6;
 
 impl SortColumn for TaskColumn {
-    const ALL: &'static [Self] =
-        &[Self::Task, Self::State, Self::Values, Self::Series, Self::Dropped, Self::Rejected, Self::Last];
+    const ALL: &'static [Self] = &[
+        Self::Task,
+        Self::State,
+        Self::Values,
+        Self::Series,
+        Self::Dropped,
+        Self::Rejected,
+        Self::Folded,
+        Self::Last,
+    ];
 
     fn is_largest_first(self) -> bool {
         !matches!(self, Self::Task | Self::State)
@@ -67,18 +76,17 @@ impl ObservedTask {
     }
 
     /// What it is sorted by.
-    pub(super) fn sort_key(&self, column: TaskColumn) -> SortKey {
-        let number = |count: u64| SortKey::Number(count as f64);
+    pub(super) fn sort_cell(&self, column: TaskColumn) -> SortCell<'static> {
+        let number = |count: u64| SortCell::Number(count as f64);
         match column {
-            TaskColumn::Task => SortKey::Text(self.row.task_id.clone()),
-            TaskColumn::State => SortKey::Text(self.row.state.to_string()),
-            TaskColumn::Values => SortKey::from_option(self.values_per_second()),
-            TaskColumn::Series => SortKey::Number(self.row.series as f64),
+            TaskColumn::Task => SortCell::Text(self.row.task_id.clone().into()),
+            TaskColumn::State => SortCell::Text(self.row.state.to_string().into()),
+            TaskColumn::Values => SortCell::from_number(self.values_per_second()),
+            TaskColumn::Series => number(self.row.series as u64),
             TaskColumn::Dropped => number(self.count_dropped()),
             TaskColumn::Rejected => number(self.row.rejected),
-            TaskColumn::Last => {
-                SortKey::from_option(self.row.last_datagram.map(|last| last.as_micros() as f64))
-            }
+            TaskColumn::Folded => number(self.row.folded),
+            TaskColumn::Last => SortCell::from_moment(self.row.last_datagram),
         }
     }
 }
@@ -95,6 +103,7 @@ pub(super) struct NodeSums {
     pub(super) series: usize,
     pub(super) dropped: u64,
     pub(super) rejected: u64,
+    pub(super) folded: u64,
 }
 
 /// All tasks, as the agent's stream describes them.
@@ -145,12 +154,18 @@ impl TaskList {
         self.at
     }
 
+    /// Whether any task has something to show in this column: a name, or a number that is not zero.
+    pub(super) fn has_content(&self, column: TaskColumn) -> bool {
+        self.tasks.values().any(|task| task.sort_cell(column).has_content())
+    }
+
     pub(super) fn sum_counts(&self) -> NodeSums {
         self.tasks.values().fold(NodeSums::default(), |sums, task| NodeSums {
             values_per_second: sums.values_per_second + task.values_per_second().unwrap_or(0.0),
             series: sums.series + task.row.series,
             dropped: sums.dropped.saturating_add(task.count_dropped()),
             rejected: sums.rejected.saturating_add(task.row.rejected),
+            folded: sums.folded.saturating_add(task.row.folded),
         })
     }
 }

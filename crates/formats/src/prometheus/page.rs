@@ -303,7 +303,8 @@ impl<W: AsRef<Window>> PageBuilder<W> {
             None => (shape, Vec::new(), false),
         };
         *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, metric_type)| {
-            let help = format!("The {metric_type} {} of StatsD.", series.name);
+            let mut help = format!("The {metric_type} {} of StatsD.", series.name);
+            help.extend(shape.describe_span());
             self.families.push(Family {
                 name: name.clone(),
                 shape,

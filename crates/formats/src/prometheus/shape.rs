@@ -45,6 +45,10 @@ pub(super) enum Declared {
     Unknown,
 }
 
+/// The time that percentiles and members of sets on a page cover, in seconds, unless a window is longer. It is longer than most scrape
+/// intervals.
+pub const SPAN_SECONDS: u64 = 60;
+
 /// One number of a series, or several with a label between them.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Stat {
@@ -110,6 +114,17 @@ impl Shape {
             Naming::Datadog => datadog_shape(metric_type),
             Naming::Graphite => graphite_shape(metric_type),
         }
+    }
+
+    /// A sentence about the time that its recent values are of; `None` if it has only levels, and counts since the beginning.
+    pub(super) fn describe_span(&self) -> Option<String> {
+        let has = |wanted: fn(&Stat) -> bool| self.parts.iter().any(|(stat, _)| wanted(stat));
+        let subject = match () {
+            () if has(|stat| matches!(stat, Stat::Quantiles | Stat::Percentile(_))) => "Percentiles cover",
+            () if has(|stat| matches!(stat, Stat::Cardinality)) => "It covers",
+            () => return None,
+        };
+        Some(format!(" {subject} {SPAN_SECONDS} s, or one window if that is longer."))
     }
 
     /// Whether a part has more labels than its series.
@@ -216,6 +231,22 @@ fn graphite_shape(metric_type: MetricType) -> Option<Shape> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_statistics_of_recent_values_have_a_time_that_they_cover() {
+        let span =
+            |metric_type| Shape::for_metric_type(Naming::Openmetrics, metric_type).unwrap().describe_span();
+        let percentiles = " Percentiles cover 60 s, or one window if that is longer.";
+        assert_eq!(span(MetricType::Timer).as_deref(), Some(percentiles));
+        assert_eq!(
+            span(MetricType::Set).as_deref(),
+            Some(" It covers 60 s, or one window if that is longer.")
+        );
+        assert_eq!((span(MetricType::Counter), span(MetricType::Gauge)), (None, None));
+        let timer = Shape::for_metric_type(Naming::Openmetrics, MetricType::Timer).unwrap();
+        let histogram = timer.in_buckets(Scale::Powers { places: 3 }).unwrap();
+        assert_eq!(histogram.describe_span(), None, "a query chooses the time");
+    }
 
     #[test]
     fn every_type_but_checks_has_a_shape_with_parts() {

@@ -5,7 +5,7 @@ use super::super::tasks::tests::sample_changes;
 use super::*;
 
 fn app() -> App {
-    let mut app = App::new("http://127.0.0.1:9725".to_owned(), TaskColumn::Values);
+    let mut app = App::new("http://127.0.0.1:9725".to_owned(), SortOrder::from_key(TaskColumn::Values));
     app.apply_node(NodeUpdate::Connected);
     for n in 0..3 {
         let rows = [

@@ -18,6 +18,13 @@ pub(super) struct ColumnWidth<C> {
     pub(super) rank: u16,
 }
 
+impl<C> ColumnWidth<C> {
+    /// The same column if `has_content`; otherwise one that goes before all columns that have content.
+    pub(super) fn ranked_by_content(self, has_content: bool) -> Self {
+        if has_content { self } else { Self { rank: 0, ..self } }
+    }
+}
+
 /// The columns that fit beside the names, in their order and with the widths that they get, and the width of the names.
 ///
 /// Names are shown in full up to half of the line before further columns get room. The column that the list is sorted by and
@@ -76,6 +83,14 @@ mod tests {
         assert_eq!(chosen('b', 10, 32), ("bc".to_owned(), 12));
         assert_eq!(chosen('b', 16, 32), ("b".to_owned(), 22));
         assert_eq!(chosen('b', 4000, 32), ("b".to_owned(), 22), "names get half of the line, not all of it");
+    }
+
+    #[test]
+    fn a_column_that_says_nothing_goes_first() {
+        let columns = COLUMNS.map(|column| column.ranked_by_content(column.column != 'b'));
+        let chosen: String =
+            choose_columns(&columns, 'c', 10, 32).0.iter().map(|column| column.column).collect();
+        assert_eq!(chosen, "ac");
     }
 
     #[test]

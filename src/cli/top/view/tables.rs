@@ -13,7 +13,7 @@ use super::super::super::live::{LiveSeries, LiveSeriesId, SeriesWindows};
 use super::super::super::screen::{clean_text, cut_text};
 use super::super::super::units::Precision;
 use super::super::listing::{SortColumn, SortedList};
-use super::super::series::{OpenTask, SeriesColumn};
+use super::super::series::{OpenTask, SeriesColumn, has_content};
 use super::super::tasks::{ObservedTask, TaskList};
 use super::columns::{ColumnWidth, GAP, choose_columns};
 use super::words::{format_count, format_rate};
@@ -31,13 +31,14 @@ const fn column<C: Copy>(column: C, width: u16, rank: u16) -> ColumnWidth<Shown<
     ColumnWidth { column: Shown::Sortable(column), width, widest: width, rank }
 }
 
-const TASK_COLUMNS: [ColumnWidth<Shown<TaskColumn>>; 7] = [
+const TASK_COLUMNS: [ColumnWidth<Shown<TaskColumn>>; 8] = [
     column(TaskColumn::State, 9, 2),
     ColumnWidth { column: Shown::Trend, width: 16, widest: 30, rank: 1 },
-    column(TaskColumn::Values, 9, 7),
+    column(TaskColumn::Values, 9, 8),
     column(TaskColumn::Series, 7, 4),
-    column(TaskColumn::Dropped, 8, 6),
+    column(TaskColumn::Dropped, 8, 7),
     column(TaskColumn::Rejected, 9, 5),
+    column(TaskColumn::Folded, 7, 6),
     column(TaskColumn::Last, 5, 3),
 ];
 
@@ -66,7 +67,8 @@ pub(super) fn draw_tasks(
     let (page, selected) = list.page_of(usize::from(area.height.saturating_sub(1)));
     let names: Vec<String> = page.iter().map(|id| clean_text(id)).collect();
     let longest = names.iter().map(|name| count_cells(name)).max().unwrap_or(0);
-    let (columns, width) = choose_columns(&TASK_COLUMNS, Shown::Sortable(sort), longest, area.width);
+    let (columns, width) =
+        choose_columns(&list_task_columns(tasks, sort), Shown::Sortable(sort), longest, area.width);
     let heading = |shown| match shown {
         Shown::Sortable(column) => task_heading(column),
         _ => "TREND",
@@ -92,6 +94,19 @@ pub(super) fn draw_tasks(
     draw_table(frame, area, contents);
 }
 
+/// The columns that may be shown. Where no value was folded there is no such column, as in `tallyport tasks`.
+fn list_task_columns(tasks: &TaskList, sort: TaskColumn) -> Vec<ColumnWidth<Shown<TaskColumn>>> {
+    let ranked = TASK_COLUMNS.into_iter().filter_map(|column| {
+        let has_content = match column.column {
+            Shown::Sortable(sortable) => tasks.has_content(sortable),
+            _ => true,
+        };
+        let is_optional = column.column == Shown::Sortable(TaskColumn::Folded) && sort != TaskColumn::Folded;
+        (has_content || !is_optional).then(|| column.ranked_by_content(has_content))
+    });
+    ranked.collect()
+}
+
 const fn task_heading(column: TaskColumn) -> &'static str {
     match column {
         TaskColumn::Task => "TASK",
@@ -100,6 +115,7 @@ const fn task_heading(column: TaskColumn) -> &'static str {
         TaskColumn::Series => "SERIES",
         TaskColumn::Dropped => "DROPPED",
         TaskColumn::Rejected => "REJECTED",
+        TaskColumn::Folded => "FOLDED",
         TaskColumn::Last => "LAST",
     }
 }
@@ -119,6 +135,7 @@ fn task_cell(
         TaskColumn::Series => number_cell(format_count(row.series as u64), Style::new()),
         TaskColumn::Dropped => loss_cell(task.count_dropped(), Color::Red),
         TaskColumn::Rejected => loss_cell(row.rejected, Color::Yellow),
+        TaskColumn::Folded => loss_cell(row.folded, Color::Yellow),
         TaskColumn::Last => {
             let last = row.last_datagram.zip(now).map(|(last, now)| format_elapsed(now, last));
             number_cell(last.unwrap_or_else(|| "-".to_owned()), Style::new())
@@ -137,9 +154,7 @@ fn state_style(state: &str) -> Style {
 pub(super) fn draw_series(frame: &mut Frame<'_>, area: Rect, open: &mut OpenTask) {
     let (sort, reversed, filtered) = (open.list.sort, open.list.reversed, !open.list.filter.is_empty());
     let series = &open.series;
-    let several = series.has_several_containers();
-    let possible: Vec<_> =
-        SERIES_COLUMNS.into_iter().filter(|column| several || column.column != Shown::Container).collect();
+    let possible = list_series_columns(series);
     let (page, selected) = open.list.page_of(usize::from(area.height.saturating_sub(1)));
     let names: Vec<Line<'static>> = page.iter().map(name_with_tags).collect();
     let longest = names.iter().map(Line::width).max().unwrap_or(0);
@@ -163,6 +178,17 @@ pub(super) fn draw_series(frame: &mut Frame<'_>, area: Rect, open: &mut OpenTask
     let empty = if filtered { NO_MATCH } else { "no window yet; the first one appears when it closes" };
     let contents = TableContents { head, rows: rows.collect(), columns: &columns, width, selected, empty };
     draw_table(frame, area, contents);
+}
+
+/// The columns that may be shown.
+fn list_series_columns(series: &LiveSeries) -> Vec<ColumnWidth<Shown<SeriesColumn>>> {
+    let several = series.has_several_containers();
+    let columns = SERIES_COLUMNS.into_iter().filter(|column| several || column.column != Shown::Container);
+    let ranked = columns.map(|column| match column.column {
+        Shown::Sortable(sortable) => column.ranked_by_content(has_content(series, sortable)),
+        _ => column,
+    });
+    ranked.collect()
 }
 
 fn name_with_tags(id: &LiveSeriesId) -> Line<'static> {

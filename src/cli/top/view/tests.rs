@@ -4,13 +4,14 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use serde_json::{Value, json};
 
 use super::super::super::args::TaskColumn;
+use super::super::super::listing::SortOrder;
 use super::super::super::live::tests::sample_record;
 use super::super::tasks::tests::sample_changes;
 use super::super::updates::{NodeUpdate, TaskUpdate};
 use super::*;
 
 fn app_with(rows: &[Value]) -> App {
-    let mut app = App::new("http://127.0.0.1:9725".to_owned(), TaskColumn::Values);
+    let mut app = App::new("http://127.0.0.1:9725".to_owned(), SortOrder::from_key(TaskColumn::Values));
     app.apply_node(NodeUpdate::Connected);
     app.apply_node(NodeUpdate::Named("n1".to_owned()));
     for n in 0..3u32 {
@@ -116,11 +117,31 @@ fn tasks_at_200_by_50() {
         [
             "n1  3 tasks  1251 values/s  7 dropped  3 rejected  123k series  http://127.0.0.1:9725",
             "TASK                      STATE                               TREND  VALUES/S▼   SERIES   DROPPED   REJECTED   LAST",
-            "web.1                     listening                              ▁▁       1250       12         0          3     0s",
-            "db                        draining                               ▁▁          1     123k         7          0     0s",
+            "web.1                     listening                              ██       1250       12         0          3     0s",
+            "db                        draining                               ██          1     123k         7          0     0s",
             "cache                     listening                              ▁▁          0        0         0          0      -",
         ]
     );
+}
+
+#[test]
+fn folded_values_have_a_column_where_there_are_some() {
+    let rows = [json!({"task_id": "web.1", "values": 2500, "folded": 996}), json!({"task_id": "db"})];
+    let lines = drawn(&mut app_with(&rows), 80, 24);
+    assert!(lines[0].contains("996 folded"), "{lines:?}");
+    assert!(lines[1].contains("FOLDED") && lines[2].contains(" 996 "), "{lines:?}");
+    let mut app = app();
+    assert!(!drawn(&mut app, 200, 24)[1].contains("FOLDED"));
+    app.list.sort = TaskColumn::Folded;
+    assert!(drawn(&mut app, 80, 24)[1].contains("FOLDED▼"), "the column of the order is always shown");
+}
+
+#[test]
+fn columns_in_which_every_number_is_zero_go_before_others() {
+    let rows = [json!({"task_id": "web.1", "values": 5, "series": 3})];
+    let lines = drawn(&mut app_with(&rows), 52, 8);
+    assert!(lines[1].contains("SERIES") && lines[1].contains("STATE"), "{lines:?}");
+    assert!(!lines[1].contains("DROPPED") && !lines[1].contains("REJECTED"), "{lines:?}");
 }
 
 #[test]
@@ -163,10 +184,10 @@ fn series_at_200_by_50() {
         [
             "web.1  listening  1250 values/s  3 rejected  4 series  window until 1970-01-01T00:00:20Z",
             "NAME                        TYPE                                    TREND  VALUES/S▼       VALUE      P50      P95      P99",
-            "request.latency route:/pay  timer                                      ▁▁          4     14.5 ms    11 ms  40.3 ms  77.3 ms",
-            "page.views                  counter                                    ▁█          2           9",
-            "up                          service_check                               ▁        0.1    critical",
-            "queue.depth                 gauge                                       ▁          0           3",
+            "request.latency route:/pay  timer                                      ██          4     14.5 ms    11 ms  40.3 ms  77.3 ms",
+            "page.views                  counter                                    ▅█          2           9",
+            "up                          service_check                               █        0.1    critical",
+            "queue.depth                 gauge                                       █          0           3",
         ]
     );
 }
@@ -178,12 +199,13 @@ fn a_plot_fills_the_screen_and_is_one_line_of_facts_on_a_low_one() {
     press(&mut app, KeyCode::Enter);
     let lines = drawn(&mut app, 80, 24);
     assert_eq!(lines[1], "page.views  sum in each window");
-    assert!(lines[2].starts_with("9      │") && lines[2].ends_with('⠉'), "{lines:?}");
-    assert!(lines[19].starts_with("5      │⣀"), "{lines:?}");
+    let is_dotted = |line: &String| line.ends_with(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c));
+    assert!(lines[2].starts_with("10     │") && lines[2..6].iter().any(is_dotted), "{lines:?}");
+    assert!(lines[19].starts_with("0      │"), "the scale has zero on it: {lines:?}");
     assert!(lines[21].starts_with("00:00:10") && lines[21].ends_with("00:00:20"), "{lines:?}");
     assert_eq!(lines[22], "last 9  min 5  max 9  windows of 10 s: 2, UTC");
     let low = drawn(&mut app, 20, 5);
-    assert_eq!(low[2], "▁█");
+    assert_eq!(low[2], "▅█");
     assert_eq!((low[1].as_str(), low[4].as_str()), ("page.views  sum in …", "last 9  min 5  max …"));
 }
 

@@ -26,7 +26,7 @@ pub(super) const HELP: &[&str] = &[
     "",
     "VALUES/S of a task covers the last 10 seconds, of a series its newest window.",
     "VALUE is the sum of a counter, the level of a gauge, the mean of a timer.",
-    "DROPPED and REJECTED count from the start of the containers.",
+    "DROPPED, REJECTED and FOLDED (values beyond the limit of series) count from the start of the containers.",
 ];
 
 type Part = (String, Style);
@@ -47,6 +47,7 @@ pub(super) fn describe_node(app: &App) -> Vec<Part> {
     parts.push((format!("{} values/s", format_rate(Some(sums.values_per_second))), plain));
     parts.extend(warn_of(sums.dropped, "dropped", Color::Red));
     parts.extend(warn_of(sums.rejected, "rejected", Color::Yellow));
+    parts.extend(warn_of(sums.folded, "folded", Color::Yellow));
     parts.push((format!("{} series", format_count(sums.series as u64)), plain));
     parts.push((app.target.clone(), plain.add_modifier(Modifier::DIM)));
     parts
@@ -61,6 +62,7 @@ pub(super) fn describe_task(app: &App, open: &OpenTask) -> Vec<Part> {
         parts.push((format!("{} values/s", format_rate(task.values_per_second())), plain));
         parts.extend(warn_of(task.count_dropped(), "dropped", Color::Red));
         parts.extend(warn_of(task.row.rejected, "rejected", Color::Yellow));
+        parts.extend(warn_of(task.row.folded, "folded", Color::Yellow));
     }
     let (all, shown) = (open.series.all_series().len(), open.list.count_rows());
     let series = if shown == all { format!("{all} series") } else { format!("{shown} of {all} series") };
