@@ -26,7 +26,7 @@ pub use documents::{
     task_document, task_short,
 };
 pub use exposition::{Wanted, build_page};
-pub use names::write_names;
+pub use names::{WantedNames, write_names};
 pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use recent::RecentWindows;

@@ -78,7 +78,7 @@ test("containers are compared, tags are added up, and a link holds the view", as
   await page.getByRole("button", { name: /Compare containers/ }).click();
   assert.deepEqual(await inspector(page).locator(".legend bdi").allTextContents(), ["compare.1-a", "compare.1-b"]);
   await page.getByRole("button", { name: "Sum over tags" }).click();
-  await until("the sum is there", async () => (await inspector(page).locator(".legend bdi").allTextContents()).join() === "sum of all");
+  await until("the sum is there", async () => (await inspector(page).locator(".legend bdi").allTextContents()).join() === "sum over route, 2 containers");
   await until("counts of both containers are merged", async () => (await page.evaluate(() => sums.records.some((one) => one.agg.max === 200 && one.agg.min === 1))));
   await page.getByRole("button", { name: /^route/ }).click();
   await until("there is a line for each route", async () => (await inspector(page).locator(".legend bdi").allTextContents()).join() === "route:/cart,route:/pay");
@@ -154,6 +154,7 @@ test("problems are dismissed for the tab, and come back when there are new ones"
   await send(folding, ...Array.from({ length: 60 }, (_, n) => `c${n}:1|c`));
   const { page, seen, close } = await open(chromium, agent);
   const names = async () => (await page.locator("#tasks-rows .row:not([hidden]) .name").allTextContents()).sort().join();
+  const rejected = row(page, "rejecting.1").locator("[data-short=rejected]");
   await page.locator("#tasks-problems").click();
   const ours = async () => (await names()).split(",").filter((name) => /^(rejecting|folding|silent)/.test(name)).join();
   await until("all kinds of problems are listed", async () => (await ours()) === "folding.1,rejecting.1,silent.1");
@@ -164,25 +165,79 @@ test("problems are dismissed for the tab, and come back when there are new ones"
   await page.reload();
   await page.getByText("No task with problems").waitFor();
   await send(bad, "broken again", "and again");
-  await until("new problems are counted from there", async () => /rejecting\.1.*2$/.test(await row(page, "rejecting.1").textContent().catch(() => "")));
+  await until("it is listed again, with one count everywhere", async () => (await rejected.textContent().catch(() => "")) === "3");
+  assert.equal(await rejected.getAttribute("class"), "num warn");
+  assert.match(await rejected.getAttribute("title"), /^3 since the containers started, 2 of them new$/);
   assert.equal(await ours(), "rejecting.1");
+  await row(page, "rejecting.1").locator("a").click();
+  await page.locator("#losses td").first().waitFor();
+  const figure = page.locator("#task-figures div", { hasText: "Rejected lines" }).locator("dd");
+  await until("the table agrees", async () => (await page.locator("#losses td").first().textContent()) === (await figure.textContent()));
+  assert.match(await page.locator("#losses-since").textContent(), /^since the containers started; 2 lines rejected since it was dismissed at \d\d:/);
+  await page.locator("#task-dismiss").click();
+  await page.locator("#losses").waitFor({ state: "hidden" });
+  assert.equal(await figure.textContent(), "3", "dismissing changes no count");
+  assert.match(await page.locator("#losses-since").textContent(), /nothing new since it was dismissed/);
+  await page.locator(".back a").click();
   await page.locator("#tasks-restore").click();
-  await until("what was dismissed can be shown", async () => (await ours()) === "folding.1,rejecting.1,silent.1");
+  await until("what was dismissed can be shown", async () => /rejecting\.1/.test(await ours()));
   assert.doesNotMatch(await page.locator("body").innerText(), /–\s*(ago|\/s)/, "nothing is unknown ago");
+  clean(agent, seen);
+  await close();
+});
+
+test("problems are those of the kept windows until they are dismissed", async () => {
+  const short = await new Agent(["--window", "1s", "--set", "windows.keep=3"]).start();
+  const to = await short.reserve("old-1", "old.1");
+  const beat = setInterval(() => send(to, "beat:1|c"), 500);
+  await send(to, "broken");
+  const { page, seen, close } = await open(chromium, short, { view: "#/?problems=1" });
+  await row(page, "old.1").waitFor();
+  await page.getByText("No task with problems").waitFor();
+  await page.locator("#tasks-problems").click();
+  const cell = row(page, "old.1").locator("[data-short=rejected]");
+  assert.deepEqual([await cell.textContent(), await cell.getAttribute("class")], ["1", "num"], "it is still counted, and no longer stands out");
+  await send(to, "broken again");
+  await until("what is new stands out", async () => (await cell.getAttribute("class")) === "num warn");
+  clearInterval(beat);
+  clean(short, seen);
+  await close();
+  await short.end();
+});
+
+test("a search that finds nothing says what was lost, and leads there", async () => {
+  const to = await agent.reserve("missing-1", "missing.1");
+  await send(to, "kept:1|c", "wanted:x|c", "wanted:y|c", ...Array.from({ length: 60 }, (_, n) => `c${n}:1|c`));
+  const { page, seen, close } = await open(chromium, agent, { view: "#/task/missing.1" });
+  await series(page, "c0").first().waitFor();
+  await page.locator("#task-dismiss").click();
+  await page.locator("#series-search").fill("wanted");
+  const way = page.locator("#series-empty").getByRole("button", { name: "2 lines of this task were rejected" });
+  await way.waitFor();
+  assert.match(await page.locator("#series-empty").innerText(), /\d+ values of this task were folded into tallyport\.overflow/);
+  await way.click();
+  await page.locator("#losses").getByText("invalid_value").waitFor();
+  await page.locator("#rejected-rows tr").first().waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "losses-title");
   clean(agent, seen);
   await close();
 });
 
 test("rejected lines are shown where the reader may see them", async () => {
   const to = await agent.reserve("r-1", "lines.1");
-  await send(to, "first broken", "<b>second:x|c");
+  await send(to, "first broken", "<b>second:x|c", "third:x|c", "fourth:x|c");
   const open_ = await open(chromium, agent, { view: "#/task/lines.1" });
   await open_.page.getByText("Last rejected lines").click();
-  await open_.page.locator("#rejected-rows tr").nth(1).waitFor();
-  assert.match(await open_.page.locator("#rejected-lines").innerText(), /admin socket only[\s\S]*tallyport tail lines\.1/);
+  await open_.page.locator("#rejected-rows tr").first().waitFor();
+  assert.match(await open_.page.locator("#rejected-lines").innerText(), /hidden here, because a line can contain anything[\s\S]*tallyport tail lines\.1/);
+  const counted = await open_.page.locator("#rejected-rows tr").allInnerTexts();
+  const lines = counted.map((text) => Number(text.match(/r-1\s+\w+\s+(\d)$/)[1]));
+  assert.equal(lines.reduce((sum, count) => sum + count, 0), 4, "lines without text are counted by reason, those of one datagram as well");
+  const high = await open_.page.locator("#rejected-lines").boundingBox();
+  assert.ok(high.height < 400, "however many there are, the series stay on the screen");
   assert.doesNotMatch(await open_.page.locator("body").innerText(), /first broken/);
   await open_.page.getByRole("tab", { name: /Containers/ }).click();
-  assert.match(await open_.page.locator("#panel-containers").innerText(), /r-1[\s\S]*Dropped\s+0\s+Rejected lines\s+2/, "and which container sent them");
+  assert.match(await open_.page.locator("#panel-containers").innerText(), /r-1[\s\S]*Dropped\s+0\s+Rejected lines\s+4/, "and which container sent them");
   await open_.close();
   // The admin socket through a forwarded port, as `ssh -L` makes one.
   const proxy = http.createServer((request, response) => {
@@ -198,9 +253,9 @@ test("rejected lines are shown where the reader may see them", async () => {
   const { page, seen, close } = await open(chromium, admin, { view: "#/task/lines.1" });
   await page.getByText("Last rejected lines").click();
   await page.locator("#rejected-rows").getByText("<b>second:x|c").waitFor();
-  assert.equal(await page.locator("#rejected-rows tr").count(), 2);
+  assert.equal(await page.locator("#rejected-rows tr").count(), 4);
   await send(to, ...Array.from({ length: 80 }, (_, n) => `broken ${n}`));
-  await until("new lines are added", async () => (await page.locator("#rejected-rows tr").count()) > 2);
+  await until("new lines are added", async () => (await page.locator("#rejected-rows tr").count()) > 4);
   assert.ok((await page.locator("#rejected-rows tr").count()) <= 50);
   clean(admin, seen);
   await close();
@@ -236,23 +291,37 @@ test("a gauge with signs of a client that speaks DogStatsD has a hint", async ()
   await close();
 });
 
-test("a series shows its name in Prometheus, and copies an expression", async () => {
-  const to = await agent.reserve("n-1", "named.1");
-  await send(to, "http.latency:5|ms");
-  const { page, close } = await open(chromium, agent, { view: "#/task/named.1", permissions: ["clipboard-read", "clipboard-write"] });
-  await page.route(/\/names\?name=/, async (route) => {
-    const answer = await route.fetch();
-    // The route is tested with the exporter; a page of an agent without it shows nothing.
-    const names = [{ name: "http.latency", type: "timer", unit: "ms", scraped: "http_latency_seconds", selector: "{}", promql: "rate(http_latency_seconds_sum[5m])" }];
-    await route.fulfill(answer.status() === 200 ? { response: answer } : { status: 200, json: { task_id: "named.1", names } });
-  });
-  await series(page, "http.latency").locator("a").click();
-  await inspector(page).getByText(/http_latency_seconds/).first().waitFor();
-  await page.getByRole("button", { name: "Copy PromQL" }).first().click();
+test("a series shows the expression that reads it in Prometheus, and copies what is shown", async () => {
+  const stop = await shop("named.1");
+  const { page, seen, close } = await open(chromium, agent, { view: "#/task/named.1", permissions: ["clipboard-read", "clipboard-write"] });
+  const expression = inspector(page).locator(".promql pre");
+  const shows = (text) => until(text, async () => (await expression.textContent().catch(() => "")) === text);
+  const copied = () => page.evaluate(() => navigator.clipboard.readText());
+  await rowOf(page, "latency", "named.1-a", "route:/pay").locator("a").click();
+  const own = 'task="named.1",route="/pay"';
+  await shows(`sum(rate(latency_seconds_sum{${own}}[5m])) / sum(rate(latency_seconds_count{${own}}[5m]))`);
+  await inspector(page).getByText("p99", { exact: true }).first().click();
+  await shows(`latency_seconds{${own},quantile="0.99"}`);
+  await page.getByRole("button", { name: "Copy PromQL" }).click();
   await page.getByText("Copied").waitFor();
-  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /http_latency_seconds/);
+  assert.equal(await copied(), await expression.textContent());
+  await page.getByRole("button", { name: "Sum over tags" }).click();
+  await shows('max(latency_seconds{task="named.1",quantile="0.99"})');
+  await page.getByRole("button", { name: /^route/ }).click();
+  await shows('max by (route) (latency_seconds{task="named.1",quantile="0.99"})');
+  await inspector(page).getByText("Percentiles of summaries cannot be merged").waitFor();
+  await until("the button can be used again", async () => (await page.getByRole("button", { name: "Copy PromQL" }).count()) === 1);
+  await page.getByRole("button", { name: "Copy PromQL" }).click();
+  assert.equal(await copied(), await expression.textContent(), "what is shown is copied, with the kept tags");
   await page.getByRole("button", { name: "Copy link" }).last().click();
-  await until("the link is copied", async () => (await page.evaluate(() => navigator.clipboard.readText())) === page.url());
+  await until("the link is copied", async () => (await copied()) === page.url());
+  await page.keyboard.press("Escape");
+  await rowOf(page, "hits", "named.1-a", "route:/pay  status:500").locator("a").click();
+  await shows('sum by (route) (rate(hits_total{task="named.1"}[5m]))');
+  await page.getByRole("button", { name: "This series" }).click();
+  await shows(`sum(rate(hits_total{${own},status="500"}[5m]))`);
+  clean(agent, seen);
+  stop();
   await close();
 });
 

@@ -7,7 +7,7 @@ use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter
 use super::{ApiResponse, JSON, ReaderContext};
 use crate::containers::{TaskContainers, suggest_names};
 use crate::net::clock;
-use crate::query::{self, Budget as _, Filters, Query, Sink as _, Summaries, Wanted};
+use crate::query::{self, Budget as _, Filters, Query, Sink as _, Summaries, WantedNames};
 use crate::wire;
 
 /// Maximum number of ids that an unknown one is compared with: a third of a second of work if all of them are long.
@@ -115,12 +115,13 @@ pub(super) async fn list_names(
 ) -> Result<ApiResponse, ApiError> {
     let listed = reading.find_task(asker, id).await?;
     let config = reading.data.current_config();
-    let wanted = Wanted::read_names(&config, raw, reading.stats.last_scrape_style(), &listed)?;
+    let wanted = WantedNames::read(&config, raw, reading.stats.last_scrape_style(), &listed)?;
+    let page = &wanted.page;
     let request = PageRequest {
         asker,
-        lane: if wanted.filters.has_patterns() { BuildLane::Search } else { BuildLane::Node },
+        lane: if page.filters.has_patterns() { BuildLane::Search } else { BuildLane::Node },
         route: "/v1/tasks/{task_id}/names",
-        detail: format!("{}\n{id}\n{raw}", wanted.format.content_type(wanted.escaping)),
+        detail: format!("{}\n{id}\n{raw}", page.format.content_type(page.escaping)),
         content_type: JSON,
         gzip: false,
         shows: Some(reading.shown_state()),

@@ -244,7 +244,7 @@ impl Selection {
 }
 
 /// Parses the keys of tags, separated by commas, which no key contains.
-fn parse_keys(text: &str) -> Result<Vec<String>, Error> {
+pub(super) fn parse_keys(text: &str) -> Result<Vec<String>, Error> {
     let keys: Vec<String> = text.split(',').filter(|key| !key.is_empty()).map(str::to_owned).collect();
     if keys.len() > MOST_FILTERS {
         let start: String = text.chars().take(32).chain(['…']).collect();

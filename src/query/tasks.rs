@@ -146,10 +146,11 @@ type OverviewRow = wire::TaskRow<TaskId>;
 
 fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> OverviewRow {
     let mut counts = Accounting::default();
-    let mut series = 0;
+    let (mut series, mut last_problem) = (0, None);
     for stats in listed.containers.iter().filter_map(|info| stats_by_container.get(&info.allocation)) {
         counts.merge(&stats.accounting);
         series += stats.series;
+        last_problem = last_problem.max(stats.last_problem);
     }
     let state = state_of(listed);
     OverviewRow {
@@ -168,6 +169,7 @@ fn task_row(listed: &TaskContainers, stats_by_container: &StatsByContainer) -> O
         folded: counts.folded,
         rejected: counts.rejected.total_count(),
         events: counts.events,
+        last_problem,
         recent_values: None,
     }
 }

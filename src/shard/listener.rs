@@ -83,6 +83,8 @@ pub(super) struct ContainerListener {
     logged: Accounting,
     /// The number of the checkpoint file, and the state at the last checkpoint in it.
     noted: (u64, CheckpointContents),
+    /// Dropped, folded and rejected data when that was last looked at, and when it was last found to have grown.
+    problems: (u64, Option<Timestamp>),
     /// The number of rejected lines when they were last shown, and the lines shown.
     rejected: (u64, Arc<[RejectedLine]>),
     /// Set once the container has begun to end.
@@ -152,6 +154,7 @@ impl ContainerListener {
             }
         };
         let logged = aggregator.accounting().clone();
+        let problems = (logged.problem_count(), None);
         Self {
             allocation: new.allocation,
             receive_buffer,
@@ -166,6 +169,7 @@ impl ContainerListener {
             taps: Vec::new(),
             logged,
             noted: Default::default(),
+            problems,
             rejected: Default::default(),
             ending: None,
             pending: None,
@@ -262,6 +266,7 @@ impl ContainerListener {
     pub(super) fn collect_stats(&mut self, detail: StatsDetail, now: Timestamp) -> ContainerStats {
         let open = (detail == StatsDetail::OpenWindow)
             .then(|| (Arc::new(self.aggregator.peek_open_window(now)), self.aggregator.build_summary()));
+        self.note_problems(now);
         let rejected = self.aggregator.accounting().rejected.total_count();
         if self.rejected.0 != rejected {
             self.rejected = (rejected, self.aggregator.rejected_lines().iter().cloned().collect());
@@ -274,16 +279,26 @@ impl ContainerListener {
             receive_buffer: self.receive_buffer,
             memory: self.aggregator.memory_bytes(),
             rejected: Arc::clone(&self.rejected.1),
+            last_problem: self.problems.1,
             habits: self.aggregator.habits(),
             decremented: Arc::clone(self.aggregator.decremented_series()),
             open,
         }
     }
 
+    fn note_problems(&mut self, now: Timestamp) {
+        let count = self.aggregator.accounting().problem_count();
+        if count > self.problems.0 {
+            self.problems.1 = Some(now);
+        }
+        self.problems.0 = count;
+    }
+
     /// Logs losses since the last call, one line for rejected lines and one for dropped data. Lines of all containers
     /// are rate-limited together, so that applications cannot fill a disk. Losses that are not logged stay in the
     /// counts.
     pub(super) fn log_losses(&mut self, log: &LossLog, at: Timestamp) {
+        self.note_problems(at);
         let may_write = || match log.admit_line(at.as_secs()) {
             LineDecision::LeaveOut => false,
             LineDecision::Write(left_out) => {
@@ -363,6 +378,22 @@ mod tests {
         assert_eq!(take(1), (1, true, false), "two were not one");
         assert_eq!(take(1), (1, false, false));
         assert_eq!(take(0), (0, true, false), "nothing was left");
+    }
+
+    #[test]
+    fn the_last_problem_is_when_a_count_of_problems_was_found_to_have_grown() {
+        let (mut listener, sender) = pair();
+        let mut inbox = Inbox::default();
+        let mut last_problem = |line: &[u8], second: i64| {
+            let now = Moment { wall: Timestamp::from_secs(second), mono: Duration::ZERO };
+            sender.send(line).unwrap();
+            listener.receive_udp(&mut inbox, now, || now.mono);
+            listener.collect_stats(StatsDetail::Counts, now.wall).last_problem
+        };
+        assert_eq!(last_problem(b"a:1|c", 1), None);
+        assert_eq!(last_problem(b"broken", 2), Some(Timestamp::from_secs(2)));
+        assert_eq!(last_problem(b"a:1|c", 3), Some(Timestamp::from_secs(2)));
+        assert_eq!(last_problem(b"broken", 4), Some(Timestamp::from_secs(4)));
     }
 
     #[test]

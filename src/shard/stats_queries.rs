@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::aggregate::{Accounting, ContainerSummary, Habits, RejectedLine, Window};
-use crate::model::{Allocation, Series};
+use crate::model::{Allocation, Series, Timestamp};
 
 /// Which containers are asked about.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct ContainerStats {
     pub memory: usize,
     /// The most recently rejected lines, oldest first.
     pub rejected: Arc<[RejectedLine]>,
+    /// When data was last dropped, folded or rejected, to within a window; only what this process has seen.
+    pub last_problem: Option<Timestamp>,
     /// What has been seen of the container's client.
     pub habits: Habits,
     /// Some of the series whose totals were decremented.
@@ -57,6 +59,7 @@ impl ContainerStats {
             receive_buffer: 0,
             memory: 0,
             rejected: Arc::default(),
+            last_problem: None,
             habits: Habits::default(),
             decremented: Arc::default(),
             open: None,

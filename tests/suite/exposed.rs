@@ -111,6 +111,92 @@ fn each_type_has_an_expression_that_fits_how_it_is_exported() {
     assert_eq!(promql, "histogram_quantile(0.99, sum(rate(request_latency_seconds{task=\"shop\"}[5m])))");
 }
 
+/// What an expression is, what it reads, and what is said about it, for a query that one metric fits.
+fn view_of(agent: &Agent, query: &str) -> (String, String, String) {
+    let names = names_of(agent, query);
+    let [name] = names.as_slice() else { panic!("{query}: {names:?}") };
+    let notes = name["notes"].as_array().into_iter().flatten().map(|note| note.as_str().unwrap());
+    let text = |key: &str| name[key].as_str().unwrap().to_owned();
+    (text("promql"), text("reads"), notes.collect::<Vec<_>>().join(" "))
+}
+
+/// The agent of the other tests, with a second container of the task.
+fn agent_with_two_containers(flags: &[&str]) -> Agent {
+    let agent = agent_with_metrics(flags);
+    let lines = "request.latency:9|ms|#route:/cart,status:200\nbuilds:1|c|#branch:main,task:x\nvisitors:a|s|#route:/pay";
+    agent.reserve("c3", "shop").send(lines);
+    agent.until("its window is closed", || agent.metrics("shop", "?window=last&container=c3").len() >= 3);
+    agent
+}
+
+fn id_of(agent: &Agent, query: &str) -> String {
+    agent.metrics("shop", query)[0]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_expression_is_about_the_series_or_the_sum_and_the_statistic_that_is_asked_for() {
+    let agent = agent_with_two_containers(&[]);
+    let timer = id_of(&agent, "?name=request.latency&tag=route:/pay");
+    let (promql, reads, notes) = view_of(&agent, &format!("?series={timer}&stat=p50"));
+    let own = "task=\"shop\",route=\"/pay\",status=\"\"";
+    assert_eq!(promql, format!("request_latency_seconds{{{own},quantile=\"0.5\"}}"));
+    assert!(reads == "p50" && notes.contains("one series for all containers"), "{reads}: {notes}");
+    let (promql, reads, notes) = view_of(&agent, &format!("?series={timer}&by=route&stat=p95"));
+    assert_eq!(promql, "max by (route) (request_latency_seconds{task=\"shop\",quantile=\"0.95\"})");
+    assert!(reads == "p95" && notes.contains("the largest one of the series"), "{notes}");
+    let (promql, reads, notes) = view_of(&agent, &format!("?series={timer}&by=route&stat=mean"));
+    let rate = |part| format!("sum by (route) (rate(request_latency_seconds_{part}{{task=\"shop\"}}[5m]))");
+    assert_eq!((promql, &*reads, &*notes), (format!("{} / {}", rate("sum"), rate("count")), "mean", ""));
+    let (_, reads, notes) = view_of(&agent, &format!("?series={timer}&stat=max"));
+    assert!(reads == "p99" && notes.contains("no maximum"), "{notes}");
+    let counter = id_of(&agent, "?name=builds");
+    assert_eq!(
+        view_of(&agent, &format!("?series={counter}")).0,
+        "sum(rate(builds_total{task=\"shop\",branch=\"main\",client_task=\"x\"}[5m]))"
+    );
+    assert_eq!(
+        view_of(&agent, &format!("?series={counter}&by=task,branch")).0,
+        "sum by (client_task, branch) (rate(builds_total{task=\"shop\"}[5m]))"
+    );
+    let set = id_of(&agent, "?name=visitors");
+    let (promql, reads, notes) = view_of(&agent, &format!("?series={set}&by="));
+    assert_eq!((&*promql, &*reads), ("sum(visitors_unique{task=\"shop\"})", "members"));
+    assert!(notes.contains("an upper bound"), "{notes}");
+    assert_eq!(view_of(&agent, "?name=temp&by=").0, "temp{task=\"shop\"}", "gauges have no sum");
+    assert!(names_of(&agent, &format!("?series={}", "0".repeat(32))).is_empty());
+    for wrong in ["stat=p90", "series=x", "by=route&compare"] {
+        let (status, error) = agent.get(&format!("/v1/tasks/shop/names?{wrong}"));
+        assert_eq!((status, &error["code"]), (400, &Value::from("bad_parameter")), "{wrong}");
+    }
+}
+
+#[test]
+fn an_expression_tells_containers_apart_where_the_page_does() {
+    let agent = agent_with_two_containers(&["--set", "prometheus.identity=high"]);
+    let timer = id_of(&agent, "?name=request.latency&container=c3");
+    let own = "task=\"shop\",container_id=\"c3\",route=\"/cart\",status=\"200\"";
+    let (promql, _, notes) = view_of(&agent, &format!("?series={timer}"));
+    assert_eq!((promql, &*notes), (format!("request_latency_seconds{{{own},quantile=\"0.99\"}}"), ""));
+    assert_eq!(
+        view_of(&agent, "?name=builds&compare").0,
+        "sum by (container_id) (rate(builds_total{task=\"shop\"}[5m]))"
+    );
+    let agent = agent_with_two_containers(&["--set", "prometheus.timers=histogram"]);
+    let timer = id_of(&agent, "?name=request.latency&container=c3");
+    assert_eq!(
+        view_of(&agent, &format!("?series={timer}&by=route&stat=p50")).0,
+        "histogram_quantile(0.5, sum by (le, route) (rate(request_latency_seconds_bucket{task=\"shop\"}[5m])))"
+    );
+    let agent = agent_with_two_containers(&["--set", "prometheus.naming=datadog"]);
+    let timer = id_of(&agent, "?name=request.latency&container=c3");
+    let one = |stat: &str| view_of(&agent, &format!("?series={timer}&stat={stat}"));
+    let own = "task=\"shop\",route=\"/cart\",status=\"200\"";
+    assert_eq!(one("max").0, format!("request_latency_max{{{own}}}"));
+    let (promql, reads, notes) = one("p99");
+    assert_eq!((promql, &*reads), (format!("request_latency_95percentile{{{own}}}"), "p95"));
+    assert!(notes.contains("nearest"), "{notes}");
+}
+
 #[test]
 fn names_are_spelled_as_the_last_scraper_asked_for_them() {
     let agent = agent_with_metrics(&[]);
@@ -136,7 +222,10 @@ fn promtool_can_parse_every_expression() {
             odd["names"].as_array().is_some_and(|names| names.len() == 1)
         });
         let (_, odd) = agent.get("/v1/tasks/odd%20%22name%22%5C/names");
-        let names = names_of(&agent, "");
+        let views =
+            ["by=route", "by=&stat=mean", "compare&stat=max", "by=route&stat=max", "stat=mean", "stat=p50"];
+        let mut names = names_of(&agent, "");
+        names.extend(views.iter().flat_map(|view| names_of(&agent, &format!("?{view}"))));
         let expressions = names.iter().chain(odd["names"].as_array().unwrap()).flat_map(|name| {
             ["selector", "promql"].map(|key| serde_json::json!({"record": "a:b", "expr": name[key]}))
         });

@@ -626,6 +626,8 @@ fn read_everything(contract: &Contract) {
         "/v1/tasks/idle/metrics",
         "/v1/tasks/web.1/names",
         "/v1/tasks/web.1/names?name=request.*",
+        "/v1/tasks/web.1/names?by=route&stat=p95",
+        "/v1/tasks/web.1/names?compare",
         "/v1/tasks/web.1/events",
         "/v1/tasks/web.1/checks",
         "/v1/tasks/batch/events",

@@ -18,9 +18,9 @@ mod stat;
 mod text;
 mod write;
 
-pub use exposed::ExposedName;
+pub use exposed::{ExposedName, Grouping, NameView, Statistic};
 pub use family::{Sums, Total};
-pub use identity::{Level, SeriesIdentity, format_common_labels};
+pub use identity::{Level, SeriesIdentity};
 pub use marks::{Marks, MarksOfAll, Name, NameKind, Spelled};
 pub use name::{NameSpelling, Naming};
 pub use page::{PageBuilder, PageSource, PageWindow};

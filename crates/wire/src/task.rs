@@ -95,8 +95,14 @@ pub struct ExposedNameDocument {
     pub samples: Vec<String>,
     /// A selector of the samples named `scraped`, with the labels of this task.
     pub selector: String,
-    /// An expression for the whole metric.
+    /// An expression for what was asked about: the whole metric, a series, or a sum.
     pub promql: String,
+    /// What the expression reads: `rate`, `change`, `level`, `members`, or a statistic of values.
+    #[serde(default)]
+    pub reads: Word,
+    /// Where the expression differs from what was asked about, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Word>,
 }
 
 /// A line that was rejected.
@@ -261,6 +267,10 @@ pub struct TaskRow<Id = String> {
     pub rejected: u64,
     /// Events received.
     pub events: u64,
+    /// When data was last dropped, folded or rejected, to within a window; only where this has happened since the agent
+    /// started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_problem: Option<Timestamp>,
     /// Values in each kept window, the oldest first; only where the stream was asked for them, in its first event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent_values: Option<Vec<u64>>,

@@ -46,7 +46,13 @@ const rejectedLines = {
   lines: new Map(),
 
   add(lines) {
-    for (const line of lines) this.lines.set(JSON.stringify([line.at, line.container_id, line.code, line.line]), line);
+    // Lines of one datagram whose text is hidden are alike.
+    const alike = new Map();
+    for (const line of lines) {
+      const key = JSON.stringify([line.at, line.container_id, line.code, line.line]);
+      alike.set(key, (alike.get(key) || 0) + 1);
+      this.lines.set(`${key} ${alike.get(key)}`, line);
+    }
     while (this.lines.size > MOST_REJECTED) this.lines.delete(this.lines.keys().next().value);
   },
 
@@ -54,11 +60,35 @@ const rejectedLines = {
     const lines = [...this.lines.values()].sort((a, b) => (a.at < b.at ? 1 : -1));
     const readable = lines.some((line) => line.line !== undefined);
     byId("rejected-lines").hidden = lines.length === 0;
-    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["Their text is shown on the admin socket only, because a line can contain anything: ", el("code", {}, `tallyport tail ${shell(id)} --rejected`)]));
-    keep(byId("rejected-rows"), lines, () => lines.map((line) => el("tr", {}, el("td", {}, when(line.at)), el("td", {}, el("bdi", {}, line.container_id)),
-      el("td", {}, el("code", {}, line.code)), el("td", {}, line.line === undefined ? NOTHING : el("code", {}, el("bdi", {}, line.line))))));
+    say(byId("rejected-lines").firstElementChild, `Last rejected lines ${NARROW}${number(lines.length)}`);
+    say(byId("rejected-what"), readable ? "Line" : "Lines");
+    keep(byId("rejected-note"), [readable, id], () => (readable ? [] : ["The text of these lines is hidden here, because a line can contain anything, a password for example. The admin socket shows it: ",
+      el("code", {}, `tallyport tail ${shell(id)} --rejected`)]));
+    const rows = readable ? lines.map((line) => [line, el("code", {}, el("bdi", {}, line.line ?? NOTHING))]) : countLines(lines);
+    keep(byId("rejected-rows"), lines, () => rows.map(([line, what]) => el("tr", {}, el("td", {}, when(line.at)), el("td", {}, el("bdi", {}, line.container_id)),
+      el("td", {}, el("code", {}, line.code)), el("td", {}, what))));
   },
 };
+
+/** Lines whose text is hidden, counted by container and reason: [the newest of them, how many]. */
+function countLines(lines) {
+  const counted = new Map();
+  for (const line of lines) {
+    const key = JSON.stringify([line.container_id, line.code]);
+    const [newest, count] = counted.get(key) || [line, 0];
+    counted.set(key, [newest, count + 1]);
+  }
+  return [...counted.values()].map(([line, count]) => [line, number(count)]);
+}
+
+/** Which containers of several have lost what, the worst first. */
+function lossesByContainer(containers) {
+  const lost = (one) => ({ lost: one.kernel_drops + one.dropped, folded: 0, rejected: one.rejected });
+  const worst = containers.filter((one) => countsText(lost(one))).sort((a, b) => lost(b).lost - lost(a).lost || b.rejected - a.rejected);
+  if (containers.length < 2 || worst.length === 0) return "";
+  const rest = worst.length > 3 ? `; ${number(worst.length - 3)} more on the tab Containers` : "";
+  return `By container: ${worst.slice(0, 3).map((one) => `${one.container_id} ${countsText(lost(one))}`).join("; ")}${rest}. `;
+}
 
 function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task_id: id, containers }) {
   const rows = [];
@@ -83,7 +113,7 @@ function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task
     el("td", {}, what), el("td", {}, el("code", {}, reason)), el("td", {}, last ? when(last) : ""), el("td", {}, advice || ""))));
   const limited = values.dropped.series_limit || values.dropped.memory_limit || totals.over_limit.series_limit || values.folded;
   const named = (widest || []).filter((tag) => tag.values > 1);
-  const notes = [];
+  const notes = [lossesByContainer(containers)].filter(Boolean);
   if (limited && named.length > 0) {
     notes.push("Most series come from ", named.map((tag) => `${tag.key === null ? "names" : tag.key} (${plural(tag.values, "value")})`).join(", "), ". ");
   }

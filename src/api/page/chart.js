@@ -2,7 +2,7 @@
 
 /** Lines that one chart shows; more could not be told apart. */
 const MOST_LINES = 8;
-const CHART = { left: 58, right: 10, top: 10, bottom: 22 };
+const CHART = { left: 58, right: 10, top: 22, bottom: 22 };
 const TIME_STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
 
 /** A round number near a quarter of a range, so that ticks are easy to read. */
@@ -25,9 +25,9 @@ class Chart {
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  /** Shows lines: {label, shape, points: [{from, to, value}]}, and how a value is written. */
-  show({ lines, from, to, unit, text }) {
-    Object.assign(this, { lines, from, to, unit, text });
+  /** Shows lines: {label, shape, points: [{from, to, value}]}, what the axis of values measures, and how a value is written. */
+  show({ lines, axis, from, to, unit, text }) {
+    Object.assign(this, { lines, axis, from, to, unit, text });
     this.draw();
   }
 
@@ -45,7 +45,7 @@ class Chart {
     Object.assign(this, { low, top: high2 });
     this.rule = svgElement("path", { class: "here" });
     const lines = this.lines.map((line, index) => svgElement("path", { class: `${bars ? "bars" : "line"} s${index}`, d: this.path(line, bars) }));
-    this.svg.replaceChildren(...this.valueAxis(known.length > 0), ...this.timeAxis(), ...lines, this.rule);
+    this.svg.replaceChildren(...this.valueAxis(known.length > 0), ...this.timeAxis(), this.title(), ...lines, this.rule);
     this.showLegend();
   }
 
@@ -69,6 +69,10 @@ class Chart {
       if (line.shape === "steps") return `M${run.map((one) => `${x(one.from)} ${this.y(one.value)}H${x(one.to)}`).join("L")}`;
       return `M${run.map((one) => `${x((one.from + one.to) / 2)} ${this.y(one.value)}`).join("L")}${run.length === 1 ? "h0.1" : ""}`;
     }).join("");
+  }
+
+  title() {
+    return svgElement("text", { class: "axis", x: 0, y: 11 }, this.axis);
   }
 
   valueAxis(any) {

@@ -63,17 +63,31 @@ function rowsOf(series, mode) {
   }
   const rows = mode === "containers"
     ? siblingsOf(series).map((one) => ({ label: one.container, records: one.history(), tags: one.tags, container: one.container, key }))
-    : sumRows(key);
+    : sumRows(series, key);
   // The largest ones are drawn, in an order that does not change with their values: so a line keeps its colour.
   const byLabel = (a, b) => (a.label < b.label ? -1 : 1);
   const weighed = rows.map((row) => [weightOf(row), row]).sort(([a, x], [b, y]) => b - a || byLabel(x, y)).map(([, row]) => row);
   return [...weighed.slice(0, MOST_LINES).sort(byLabel), ...weighed.slice(MOST_LINES)];
 }
 
-function sumRows(key) {
+/** Tags that the name of a sum lists; of more it says how many. */
+const NAMED_TAGS = 3;
+
+/** What is added up: the tags that are not kept, and containers. */
+function sumName(series) {
+  const kept = address.list("keep");
+  const keys = tagKeysOf(series).map(([key]) => key).filter((key) => !kept.includes(key));
+  const containers = new Set([...taskView.series.values()].filter((one) => one.name === series.name && one.type === series.type).map((one) => one.container)).size;
+  const short = (key) => (key.length > 40 ? `${key.slice(0, 39)}…` : key);
+  const parts = keys.length > NAMED_TAGS ? [plural(keys.length, "tag")] : keys.map(short);
+  if (containers > 1) parts.push(plural(containers, "container"));
+  return parts.length > 0 ? `sum over ${parts.join(", ")}` : "sum of one series";
+}
+
+function sumRows(series, key) {
   const rows = new Map();
   for (const record of sums.records) {
-    const label = record.tags.map(tagText).join("  ") || "sum of all";
+    const label = record.tags.map(tagText).join("  ") || sumName(series);
     if (!rows.has(label)) rows.set(label, { label, records: [], tags: record.tags, container: "", key });
     rows.get(label).records.push(record);
   }
@@ -100,6 +114,7 @@ function linesOf(rows, type) {
 function notesOn(series, mode, rows) {
   const notes = [];
   if (rows.length > MOST_LINES) notes.push(`The ${MOST_LINES} largest of ${number(rows.length)} lines are shown. The exports have all of them.`);
+  if (mode === "sum" && !sums.failed && rows.some((row) => row.tags.length > 0)) notes.push(`Each line is a ${sumName(series)}.`);
   if (mode === "sum" && sums.failed) notes.push("The agent could not add up these series.");
   if (mode === "sum" && !sums.failed && series.type === "set") notes.push("Members are counted once, however many containers or series report them.");
   if (mode === "sum" && !sums.failed && isDistribution(series.type)) notes.push("Percentiles are those of the merged distributions, not averages of percentiles.");

@@ -1,4 +1,4 @@
-// One series in full: its chart, comparisons and sums, its name for Prometheus, its windows as a table.
+// One series in full: its chart, comparisons and sums, its expression for Prometheus, its windows as a table.
 
 const inspector = {
   shown: null,
@@ -20,7 +20,6 @@ const inspector = {
       return;
     }
     this.build(box, series);
-    this.names(series);
     this.refresh(series);
     box.querySelector("h2").focus({ preventScroll: true });
     if (!series.loaded) {
@@ -32,13 +31,14 @@ const inspector = {
   build(box, series) {
     const part = (name, attributes) => el(name, attributes || {});
     this.chart = new Chart();
+    this.expression = new Expression();
     this.parts = {
       modes: part("div", { class: "chips", role: "group", "aria-label": "What the chart shows" }),
       keys: part("div", { class: "chips keys-kept" }), stats: part("div", { class: "chips", role: "group", "aria-label": "Statistic" }),
-      readout: part("p", { class: "readout" }), names: part("div", { class: "names" }), notes: part("div", { class: "notes" }),
+      readout: part("p", { class: "readout" }), notes: part("div", { class: "notes" }),
       facts: part("dl"), head: part("tr"), body: part("tbody"),
     };
-    const { modes, keys, stats, readout, names, notes, facts, head, body } = this.parts;
+    const { modes, keys, stats, readout, notes, facts, head, body } = this.parts;
     const close = () => {
       location.hash = address.of({ ...address.place, series: null, tab: "series" });
       taskView.list.focusKey(series.id);
@@ -46,8 +46,7 @@ const inspector = {
     box.replaceChildren(
       el("header", {}, el("h2", { tabindex: "-1", title: series.name }, series.name), copyButton("Copy link", () => location.href), el("button", { type: "button", class: "chip close", click: close }, "Close")),
       el("ul", { class: "tags", "aria-label": "Type, container and tags" }, pill("type", series.type), pill("container", series.container), series.tags.map((pair) => el("li", {}, tagText(pair)))),
-      names,
-      modes, keys, stats, readout, this.chart.element, notes, facts,
+      modes, keys, stats, readout, this.chart.element, notes, this.expression.element, facts,
       el("p", { class: "exports" }, "Export ", exportButtons(() => series.name, () => this.rows().map((row) => ({ name: series.name, type: series.type, unit: series.unit, ...row })).filter(isFirstOfRecords))),
       el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), body)),
     );
@@ -71,7 +70,8 @@ const inspector = {
     keep(this.parts.readout, [name, value, newest.start, newest.open], () => [
       el("span", { class: "stat" }, name), " ", el("strong", { title: full(value) }, valueText(value, series.type, series.unit)),
       el("small", {}, ` ${newest.open ? "open window from" : "window from"} ${clock.format(new Date(newest.from))}`)]);
-    this.chart.show({ lines: linesOf(rows, series.type), from: taskView.from(), to: taskView.until, unit: series.unit, text: (value) => valueText(value, series.type, series.unit) });
+    this.expression.show(series, mode);
+    this.chart.show({ lines: linesOf(rows, series.type), axis: axisOf(series, mode), from: taskView.from(), to: taskView.until, unit: series.unit, text: (value) => valueText(value, series.type, series.unit) });
     keep(this.parts.notes, [...notesOn(series, mode, rows), ...gaugeHints(series)], (notes) => notes.map((note) => el("p", {}, note)));
     this.parts.facts.hidden = mode !== "one";
     this.parts.facts.replaceChildren(...factsOf(newest));
@@ -131,19 +131,19 @@ const inspector = {
         return el("td", { class: "num" }, record ? text(record) : NOTHING);
       }))));
   },
-
-  /** The names on `/metrics/tasks`, where the agent tells them. */
-  async names(series) {
-    const answer = await ask(taskView.api(`/names?name=${encodeURIComponent(nameFilter(series.name))}`));
-    if (this.shown !== series.id || !answer || answer.status !== 200) return;
-    const found = answer.body.names.filter((one) => one.name === series.name && one.type === series.type);
-    this.parts.names.replaceChildren(...found.map((one) => el("p", {}, el("span", { class: "label" }, "In Prometheus"), " ", el("code", {}, one.scraped), " ", copyButton("Copy PromQL", () => one.promql))));
-  },
 };
 
 /** Keeps one row of those with the same records: a distribution has a row for each of its statistics. */
 function isFirstOfRecords(row, index, rows) {
   return rows.findIndex((one) => one.records === row.records) === index;
+}
+
+/** What the value axis measures. */
+function axisOf(series, mode) {
+  const name = headline(series.type, taskView.stat);
+  const what = isDistribution(series.type) && mode === "one" ? "value" : name;
+  const unit = series.unit ? `, ${series.unit}` : "";
+  return series.type === "counter" ? "sum of each window" : `${what}${unit}`;
 }
 
 /** Numbers of a record without the unit of its values. */

@@ -74,7 +74,20 @@ class List {
       row.index = -1;
       row.hidden = true;
     }
+    this.order(came);
     for (const row of scrolled ? came : this.rows) if (row.index >= 0) this.place(row);
+  }
+
+  /**
+   * Puts rows that have come among the others in the order that is seen, in which a screen reader reads them. The others are in
+   * order already and do not move: that would take the focus from one of them.
+   */
+  order(came) {
+    const byIndex = new Map(this.rows.map((row) => [row.index, row]));
+    for (const row of came.sort((a, b) => b.index - a.index)) {
+      const next = byIndex.get(row.index + 1) || null;
+      if (row.nextElementSibling !== next) this.host.insertBefore(row, next);
+    }
   }
 
   place(row) {

@@ -1,10 +1,29 @@
-// Which tasks have problems, and which of them were dismissed in this tab.
+// Which tasks have problems, and which of them were dismissed in this tab. Counts are always those since the containers started;
+// what is new among them decides whether a task is listed and whether a count stands out.
 
 /** How long a container may send nothing before its task counts as silent, in windows. */
 const SILENT_AFTER = 6;
 
 /** Counts of a task's row that are problems when they grow. */
 const PROBLEM_COUNTS = ["kernel_drops", "dropped", "folded", "rejected"];
+
+/** What was dropped, folded and rejected, by a count of each name. */
+function sumsOf(count) {
+  return { lost: count("kernel_drops") + count("dropped"), folded: count("folded"), rejected: count("rejected") };
+}
+
+/** Counts in words, such as "3 dropped, 12 lines rejected"; empty if there are none. */
+function countsText({ lost, folded, rejected }) {
+  const parts = [[lost, `${full(lost)} dropped`], [folded, `${full(folded)} folded`], [rejected, `${plural(rejected, "line")} rejected`]];
+  return parts.filter(([count]) => count > 0).map(([, text]) => text).join(", ");
+}
+
+/** The same as sentences about a task. */
+function lossSentences({ lost, folded, rejected }) {
+  const sentence = (count, what, one, many) => (count > 0 ? [`${plural(count, one, many)} of this task ${count === 1 ? "was" : "were"} ${what}`] : []);
+  return [...sentence(rejected, "rejected", "line"), ...sentence(lost, "dropped", "value or datagram", "values or datagrams"),
+    ...sentence(folded, "folded into tallyport.overflow", "value")];
+}
 
 const problems = {
   KEY: "tallyport-dismissed",
@@ -18,11 +37,17 @@ const problems = {
     }
   },
 
-  /** What a task's counts have grown by since they were dismissed. Counts that went back belong to other containers. */
-  counts(row) {
+  /** What was noted when a task was dismissed. Counts that went back belong to other containers. */
+  noted(row) {
     const before = this.dismissed[row.task_id];
-    const valid = before && before.started === (node.info && node.info.started) && PROBLEM_COUNTS.every((name) => before[name] <= row[name]);
-    return Object.fromEntries(PROBLEM_COUNTS.map((name) => [name, row[name] - (valid ? before[name] : 0)]));
+    return before && before.started === (node.info && node.info.started) && PROBLEM_COUNTS.every((name) => before[name] <= row[name]) ? before : null;
+  },
+
+  /** How much of a task's counts is new: what came since they were dismissed, otherwise all of them if any came in the kept windows. */
+  fresh(row) {
+    const before = this.noted(row);
+    const recent = node.info && row.last_problem && agentNow() - seconds(row.last_problem) <= node.info.window_seconds * node.info.windows_kept;
+    return sumsOf((name) => (before ? row[name] - before[name] : recent ? row[name] : 0));
   },
 
   /** The state that is a problem: `lost`, `mute`, `silent` or none. */
@@ -36,7 +61,7 @@ const problems = {
   has(row) {
     const state = this.state(row);
     const before = this.dismissed[row.task_id];
-    return Object.values(this.counts(row)).some((count) => count > 0) || (state !== "" && !(before && before.state === state));
+    return Object.values(this.fresh(row)).some((count) => count > 0) || (state !== "" && !(before && before.state === state));
   },
 
   /** Forgets the problems that these tasks have had until now. */

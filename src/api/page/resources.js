@@ -1,4 +1,5 @@
-// CPU, memory and I/O of a task and of its node, read on request while somebody looks: the agent samples nothing by itself.
+// CPU, memory and I/O of a task and of its node, read on request while the section is open: the agent samples nothing by itself.
+// Of the node's I/O the agent reads only that of the network.
 
 /** Seconds between two readings. */
 const RESOURCE_EVERY = 10;
@@ -9,7 +10,7 @@ const RESOURCES = [
   { key: "cpu", name: "CPU", text: (value) => `${number(Number(value.toPrecision(3)))}${NARROW}cores` },
   { key: "memory", name: "Memory", text: bytes },
   { key: "disk", name: "Disk I/O", text: (value) => `${bytes(value)}/s` },
-  { key: "network", name: "Network", text: (value) => `${bytes(value)}/s` },
+  { key: "network", name: "Network I/O", text: (value) => `${bytes(value)}/s` },
 ];
 
 const resources = {

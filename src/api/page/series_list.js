@@ -83,7 +83,7 @@ Object.assign(taskView, {
     box.hidden = !is;
     if (!is) return;
     if (total > 0) {
-      box.replaceChildren(el("h2", {}, "No series fits"), el("p", {}, "Search looks at names and at tags as key:value. Esc empties it."));
+      box.replaceChildren(el("h2", {}, "No series fits"), el("p", {}, "Search looks at names and at tags as key:value. Esc empties it."), this.lostHint());
       return;
     }
     const at = this.document && this.document.containers.find((one) => one.statsd_host);
@@ -93,7 +93,27 @@ Object.assign(taskView, {
       address ? el("p", {}, "Its container was given ", el("code", {}, address), ". Does the application's client read these?") : "",
       el("p", {}, "How far its metrics come:"),
       el("pre", {}, `tallyport explain ${shell(this.id)}`),
+      this.lostHint(),
     );
+  },
+
+  /** Why a metric can be missing: what of the task was lost, as ways to the reasons. */
+  lostHint() {
+    const task = node.tasks.get(this.id);
+    const sentences = task ? lossSentences(task.problems()) : [];
+    if (sentences.length === 0) return "";
+    const way = (text) => el("button", { type: "button", class: "way", click: () => this.showLosses() }, text);
+    return el("div", {}, el("p", {}, "A metric can be missing because of lost data:"), el("ul", {}, sentences.map((text) => el("li", {}, way(text)))));
+  },
+
+  /** Leads to the reasons of what was lost, with the rejected lines. */
+  showLosses() {
+    const box = byId("task-losses");
+    this.unfolded = this.id;
+    box.classList.remove("dismissed");
+    byId("rejected-lines").open = true;
+    box.scrollIntoView({ block: "start" });
+    box.querySelector("h2").focus({ preventScroll: true });
   },
 
   /** There is no such task, at least not now. */

@@ -33,6 +33,8 @@ const taskView = {
     byId("series-exports").append("Export ", ...exportButtons(() => "series", listed), copyButton("Copy link", () => location.href));
     byId("task-dismiss").addEventListener("click", () => {
       problems.dismiss([node.tasks.get(this.id)].filter(Boolean).map((task) => task.row));
+      this.unfolded = null;
+      byId("rejected-lines").open = false;
       this.show();
     });
     window.addEventListener("scroll", () => this.wantWindows(), { passive: true });
@@ -202,26 +204,24 @@ const taskView = {
     this.dismissal(task);
     const newer = this.document && this.row && (task.row.received !== this.row.received || task.row.state !== this.row.state);
     this.row = task.row;
-    const counts = task.problems();
     figures(byId("task-figures"), [
       ["Values", rate(task.rate("values")), "/s"],
       ["Datagrams", rate(task.rate("received")), "/s"],
       ["Series", number(task.row.series)],
       ["Last datagram", task.row.last_datagram ? ago(task.age()) : "none yet", task.row.last_datagram ? "ago" : ""],
-      ["Dropped", number(counts.lost), null, counts.lost > 0 ? "bad" : ""],
-      ["Folded", number(counts.folded), null, counts.folded > 0 ? "warn" : ""],
-      ["Rejected lines", number(counts.rejected), null, counts.rejected > 0 ? "warn" : ""],
+      ...problemFigures(task.problems(), task.fresh()),
       ["Received", number(task.row.received), "datagrams"],
     ]);
     if (newer) this.again();
   },
 
-  /** Problems that were dismissed are folded away, and say when. */
+  /** Says since when the reasons count, and folds them away while nothing has come since they were dismissed. */
   dismissal(task) {
-    const troubled = task.troubled();
-    const at = problems.at(task.id);
-    byId("task-dismiss").hidden = !troubled;
-    byId("task-losses").classList.toggle("dismissed", !troubled && at !== null);
-    say(byId("losses-since"), at === null || troubled ? "since the containers started" : `dismissed at ${clock.format(new Date(at))}; counts are since the containers started`);
+    const at = problems.noted(task.row) && problems.at(task.id);
+    const fresh = countsText(task.fresh());
+    byId("task-dismiss").hidden = !task.troubled();
+    byId("task-losses").classList.toggle("dismissed", Boolean(at) && !fresh && this.unfolded !== task.id);
+    const since = at ? `${fresh || "nothing new"} since it was dismissed at ${clock.format(new Date(at))}` : fresh ? "" : "nothing new in the kept windows";
+    say(byId("losses-since"), ["since the containers started", since].filter(Boolean).join("; "));
   },
 };

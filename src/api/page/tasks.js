@@ -58,14 +58,14 @@ class Task {
     return this.row.last_datagram ? agentNow() - seconds(this.row.last_datagram) : null;
   }
 
-  lost() {
-    return this.row.kernel_drops + this.row.dropped;
+  /** What was dropped, folded and rejected since the containers started. */
+  problems() {
+    return sumsOf((name) => this.row[name]);
   }
 
-  /** What was lost, folded and rejected since it was dismissed. */
-  problems() {
-    const { kernel_drops: kernel, dropped, folded, rejected } = problems.counts(this.row);
-    return { lost: kernel + dropped, folded, rejected };
+  /** How much of that is new. */
+  fresh() {
+    return problems.fresh(this.row);
   }
 
   troubled() {
@@ -99,17 +99,23 @@ function nodeChanged(changes) {
   for (const [id, task] of node.tasks) if (!named.has(id)) task.look(task.row, node.at);
 }
 
-/** A count of problems, which stands out where there is any that was not dismissed. */
-function countInto(cell, count, total, kind) {
+/** A count of problems, which stands out where some of it is new. */
+function countInto(cell, count, fresh, kind) {
   say(cell, number(count));
-  cell.className = count > 0 ? `num ${kind}` : "num zero";
-  const title = count === total ? "" : `${full(total)} since the containers started`;
+  cell.className = fresh > 0 ? `num ${kind}` : count > 0 ? "num" : "num zero";
+  const title = count === 0 ? "" : fresh === count ? `${full(count)} since the containers started` : `${full(count)} since the containers started, ${full(fresh)} of them new`;
   if (cell.title !== title) cell.title = title;
 }
 
 function stateInto(element, state) {
   say(element, state);
   element.className = `state ${state}`;
+}
+
+/** The figures of problems, which stand out where some of them are new. */
+function problemFigures(counts, fresh) {
+  const figure = (name, key, kind) => [name, number(counts[key]), null, fresh[key] > 0 ? kind : ""];
+  return [figure("Dropped", "lost", "bad"), figure("Folded", "folded", "warn"), figure("Rejected lines", "rejected", "warn")];
 }
 
 const tasksView = {
@@ -189,10 +195,10 @@ const tasksView = {
     values.classList.toggle("zero", !task.rate("values"));
     say(series, number(task.row.series));
     say(age, task.row.last_datagram ? `${ago(task.age())} ago` : "no data");
-    const counts = task.problems();
-    countInto(lost, counts.lost, task.lost(), "bad");
-    countInto(folded, counts.folded, task.row.folded, "warn");
-    countInto(rejected, counts.rejected, task.row.rejected, "warn");
+    const [counts, fresh] = [task.problems(), task.fresh()];
+    countInto(lost, counts.lost, fresh.lost, "bad");
+    countInto(folded, counts.folded, fresh.folded, "warn");
+    countInto(rejected, counts.rejected, fresh.rejected, "warn");
     row.classList.toggle("finished", task.row.finished);
   },
 
@@ -240,23 +246,21 @@ const tasksView = {
       );
     } else if (this.search.value === "") {
       box.replaceChildren(el("h2", {}, "No task with problems"),
-        el("p", {}, `Nothing was dropped, folded or rejected${problems.any() ? " since it was dismissed" : ""}, every container has its address, and none is silent.`));
+        el("p", {}, `Nothing was dropped, folded or rejected in the kept windows${problems.any() ? " or since it was dismissed" : ""}, every container has its address, and none is silent.`));
     } else {
       box.replaceChildren(el("h2", {}, "No task fits"), el("p", {}, "Search looks at task ids and states. Esc empties it."));
     }
   },
 
   figures() {
-    let [values, received, series, lost, folded, rejected, rated] = [0, 0, 0, 0, 0, 0, false];
+    let [values, received, series, rated] = [0, 0, 0, false];
+    const [counts, fresh] = [{ lost: 0, folded: 0, rejected: 0 }, { lost: 0, folded: 0, rejected: 0 }];
     for (const task of node.tasks.values()) {
       rated = rated || task.rate("values") !== null;
       values += task.rate("values") || 0;
       received += task.rate("received") || 0;
       series += task.row.series;
-      const counts = task.problems();
-      lost += counts.lost;
-      folded += counts.folded;
-      rejected += counts.rejected;
+      for (const [sum, part] of [[counts, task.problems()], [fresh, task.fresh()]]) for (const key of Object.keys(sum)) sum[key] += part[key];
     }
     const info = node.info;
     const scraped = node.lastScrape ? ago(agentNow() - seconds(node.lastScrape)) : "never";
@@ -265,9 +269,7 @@ const tasksView = {
       ["Values", rate(rated ? values : null), "/s"],
       ["Datagrams", rate(rated ? received : null), "/s"],
       ["Series", number(series)],
-      ["Dropped", number(lost), null, lost > 0 ? "bad" : ""],
-      ["Folded", number(folded), null, folded > 0 ? "warn" : ""],
-      ["Rejected lines", number(rejected), null, rejected > 0 ? "warn" : ""],
+      ...problemFigures(counts, fresh),
       ["Memory", bytes(node.memory), info ? `of ${bytes(info.memory_limit)}` : ""],
       ["Last scrape", scraped, node.lastScrape ? "ago" : ""],
     ]);

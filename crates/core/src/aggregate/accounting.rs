@@ -261,6 +261,12 @@ impl Accounting {
         self.received + self.kernel_drops
     }
 
+    /// Data that was dropped, folded or rejected: how much is wrong, in whatever units.
+    #[must_use]
+    pub fn problem_count(&self) -> u64 {
+        self.kernel_drops + self.dropped.total_count() + self.folded + self.rejected.total_count()
+    }
+
     /// Whether the identities hold, with `open` values in the open window.
     #[must_use]
     pub fn is_balanced(&self, open: u64) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -275,6 +276,16 @@ impl SeriesId {
     }
 }
 
+impl FromStr for SeriesId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        id.map(Self).ok_or("is not the id of a series, which has 32 hexadecimal digits")
+    }
+}
+
 impl fmt::Display for SeriesId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -336,5 +347,9 @@ mod tests {
         assert_ne!(base, id(&origin("c", 1), &series(MetricType::Histogram)));
         // Other programs store this ID, so it must never change.
         assert_eq!(base.to_string(), "3f7d6663640bdea3bc9b6a87b5bb2d5b");
+        assert_eq!("3f7d6663640bdea3bc9b6a87b5bb2d5b".parse(), Ok(base));
+        for wrong in ["", "3f7d", "+f7d6663640bdea3bc9b6a87b5bb2d5b", "3f7d6663640bdea3bc9b6a87b5bb2d5bb"] {
+            assert!(wrong.parse::<SeriesId>().is_err(), "{wrong}");
+        }
     }
 }

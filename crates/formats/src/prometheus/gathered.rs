@@ -4,6 +4,7 @@
 //! one sample with the name of its family, and a container that sends a gauge of the same name and tags would then have
 //! one series twice. Only in that case, the histogram is served as the summary that it would be in text.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -49,19 +50,28 @@ impl<W> Gathered<W> {
     pub(super) fn format_labels(&self, item: &PageItem) -> String {
         let identity = self.identities.get(item.identity);
         let mut text = identity.map_or_else(String::new, |identity| identity.as_str().to_owned());
-        let marks = self.marks.get(item.identity).and_then(Option::as_ref);
-        let named = |key| {
-            let mark = marks.and_then(|marks| marks.label_mark(key, self.escaping));
-            self.naming.label_name(key, NameSpelling { escaping: self.escaping, mark })
-        };
-        let mut tags: Vec<_> = item.series.tags.iter().map(|(key, value)| (named(key), value)).collect();
-        tags.sort_unstable();
-        // Naming schemes without marks can map two keys to one label; the first is kept.
-        tags.dedup_by(|(a, _), (b, _)| a == b);
-        for (name, value) in tags {
+        for (name, value) in self.tag_labels(item) {
             push_label(&mut text, &name, value);
         }
         text
+    }
+
+    /// The labels that the tags of a series become.
+    pub(super) fn tag_labels<'i>(&self, item: &'i PageItem) -> Vec<(Cow<'i, str>, &'i str)> {
+        let tags = item.series.tags.iter();
+        let mut tags: Vec<_> =
+            tags.map(|(key, value)| (self.label_name(item.identity, key), value)).collect();
+        tags.sort_unstable();
+        // Naming schemes without marks can map two keys to one label; the first is kept.
+        tags.dedup_by(|(a, _), (b, _)| a == b);
+        tags
+    }
+
+    /// The label that a tag of a series of this identity becomes.
+    pub(super) fn label_name<'k>(&self, identity: usize, key: &'k str) -> Cow<'k, str> {
+        let marks = self.marks.get(identity).and_then(Option::as_ref);
+        let mark = marks.and_then(|marks| marks.label_mark(key, self.escaping));
+        self.naming.label_name(key, NameSpelling { escaping: self.escaping, mark })
     }
 }
 

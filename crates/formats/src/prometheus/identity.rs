@@ -1,5 +1,6 @@
 //! The origin of series, as labels.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -57,25 +58,8 @@ impl SeriesIdentity {
     }
 }
 
-/// The labels that the identities of all these containers have in common, as they are written. They select the series of
-/// the containers. Container id and generation are not among them, because they change with every restart.
-#[must_use]
-pub fn format_common_labels<'o>(origins: impl IntoIterator<Item = &'o Origin>, level: Level) -> String {
-    let mut origins =
-        origins.into_iter().map(|origin| identity_labels(origin, level.min(Level::Orchestrator)));
-    let mut common = origins.next().unwrap_or_default();
-    for labels in origins {
-        common.retain(|label| labels.contains(label));
-    }
-    let mut text = String::new();
-    for (name, value) in common {
-        push_label(&mut text, name, &value);
-    }
-    text
-}
-
 /// Names and values, in the order they are written.
-fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
+pub(super) fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
     let of = |key: &str| origin.labels.get(key).filter(|value| !value.is_empty()).cloned();
     let mut pairs = match (level, of("namespace"), of("pod"), of("container")) {
         (Level::Low, Some(namespace), Some(pod), Some(container)) => {
@@ -165,14 +149,20 @@ pub(super) fn push_label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }
-    if is_valid(name) {
-        out.push_str(name);
-    } else {
-        push_quoted(out, name);
-    }
+    out.push_str(&format_label_name(name));
     out.push_str("=\"");
     push_escaped(out, if value.is_empty() { "true" } else { value }, true);
     out.push('"');
+}
+
+/// The name of a label as it is written.
+pub(super) fn format_label_name(name: &str) -> Cow<'_, str> {
+    if is_valid(name) {
+        return Cow::Borrowed(name);
+    }
+    let mut quoted = String::new();
+    push_quoted(&mut quoted, name);
+    Cow::Owned(quoted)
 }
 
 /// Writes a name that older readers would not accept.
@@ -198,12 +188,12 @@ pub(super) fn push_escaped(out: &mut String, text: &str, quoted: bool) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tallyport_core::model::{ContainerId, Generation, TaskId};
 
     use super::*;
 
-    fn origin(task: &str, labels: &[(&str, &str)]) -> Origin {
+    pub(in super::super) fn origin(task: &str, labels: &[(&str, &str)]) -> Origin {
         Origin {
             container_id: ContainerId::new("c-42").unwrap(),
             generation: Generation(3),
@@ -216,7 +206,7 @@ mod tests {
         SeriesIdentity::from_origin(origin, level).as_str().to_owned()
     }
 
-    const POD: [(&str, &str); 5] = [
+    pub(in super::super) const POD: [(&str, &str); 5] = [
         ("namespace", "shop"),
         ("pod", "report-28123456-x7x2k"),
         ("container", "main"),
@@ -243,21 +233,6 @@ mod tests {
         assert_eq!(text(&task, Level::Orchestrator), "task=\"web.3f9a\"");
         assert_eq!(text(&task, Level::Low), "workload=\"web\"");
         assert_eq!(text(&origin("x.1", &[("task_name", "web")]), Level::Low), "workload=\"web\"");
-    }
-
-    #[test]
-    fn the_series_of_a_task_are_selected_by_what_its_containers_have_in_common() {
-        let sidecar: Vec<_> =
-            POD.iter().map(|(key, value)| (*key, if *value == "main" { "sidecar" } else { value })).collect();
-        let pod = [origin("shop_report_u", &POD), origin("shop_report_u", &sidecar)];
-        assert_eq!(
-            format_common_labels(&pod, Level::High),
-            "namespace=\"shop\",pod=\"report-28123456-x7x2k\"",
-            "a restart changes neither"
-        );
-        assert_eq!(format_common_labels(&pod, Level::Low), "namespace=\"shop\",workload=\"report\"");
-        assert_eq!(format_common_labels(&[origin("a\"b", &[])], Level::default()), "task=\"a\\\"b\"");
-        assert_eq!(format_common_labels(&[], Level::default()), "");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::protobuf::Protobuf;
 use super::shape::{Declared, Shape, Stat};
 use super::stat::combine_sums;
 use super::text::{PIECE, TextWriter};
-use super::{ExposedName, Level};
+use super::{ExposedName, Level, NameView};
 use crate::exposition::Format;
 
 /// A page, being written.
@@ -83,11 +83,10 @@ impl<W: AsRef<Window>> Page<W> {
         self.gathered.held_bytes()
     }
 
-    /// The metrics on the page and the names of their samples, by the applications' names. `labels` are those that select
-    /// the wanted series ([`super::format_common_labels`]).
+    /// The metrics on the page and the names of their samples, by the applications' names, with expressions for a view.
     #[must_use]
-    pub fn list_names(&self, labels: &str) -> Vec<ExposedName> {
-        list_names(&self.gathered, labels)
+    pub fn list_names(&self, view: &NameView<'_>) -> Vec<ExposedName> {
+        list_names(&self.gathered, view)
     }
 
     /// The next piece; `None` after the last. A family message is never split, since its length precedes it.
