@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::family::{Block, Family, PageItem};
 use super::identity::push_label;
+use super::scraped::SeriesNames;
 use super::shape::{Declared, Shape};
-use super::{Marks, NameSpelling, Naming, SeriesIdentity};
+use super::{Marks, Naming, SeriesIdentity};
 use crate::exposition::Escaping;
 
 /// The collected contents of a page, ready to be written.
@@ -49,16 +50,9 @@ impl<W> Gathered<W> {
     pub(super) fn format_labels(&self, item: &PageItem) -> String {
         let identity = self.identities.get(item.identity);
         let mut text = identity.map_or_else(String::new, |identity| identity.as_str().to_owned());
-        let marks = self.marks.get(item.identity).and_then(Option::as_ref);
-        let named = |key| {
-            let mark = marks.and_then(|marks| marks.label_mark(key, self.escaping));
-            self.naming.label_name(key, NameSpelling { escaping: self.escaping, mark })
-        };
-        let mut tags: Vec<_> = item.series.tags.iter().map(|(key, value)| (named(key), value)).collect();
-        tags.sort_unstable();
-        // Naming schemes without marks can map two keys to one label; the first is kept.
-        tags.dedup_by(|(a, _), (b, _)| a == b);
-        for (name, value) in tags {
+        let marks = self.marks.get(item.identity).and_then(Option::as_deref);
+        let names = SeriesNames { naming: self.naming, escaping: self.escaping, marks };
+        for (name, value) in names.tag_labels(&item.series.tags) {
             push_label(&mut text, &name, value);
         }
         text

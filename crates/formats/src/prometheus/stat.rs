@@ -13,7 +13,7 @@ use super::gathered::Gathered;
 use super::shape::Stat;
 
 /// [`PERCENTILES`] as quantiles.
-const QUANTILES: [(&str, f64); PERCENTILES.len()] =
+pub(crate) const QUANTILES: [(&str, f64); PERCENTILES.len()] =
     [("0.5", 0.5), ("0.75", 0.75), ("0.9", 0.9), ("0.95", 0.95), ("0.99", 0.99)];
 
 /// One of the numbers of a series, or all of a native histogram.
