@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use tallyport_core::aggregate::{View, WindowSpan};
+use tallyport_core::aggregate::{Native, View, WindowSpan};
 use tallyport_core::model::{Origin, Series, Timestamp};
 
 use crate::prometheus::{Level, MarksOfAll, SeriesIdentity};
@@ -51,7 +51,7 @@ pub struct RoundRecord<'a> {
     /// From what it was merged, unless it is a record of its own.
     pub merged: Option<Merged<'a>>,
     /// The series' cumulative value at the round's end, for receivers to which increases are added.
-    pub running: Option<Running>,
+    pub running: Option<Running<'a>>,
 }
 
 /// The records from which one was merged.
@@ -65,13 +65,16 @@ pub struct Merged<'a> {
 
 /// A cumulative value at a round's end.
 #[derive(Copy, Clone, PartialEq, Debug)]
-pub struct Running {
+pub struct Running<'a> {
     /// When the sums began.
     pub created: Timestamp,
     /// The sum of a counter, or of values.
     pub total: f64,
     /// Samples weighted by 1/rate.
     pub count: f64,
+    /// The values in buckets by powers of two, as [`View::to_native`] counts those of a window; only of a timer, histogram or
+    /// distribution. `None` if nothing that is sent contains buckets.
+    pub buckets: Option<&'a Native>,
     /// Whether this is the first value that is sent of the series.
     pub first: bool,
 }
@@ -147,8 +150,10 @@ pub enum LeftOutReason {
     TooLarge,
     /// The receiver has no place for this type of series, or it is sent by another route.
     Unsupported,
-    /// None of its numbers is finite.
+    /// None of its numbers is finite, or known.
     NoValue,
+    /// Another record has the same name and labels in the receiver's spelling.
+    Clash,
 }
 
 impl LeftOutReason {
@@ -159,6 +164,7 @@ impl LeftOutReason {
             Self::TooLarge => "too_large",
             Self::Unsupported => "unsupported",
             Self::NoValue => "no_value",
+            Self::Clash => "clash",
         }
     }
 }
