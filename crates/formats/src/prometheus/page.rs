@@ -10,7 +10,7 @@ use tallyport_core::model::{MetricType, Origin, Series, Timestamp};
 use super::family::{Family, PageItem, Sums, build_blocks};
 use super::gathered::{Gathered, bare_names};
 use super::identity::format_info_labels;
-use super::scraped::SeriesNames;
+use super::scraped::{SeriesNames, format_help};
 use super::shape::Shape;
 use super::{Level, Marks, MarksOfAll, Naming, Page, SeriesIdentity};
 use crate::exposition::{Escaping, Format, format_bound};
@@ -304,13 +304,12 @@ impl<W: AsRef<Window>> PageBuilder<W> {
             Some((shape, Scale::Powers { .. })) => (shape, Vec::new(), false),
             None => (shape, Vec::new(), false),
         };
-        *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, metric_type)| {
-            let help = format!("The {metric_type} {} of StatsD.", series.name);
+        *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, _)| {
             self.families.push(Family {
                 name: name.clone(),
                 shape,
                 bounds,
-                help,
+                help: format_help(series),
                 negative,
                 items: Vec::new(),
             });

@@ -17,6 +17,11 @@ pub(crate) struct SeriesNames<'m> {
     pub(crate) marks: Option<&'m Marks>,
 }
 
+/// What the help text of a family says.
+pub(crate) fn format_help(series: &Series) -> String {
+    format!("The {} {} of StatsD.", series.metric_type, series.name)
+}
+
 impl SeriesNames<'_> {
     /// The mark of a metric's name.
     pub(crate) fn metric_mark(&self, name: &str, metric_type: MetricType) -> Option<u8> {
