@@ -111,23 +111,23 @@ fn to_datadog_bins(values: &[(f64, u64)]) -> Option<Vec<(i32, u32)>> {
     Some(bins)
 }
 
-/// The ratio of neighbouring keys, as its distance from one: Datadog's relative error of 1/128, twice.
-const GAMMA_LESS_ONE: f64 = 2.0 / 128.0;
-/// Key 1 stands for γ^(1 - BIAS), which is just below 1e-9.
+/// The natural logarithm of γ = 1 + 2/128, the ratio of neighbouring keys: Datadog's relative error of 1/128, twice.
+const GAMMA_LN: f64 = 0.015_504_186_535_965_254;
+/// Key 1 stands for γ^(1 - BIAS), which is just below 1e-9. What is smaller is zero.
 const BIAS: i32 = 1338;
+const SMALLEST: f64 = 9.941_854_089_121_45e-10;
 /// The largest key, of values around 1e211. The next one stands for infinity.
 const MOST_KEY: i32 = 32_766;
 
 /// The key of a value.
 fn key_of(value: f64) -> i32 {
     let size = value.abs();
-    let gamma_ln = GAMMA_LESS_ONE.ln_1p();
-    if size < (f64::from(1 - BIAS) * gamma_ln).exp() {
+    if size < SMALLEST {
         return 0;
     }
     // To even, so that the key of the value of a key is that key.
     #[expect(clippy::cast_possible_truncation, reason = "logarithms of finite numbers are below 50,000")]
-    let exponent = (size.ln() / gamma_ln).round_ties_even() as i32;
+    let exponent = (size.ln() / GAMMA_LN).round_ties_even() as i32;
     let key = (exponent + BIAS).clamp(1, MOST_KEY);
     if value < 0.0 { -key } else { key }
 }
@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn keys_are_those_of_datadogs_agent() {
         // γ^0 = 1 has the key of the bias, and each power of γ the next.
-        let gamma = 1.0 + GAMMA_LESS_ONE;
+        let gamma = 1.0 + 2.0 / 128.0_f64;
+        assert!((GAMMA_LN - gamma.ln()).abs() < 1e-15);
+        assert!((SMALLEST / gamma.powi(1 - BIAS) - 1.0).abs() < 1e-10);
         assert_eq!(key_of(1.0), BIAS);
         for exponent in [-1336, -500, -1, 1, 2, 100, 5000] {
             assert_eq!(key_of(gamma.powi(exponent)), BIAS + exponent, "{exponent}");

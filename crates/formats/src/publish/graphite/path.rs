@@ -1,6 +1,7 @@
 //! Paths of series, from a template such as `tallyport.{identity}.{type}.{name}`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use tallyport_core::model::Series;
 
@@ -57,12 +58,14 @@ fn list_placeholders() -> String {
     all.map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ")
 }
 
-impl PathTemplate {
+impl FromStr for PathTemplate {
+    type Err = TemplateError;
+
     /// Reads a template.
     ///
     /// # Errors
     /// If it has no `{name}`, unknown placeholders, empty nodes, or characters other than letters, digits, dots, underscores and hyphens.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -91,7 +94,9 @@ impl PathTemplate {
         let named = parts.contains(&PathPart::Name);
         if named { Ok(Self { text: text.to_owned(), parts }) } else { Err(TemplateError::WithoutName) }
     }
+}
 
+impl PathTemplate {
     /// The template that is used if none is set: with tags, only the name, since everything else is in tags.
     #[must_use]
     pub fn default_for(tags: bool) -> Self {

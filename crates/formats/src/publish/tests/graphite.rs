@@ -8,7 +8,7 @@ use crate::publish::{GraphiteOptions, PathTemplate, TemplateError, encode_graphi
 use crate::record::value;
 
 fn template(text: &str) -> GraphiteOptions {
-    GraphiteOptions { template: PathTemplate::parse(text).unwrap(), tags: false }
+    GraphiteOptions { template: text.parse().unwrap(), tags: false }
 }
 
 /// A line as a receiver reads it: nodes of the path, tags and the value.
@@ -80,7 +80,7 @@ fn a_template_places_what_identifies_a_series() {
 
 #[test]
 fn a_template_that_would_lose_series_or_leave_the_path_is_refused() {
-    let refused = |text: &str| PathTemplate::parse(text).unwrap_err();
+    let refused = |text: &str| text.parse::<PathTemplate>().unwrap_err();
     assert_eq!(refused("a.{task}"), TemplateError::WithoutName);
     assert_eq!(refused(""), TemplateError::EmptyNode);
     assert_eq!(refused("a.{tsak}.{name}"), TemplateError::UnknownPlaceholder("tsak".to_owned()));
@@ -102,7 +102,7 @@ fn a_template_that_would_lose_series_or_leave_the_path_is_refused() {
 fn the_default_templates_are_valid() {
     for tags in [false, true] {
         let default = PathTemplate::default_for(tags);
-        assert_eq!(PathTemplate::parse(&default.to_string()), Ok(default));
+        assert_eq!(default.to_string().parse(), Ok(default));
     }
 }
 
