@@ -11,6 +11,11 @@ mod graphite;
 mod influx;
 mod json;
 mod labels;
+mod otlp;
+mod protobuf;
+mod remote_write;
+mod scraped;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +33,11 @@ pub use datadog::{DatadogRoute, encode_datadog};
 pub use graphite::{GraphiteOptions, PathTemplate, TemplateError, encode_graphite};
 pub use influx::{InfluxFields, InfluxOptions, encode_influx};
 pub use json::encode_json;
+pub use otlp::{OtlpAnswer, OtlpTemporality, decode_answer, encode_otlp};
+pub use remote_write::{
+    EndedRound, EndedSeries, RemoteWriteOptions, RemoteWriteProtocol, encode_remote_write,
+    encode_stale_markers, encode_zero_samples,
+};
 
 /// The records of one interval, each series once.
 #[derive(Clone, Debug)]

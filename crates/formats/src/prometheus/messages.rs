@@ -23,11 +23,11 @@ pub(super) const UNTYPED: i32 = 3;
 pub(super) const HISTOGRAM: i32 = 4;
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct LabelPair {
+pub(crate) struct LabelPair {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// One series. The kind of its family determines which of the five values is set.

@@ -240,7 +240,7 @@ fn to_proto_time(at: Timestamp) -> Time {
 }
 
 /// Parses labels from their text form, by which pages are sorted.
-fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
+pub(crate) fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
     let mut pairs = Vec::new();
     let mut rest = text;
     loop {
