@@ -10,7 +10,7 @@ use tallyport_core::model::{ContainerId, Generation, Moment, TaskId, Timestamp};
 use super::*;
 use crate::exposition::Format;
 use crate::prometheus::protobuf::parse_label_pairs;
-use crate::prometheus::{PageBuilder, PageSource, PageWindow};
+use crate::prometheus::{PageBuilder, PageSource, PageWindow, Total};
 use crate::publish::{Round, RunningTotal};
 
 /// 2026-01-01T00:00:00Z.
@@ -123,7 +123,7 @@ impl Sent {
                 merged: None,
                 running: Some(RunningTotal {
                     created: record.series.created,
-                    total: row.total,
+                    total: Total::from(row.total).as_f64(),
                     count: row.count.as_f64(),
                     buckets: native.as_ref(),
                     first: true,
