@@ -6,4 +6,5 @@ pub mod hdr;
 pub mod number;
 pub mod parsed;
 pub mod prometheus;
+pub mod publish;
 pub mod record;

@@ -7,14 +7,15 @@
 mod exposed;
 mod family;
 mod gathered;
-mod identity;
+pub(crate) mod identity;
 mod marks;
-mod messages;
-mod name;
+pub(crate) mod messages;
+pub(crate) mod name;
 mod page;
-mod protobuf;
-mod shape;
-mod stat;
+pub(crate) mod protobuf;
+pub(crate) mod scraped;
+pub(crate) mod shape;
+pub(crate) mod stat;
 mod text;
 mod write;
 

@@ -96,6 +96,12 @@ impl Weight {
         u128::from(self).saturating_mul(u128::from(n)).into()
     }
 
+    /// The weight of a bin, as [`Weight::for_bin`] gives it.
+    #[must_use]
+    pub(super) fn from_bin(weight: u64) -> Self {
+        (u128::from(weight) << (PLACES - BIN_PLACES)).into()
+    }
+
     /// As a bin's weight. Each sample is rounded here, so that sums of bins do not depend on the order either.
     #[must_use]
     #[inline]
@@ -142,5 +148,6 @@ mod tests {
             assert_eq!(Weight::from_f64(weight), Weight::ONE);
         }
         assert_eq!(Weight::ONE.for_bin(), BIN_ONE);
+        assert_eq!(Weight::from_bin(7 * BIN_ONE), Weight::from_count(7));
     }
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::family::{Block, Family, PageItem};
 use super::identity::push_label;
+use super::scraped::SeriesNames;
 use super::shape::{Declared, Shape};
-use super::{Marks, NameSpelling, Naming, SeriesIdentity};
+use super::{Marks, Naming, SeriesIdentity};
 use crate::exposition::Escaping;
 
 /// The collected contents of a page, ready to be written.
@@ -58,20 +59,17 @@ impl<W> Gathered<W> {
 
     /// The labels that the tags of a series become.
     pub(super) fn tag_labels<'i>(&self, item: &'i PageItem) -> Vec<(Cow<'i, str>, &'i str)> {
-        let tags = item.series.tags.iter();
-        let mut tags: Vec<_> =
-            tags.map(|(key, value)| (self.label_name(item.identity, key), value)).collect();
-        tags.sort_unstable();
-        // Naming schemes without marks can map two keys to one label; the first is kept.
-        tags.dedup_by(|(a, _), (b, _)| a == b);
-        tags
+        self.series_names(item.identity).tag_labels(&item.series.tags)
     }
 
     /// The label that a tag of a series of this identity becomes.
     pub(super) fn label_name<'k>(&self, identity: usize, key: &'k str) -> Cow<'k, str> {
-        let marks = self.marks.get(identity).and_then(Option::as_ref);
-        let mark = marks.and_then(|marks| marks.label_mark(key, self.escaping));
-        self.naming.label_name(key, NameSpelling { escaping: self.escaping, mark })
+        self.series_names(identity).label_name(key)
+    }
+
+    fn series_names(&self, identity: usize) -> SeriesNames<'_> {
+        let marks = self.marks.get(identity).and_then(Option::as_deref);
+        SeriesNames { naming: self.naming, escaping: self.escaping, marks }
     }
 }
 

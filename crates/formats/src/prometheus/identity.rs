@@ -59,7 +59,7 @@ impl SeriesIdentity {
 }
 
 /// Names and values, in the order they are written.
-pub(super) fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
+pub(crate) fn identity_labels(origin: &Origin, level: Level) -> Vec<(&'static str, String)> {
     let of = |key: &str| origin.labels.get(key).filter(|value| !value.is_empty()).cloned();
     let mut pairs = match (level, of("namespace"), of("pod"), of("container")) {
         (Level::Low, Some(namespace), Some(pod), Some(container)) => {
@@ -144,14 +144,14 @@ fn sanitize_container_label(key: &str, spelling: NameSpelling) -> String {
 /// Labels that identify the scraped target.
 const TARGET: [&str; 2] = ["instance", "job"];
 
-/// Adds a label, after a comma unless it is the first. A label with an empty value would be equivalent to none.
-pub(super) fn push_label(out: &mut String, name: &str, value: &str) {
+/// Adds a label, after a comma unless it is the first.
+pub(crate) fn push_label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }
     out.push_str(&format_label_name(name));
     out.push_str("=\"");
-    push_escaped(out, if value.is_empty() { "true" } else { value }, true);
+    push_escaped(out, non_empty(value), true);
     out.push('"');
 }
 
@@ -165,6 +165,30 @@ pub(super) fn format_label_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
+/// A label with an empty value would be equivalent to none.
+fn non_empty(value: &str) -> &str {
+    if value.is_empty() { "true" } else { value }
+}
+
+/// The value of a label, as a page has it once its escapes are read.
+pub(crate) fn label_value(value: &str) -> Cow<'_, str> {
+    let value = non_empty(value);
+    if value.chars().all(|c| c == '\n' || control_picture(c).is_none()) {
+        return Cow::Borrowed(value);
+    }
+    let shown = |c| if c == '\n' { c } else { control_picture(c).unwrap_or(c) };
+    Cow::Owned(value.chars().map(shown).collect())
+}
+
+/// Unicode's picture of an ASCII control character. Not every parser accepts the character itself.
+pub(crate) fn control_picture(c: char) -> Option<char> {
+    match c {
+        '\u{7f}' => Some('\u{2421}'),
+        '\0'..'\u{20}' => char::from_u32(0x2400 + u32::from(c)),
+        _ => None,
+    }
+}
+
 /// Writes a name that older readers would not accept.
 pub(super) fn push_quoted(out: &mut String, name: &str) {
     out.push('"');
@@ -172,17 +196,14 @@ pub(super) fn push_quoted(out: &mut String, name: &str) {
     out.push('"');
 }
 
-/// Writes a text so that it stays on one line. Control characters are replaced with Unicode's control pictures, because
-/// not every parser accepts them.
+/// Writes a text so that it stays on one line, with pictures in place of control characters.
 pub(super) fn push_escaped(out: &mut String, text: &str, quoted: bool) {
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '"' if quoted => out.push_str("\\\""),
-            '\u{7f}' => out.push('\u{2421}'),
-            '\0'..'\u{20}' => out.extend(char::from_u32(0x2400 + u32::from(c))),
-            c => out.push(c),
+            c => out.push(control_picture(c).unwrap_or(c)),
         }
     }
 }

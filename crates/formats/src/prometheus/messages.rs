@@ -23,11 +23,11 @@ pub(super) const UNTYPED: i32 = 3;
 pub(super) const HISTOGRAM: i32 = 4;
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct LabelPair {
+pub(crate) struct LabelPair {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// One series. The kind of its family determines which of the five values is set.
@@ -127,12 +127,12 @@ pub(super) struct Bucket {
 
 /// Adjacent buckets of a native histogram, without a gap between them.
 #[derive(Copy, Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct BucketSpan {
+pub(crate) struct BucketSpan {
     /// The number of buckets skipped since the previous span; for the first span, the index of its first bucket.
     #[prost(sint32, optional, tag = "1")]
-    pub(super) offset: Option<i32>,
+    pub(crate) offset: Option<i32>,
     #[prost(uint32, optional, tag = "2")]
-    pub(super) length: Option<u32>,
+    pub(crate) length: Option<u32>,
 }
 
 /// `google.protobuf.Timestamp`.

@@ -49,7 +49,7 @@ impl Naming {
 
     /// The name of a series, without the suffix of its type. Only the OpenMetrics scheme has marks and UTF-8; the other
     /// schemes imitate servers that have neither.
-    pub(super) fn metric_name(self, name: &str, metric_type: MetricType, spelling: NameSpelling) -> String {
+    pub(crate) fn metric_name(self, name: &str, metric_type: MetricType, spelling: NameSpelling) -> String {
         match self {
             Self::Openmetrics => sanitize_metric(name, metric_type, spelling),
             Self::StatsdExporter | Self::Datadog | Self::Graphite => third_party_metric_name(name),
@@ -57,7 +57,7 @@ impl Naming {
     }
 
     /// The label that a client's tag becomes.
-    pub(super) fn label_name(self, key: &str, spelling: NameSpelling) -> Cow<'_, str> {
+    pub(crate) fn label_name(self, key: &str, spelling: NameSpelling) -> Cow<'_, str> {
         match self {
             Self::Openmetrics => sanitize_label(key, spelling),
             _ => sanitize_label(key, NameSpelling { escaping: Escaping::Underscores, mark: None }),
@@ -144,7 +144,7 @@ pub(super) fn sanitize_label(key: &str, spelling: NameSpelling) -> Cow<'_, str> 
 }
 
 /// Whether a text is a valid name in every version of Prometheus.
-pub(super) fn is_valid(name: &str) -> bool {
+pub(crate) fn is_valid(name: &str) -> bool {
     let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     begins && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -153,7 +153,7 @@ pub(super) fn is_valid(name: &str) -> bool {
 const MOST: usize = 128;
 
 /// Appends a mark to a name, derived from the whole original text.
-fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
+pub(crate) fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
     /// Digits of a mark: 40 bits.
     const MARK: usize = 8;
     const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";

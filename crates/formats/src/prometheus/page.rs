@@ -10,8 +10,9 @@ use tallyport_core::model::{MetricType, Origin, Series, Timestamp};
 use super::family::{Family, PageItem, Sums, build_blocks};
 use super::gathered::{Gathered, bare_names};
 use super::identity::format_info_labels;
+use super::scraped::{SeriesNames, format_help};
 use super::shape::Shape;
-use super::{Level, Marks, MarksOfAll, NameSpelling, Naming, Page, SeriesIdentity};
+use super::{Level, Marks, MarksOfAll, Naming, Page, SeriesIdentity};
 use crate::exposition::{Escaping, Format, format_bound};
 
 /// One container, with its published data.
@@ -268,27 +269,28 @@ impl<W: AsRef<Window>> PageBuilder<W> {
     }
 
     fn intern_family(&mut self, identity: usize, series: &Series) -> Option<usize> {
-        let marks = self.marks.get(identity).and_then(Option::as_ref);
-        let mark = marks.and_then(|marks| marks.metric_mark(&series.name, series.metric_type, self.escaping));
-        if mark.is_some() {
-            let shape = Shape::for_metric_type(self.naming, series.metric_type)?;
-            return Some(self.new_family(series, shape, mark));
+        let marks = self.marks.get(identity).and_then(Option::as_deref);
+        let names = self.series_names(marks);
+        if names.metric_mark(&series.name, series.metric_type).is_some() {
+            let (name, shape) = names.family_name(series)?;
+            return Some(self.new_family(series, name, shape));
         }
         let key = (series.name.clone(), series.metric_type);
         if let Some(known) = self.by_series.get(&key) {
             return *known;
         }
-        let shape = Shape::for_metric_type(self.naming, series.metric_type);
-        let family = shape.map(|shape| self.new_family(series, shape, None));
+        let named = self.series_names(None).family_name(series);
+        let family = named.map(|(name, shape)| self.new_family(series, name, shape));
         self.by_series.insert(key, family);
         family
     }
 
+    fn series_names<'m>(&self, marks: Option<&'m Marks>) -> SeriesNames<'m> {
+        SeriesNames { naming: self.naming, escaping: self.escaping, marks }
+    }
+
     /// The family of this name and type, which another application name that maps to the same name may have created.
-    fn new_family(&mut self, series: &Series, shape: Shape, mark: Option<u8>) -> usize {
-        let spelling = NameSpelling { escaping: self.escaping, mark };
-        let name = self.naming.metric_name(&series.name, series.metric_type, spelling);
-        let name = format!("{}{name}{}", shape.prefix, shape.suffix);
+    fn new_family(&mut self, series: &Series, name: String, shape: Shape) -> usize {
         let (shape, bounds, negative) = match self.find_histogram_shape(shape, series.metric_type) {
             Some((shape, Scale::Bounds(bounds))) => {
                 let shown = bounds.iter_scaled(shape.places).chain([f64::INFINITY]);
@@ -302,8 +304,8 @@ impl<W: AsRef<Window>> PageBuilder<W> {
             Some((shape, Scale::Powers { .. })) => (shape, Vec::new(), false),
             None => (shape, Vec::new(), false),
         };
-        *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, metric_type)| {
-            let mut help = format!("The {metric_type} {} of StatsD.", series.name);
+        *self.by_name.entry((name, series.metric_type)).or_insert_with_key(|(name, _)| {
+            let mut help = format_help(series);
             help.extend(shape.describe_span());
             self.families.push(Family {
                 name: name.clone(),

@@ -199,7 +199,7 @@ fn build_native_histogram(buckets: &Native, sum: f64, created: Option<Time>) -> 
 }
 
 /// Runs of adjacent buckets, and the weight in each bucket.
-fn collect_spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<BucketSpan>, Vec<Weight>) {
+pub(crate) fn collect_spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<BucketSpan>, Vec<Weight>) {
     let (mut spans, mut counts): (Vec<BucketSpan>, Vec<Weight>) = Default::default();
     let mut next = 0;
     for (index, count) in side {
@@ -214,7 +214,7 @@ fn collect_spans(side: &mut dyn Iterator<Item = (i32, Weight)>) -> (Vec<BucketSp
 }
 
 /// The differences between consecutive counts.
-fn encode_deltas(counts: &[Weight]) -> Vec<i64> {
+pub(crate) fn encode_deltas(counts: &[Weight]) -> Vec<i64> {
     let mut before = 0;
     let delta = |count: &Weight| {
         let count = i64::try_from(count_to_u64(count.to_rounded_f64())).unwrap_or(i64::MAX);
@@ -229,7 +229,7 @@ fn encode_deltas(counts: &[Weight]) -> Vec<i64> {
     clippy::cast_sign_loss,
     reason = "saturates, and no count is below 0"
 )]
-fn count_to_u64(count: f64) -> u64 {
+pub(crate) fn count_to_u64(count: f64) -> u64 {
     count as u64
 }
 
@@ -240,7 +240,7 @@ fn to_proto_time(at: Timestamp) -> Time {
 }
 
 /// Parses labels from their text form, by which pages are sorted.
-fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
+pub(crate) fn parse_label_pairs(text: &str) -> Vec<LabelPair> {
     let mut pairs = Vec::new();
     let mut rest = text;
     loop {

@@ -34,7 +34,7 @@ impl Timers {
 
 /// The declared type of a family.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Declared {
+pub(crate) enum Declared {
     Counter,
     Gauge,
     Summary,
@@ -51,7 +51,7 @@ pub const SPAN_SECONDS: u64 = 60;
 
 /// One number of a series, or several with a label between them.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Stat {
+pub(crate) enum Stat {
     /// A counter's sum since its creation.
     Total,
     /// The creation time of a counter or histogram.
@@ -81,17 +81,17 @@ pub(super) enum Stat {
 
 /// The mapping of a type: its family, and the samples in it.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Shape {
-    pub(super) declared: Declared,
+pub(crate) struct Shape {
+    pub(crate) declared: Declared,
     /// Before and after the name.
-    pub(super) prefix: &'static str,
-    pub(super) suffix: &'static str,
+    pub(crate) prefix: &'static str,
+    pub(crate) suffix: &'static str,
     /// The unit, which is also the end of the name.
-    pub(super) unit: &'static str,
+    pub(crate) unit: &'static str,
     /// Values are divided by ten to this power.
-    pub(super) places: i8,
+    pub(crate) places: i8,
     /// The parts, each with the suffix that it adds to the family's name.
-    pub(super) parts: &'static [(Stat, &'static str)],
+    pub(crate) parts: &'static [(Stat, &'static str)],
 }
 
 const SUMMARY: &[(Stat, &str)] = &[(Stat::Quantiles, ""), (Stat::Sum, "_sum"), (Stat::Count, "_count")];
@@ -107,7 +107,7 @@ const BARE_COUNTER: Shape = Shape { declared: Declared::Counter, parts: &[(Stat:
 
 impl Shape {
     /// The shape of a metric type; `None` if the scheme does not show it.
-    pub(super) fn for_metric_type(naming: Naming, metric_type: MetricType) -> Option<Self> {
+    pub(crate) fn for_metric_type(naming: Naming, metric_type: MetricType) -> Option<Self> {
         match naming {
             Naming::Openmetrics => openmetrics_shape(metric_type),
             Naming::StatsdExporter => statsd_exporter_shape(metric_type),
@@ -128,12 +128,12 @@ impl Shape {
     }
 
     /// Whether a part has more labels than its series.
-    pub(super) fn is_labelled(stat: Stat) -> bool {
+    pub(crate) fn is_labelled(stat: Stat) -> bool {
         matches!(stat, Stat::Quantiles | Stat::Buckets)
     }
 
     /// The same shape with buckets instead of percentiles, if it is a summary.
-    pub(super) fn in_buckets(self, scale: Scale<'_>) -> Option<Self> {
+    pub(crate) fn in_buckets(self, scale: Scale<'_>) -> Option<Self> {
         let (declared, parts) = match scale {
             Scale::Bounds(_) => (Declared::Histogram, HISTOGRAM),
             Scale::Powers { .. } => (Declared::Native, NATIVE),
@@ -142,13 +142,13 @@ impl Shape {
     }
 
     /// The divisor of values.
-    pub(super) fn divisor(&self) -> f64 {
+    pub(crate) fn divisor(&self) -> f64 {
         10_f64.powi(self.places.into())
     }
 }
 
 /// The suffix of a type in the OpenMetrics scheme.
-pub(super) fn openmetrics_suffix(metric_type: MetricType) -> &'static str {
+pub(crate) fn openmetrics_suffix(metric_type: MetricType) -> &'static str {
     let Some(shape) = openmetrics_shape(metric_type) else { return "" };
     match shape.parts.first() {
         Some((_, suffix)) if shape.declared == Declared::Counter => suffix,

@@ -260,15 +260,10 @@ impl<'a> Packed<'a> {
         found.map(|values| values.map(|value| value.clamp(min, max)))
     }
 
-    /// The values of the sketch in ascending order, with whole counts: exact values, or the value that represents each
-    /// bin, as [`Packed::percentiles`] uses it, clamped to `min` and `max`.
-    ///
-    /// Weights are rounded as running totals, so the counts up to any value are within one half of the weights up to
-    /// it. No count is zero, because no weight is less than one. `None` if there are no values, or the bytes are not a
-    /// packed sketch.
-    #[must_use]
-    pub fn whole_counts(self, min: f64, max: f64) -> Option<Vec<(f64, u64)>> {
-        let weighted: Vec<(f64, u64)> = match self.parse_contents()? {
+    /// The values of the sketch in ascending order, each with its weight for bins: exact values, or the value that represents
+    /// each bin, as [`Packed::percentiles`] uses it, clamped to `min` and `max`. `None` if the bytes are not a packed sketch.
+    pub(in crate::aggregate) fn weighted_values(self, min: f64, max: f64) -> Option<Vec<(f64, u64)>> {
+        let mut weighted: Vec<(f64, u64)> = match self.parse_contents()? {
             PackedContents::Exact { each, values } => values.map(|value| (value, each)).collect(),
             PackedContents::Bins(mut bins) => {
                 let level = bins.coarsening_level();
@@ -277,15 +272,27 @@ impl<'a> Packed<'a> {
                 weighted
             }
         };
+        weighted.iter_mut().for_each(|(value, _)| *value = value.clamp(min, max));
+        Some(weighted)
+    }
+
+    /// The values of the sketch in ascending order, with whole counts: exact values, or the value that represents each
+    /// bin, as [`Packed::percentiles`] uses it, clamped to `min` and `max`.
+    ///
+    /// Weights are rounded as running totals, so the counts up to any value are within one half of the weights up to
+    /// it. No count is zero, because no weight is less than one. `None` if there are no values, or the bytes are not a
+    /// packed sketch.
+    #[must_use]
+    pub fn whole_counts(self, min: f64, max: f64) -> Option<Vec<(f64, u64)>> {
         let (mut weights, mut counted) = (0_u128, 0_u128);
         let count = |(value, weight): (f64, u64)| {
             weights += u128::from(weight);
             let upto = (weights + u128::from(BIN_ONE / 2)) / u128::from(BIN_ONE);
             let count = u64::try_from(upto - counted).unwrap_or(u64::MAX);
             counted = upto;
-            (value.clamp(min, max), count)
+            (value, count)
         };
-        let counts: Vec<_> = weighted.into_iter().map(count).collect();
+        let counts: Vec<_> = self.weighted_values(min, max)?.into_iter().map(count).collect();
         (!counts.is_empty()).then_some(counts)
     }
 }

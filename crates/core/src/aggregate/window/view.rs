@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::aggregate::distribution::{Distribution, DistributionSummary};
 use crate::aggregate::gauge::Gauge;
+use crate::aggregate::histogram::{Counting, Native, Scale};
 use crate::aggregate::set::Set;
 use crate::aggregate::sketch::{Packed, Percentiles, Sketch};
 use crate::aggregate::state::{CheckOutcome, CheckState, Counter, SeriesState};
 use crate::aggregate::weight::Weight;
-use crate::model::{Series, Timestamp};
+use crate::model::{MetricType, Series, Timestamp};
 
 /// One record, borrowed from its window.
 #[derive(Copy, Clone, Debug)]
@@ -86,6 +87,18 @@ impl View<'_> {
     pub fn percentile_error(&self) -> Option<f64> {
         match self {
             Self::Distribution { sketch, .. } => sketch.relative_error(),
+            _ => None,
+        }
+    }
+
+    /// The values in buckets by powers of two, as [`Counting::Native`] counts them, but from the sketch: see
+    /// [`Native::from_packed`]. `None` unless the record is that of a timer, histogram or distribution.
+    #[must_use]
+    pub fn to_native(&self, metric_type: MetricType) -> Option<Native> {
+        match (self, Counting::Native.scale_for(metric_type)) {
+            (Self::Distribution { summary, sketch }, Some(Scale::Powers { places })) => {
+                Native::from_packed(*sketch, summary.min, summary.max, places)
+            }
             _ => None,
         }
     }
