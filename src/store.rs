@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use history::HeldBytes;
-pub use history::{HISTORY_VERSION, History, HistoryError, IntervalWindows, Published};
+pub use history::{HISTORY_VERSION, History, HistoryError, IntervalWindows, Published, StoredWindow};
 use names::{Changed, Names};
 pub use names::{Meeting, NameChange, NameChanges, NameState};
 use past::Past;

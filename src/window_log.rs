@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Store ─▶ writer ─▶ windows-N.log    closed windows, synced as soon as they are written
+//!                      └▶ spool-N-…   the same file, renamed, while a publisher has not read it
 //! shards ─▶ writer ─▶ open-N.log      what changed in open windows since the last checkpoint
 //! Store ─▶ writer ─▶ names-N.log      which name is called what on a page, before the windows that have it
 //! ```
@@ -17,7 +18,10 @@
 //!
 //! What a crash leaves is read at the next start ([`recover_windows`]). Damaged parts are found by their checksums, reported and
 //! left out.
+//!
+//! Publishers read windows that are no longer in memory from the same files ([`Spool`]).
 
+mod decoder;
 mod entry;
 mod found;
 mod log;
@@ -25,6 +29,7 @@ mod read;
 mod recover;
 mod renewed;
 mod segment;
+mod spool;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -39,6 +44,9 @@ use std::time::Duration;
 pub use entry::{VERSION, Who};
 pub use recover::{Recovered, RestoredContainer, Survey, recover_windows, survey_log};
 pub use renewed::WriterSources;
+pub use spool::{
+    DEFAULT_SPOOL_SIZE, PublisherHold, Spool, SpoolBatch, SpoolFollower, SpoolStatus, SpooledWindow,
+};
 pub use status::{LogDamage, LogStatus, LogStatusSnapshot, RecoveryReport};
 pub use writer::LogWriter;
 
@@ -78,6 +86,14 @@ impl LogDirectory {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether it is in memory, so that it does not survive a reboot: then nor do windows that a publisher has not sent.
+    ///
+    /// # Errors
+    /// When its file system cannot be found out.
+    pub fn is_volatile(&self) -> io::Result<bool> {
+        crate::files::is_volatile(&self.path)
+    }
 }
 
 impl Files for LogDirectory {
@@ -91,6 +107,10 @@ impl Files for LogDirectory {
         crate::files::read(&self.path.join(name))
     }
 
+    fn byte_length(&self, name: &str) -> io::Result<u64> {
+        Ok(std::fs::metadata(self.path.join(name))?.len())
+    }
+
     fn create(&self, name: &str) -> io::Result<Box<dyn Appendable>> {
         let mut options = OpenOptions::new();
         let file = options.append(true).create_new(true).mode(0o600).open(self.path.join(name))?;
@@ -100,6 +120,10 @@ impl Files for LogDirectory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The window log and the histories for the next process: for any bytes, reading returns windows that can be rendered,
-//! or an error.
+//! The window log, read by the next run and by publishers, and the histories for the next process: for any bytes, reading
+//! returns windows that can be rendered, or an error.
 //!
 //! The first byte selects the kind of the rest: `f` a file; `e` the entries of one, each after its length in 16 bits,
 //! which get valid frames; `i` the image of a history; otherwise the payload of one, which gets a head and a checksum.
@@ -7,30 +7,36 @@
 #![no_main]
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tallyport::model::{Allocation, Timestamp};
 use tallyport::store::{Cursor, HISTORY_VERSION, History, Store};
-use tallyport::window_log::{Appendable, Files, recover_windows};
+use tallyport::window_log::{Appendable, Files, Spool, recover_windows};
 use tallyport_fuzz::{START, Trust};
 use xxhash_rust::xxh3::Xxh3;
 
 fuzz_target!(|input: &[u8]| match input {
-    [b'f', file @ ..] => read(file.to_vec()),
-    [b'e', entries @ ..] => read(framed(entries)),
+    [b'f', file @ ..] => read_all_ways(file.to_vec()),
+    [b'e', entries @ ..] => read_all_ways(framed(entries)),
     [b'i', image @ ..] => image_of(image),
     [_, payload @ ..] => image_of(&sealed(payload)),
     _ => {}
 });
 
-/// A directory with one file of closed windows, and the same as one of open windows.
+/// A directory with one file of closed windows, and the same as one of open windows and as one that is kept for publishers.
 #[derive(Debug)]
-struct Two(Vec<u8>);
+struct Three(Vec<u8>);
 
-impl Files for Two {
+impl Files for Three {
     fn list_names(&self) -> io::Result<Vec<String>> {
-        Ok(vec!["windows-0000000001.log".to_owned(), "open-0000000001.log".to_owned()])
+        let spooled = format!("spool-0000000001-{}-{}.log", u64::MAX, u64::MAX);
+        Ok(vec!["windows-0000000001.log".to_owned(), "open-0000000001.log".to_owned(), spooled])
+    }
+
+    fn byte_length(&self, _: &str) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
     }
 
     fn read(&self, _: &str) -> io::Result<Vec<u8>> {
@@ -42,6 +48,10 @@ impl Files for Two {
     }
 
     fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
         Ok(())
     }
 }
@@ -64,9 +74,37 @@ fn framed(mut entries: &[u8]) -> Vec<u8> {
     file
 }
 
+fn read_all_ways(file: Vec<u8>) {
+    follow(file.clone());
+    read(file);
+}
+
+/// Reads a file as a publisher does: births grow, and everything can be rendered.
+fn follow(file: Vec<u8>) {
+    let spool = Spool::open_backlog(Arc::new(Three(file)), u64::MAX).expect("it can be listed");
+    let store = Store::new(u64::MAX, 30);
+    let mut position = Cursor { epoch: 0, seq: 0 };
+    let mut follower = Arc::new(spool).follow_after("p", position);
+    loop {
+        let batch = follower.read_windows(&store, 3).expect("it can be read");
+        if batch.windows.is_empty() && batch.missed == 0 {
+            return;
+        }
+        for window in batch.windows {
+            assert!(window.birth > position && window.cursor >= window.birth);
+            position = window.cursor;
+            let published = &window.published;
+            tallyport_fuzz::window(published.window(), false, Trust::Restored);
+            if let Some(added) = published.added_window() {
+                tallyport_fuzz::window(added, false, Trust::Restored);
+            }
+        }
+    }
+}
+
 fn read(file: Vec<u8>) {
     let now = Timestamp::from_secs(START).saturating_add(Duration::from_mins(1));
-    let recovered = recover_windows(&Two(file), now, Duration::from_mins(10));
+    let recovered = recover_windows(&Three(file), now, Duration::from_mins(10));
     assert_eq!(recovered.containers.len(), recovered.report.containers);
     let store = Store::new(u64::MAX, 30);
     recovered.adopt_into(&store);

@@ -21,7 +21,7 @@ use crate::shard::{ShardPlan, ShardPool};
 use crate::shutdown::{Drain, DrainTrigger, Latch, Readiness, drain_channel};
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::window_log::WriterSources;
+use crate::window_log::{DEFAULT_SPOOL_SIZE, Spool, WriterSources};
 
 /// The parts that run as long as the agent does.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) containers: ContainerTableHandle,
     /// The configuration in force.
     pub(super) config: Arc<RwLock<Arc<AgentConfig>>>,
+    /// Windows that are no longer in memory, for publishers.
+    pub(super) spool: Arc<Spool>,
     /// Counters that belong to no other module.
     pub(super) stats: Arc<Stats>,
     /// Answers that are being built or sent.
@@ -67,7 +69,8 @@ impl Running {
     /// What the window log is written from.
     pub(super) fn window_sources(&self) -> WriterSources {
         let directory = Arc::clone(self.containers.directory());
-        WriterSources { store: Arc::clone(&self.store), pool: Arc::clone(&self.pool), directory }
+        let (store, pool, spool) = (Arc::clone(&self.store), Arc::clone(&self.pool), Arc::clone(&self.spool));
+        WriterSources { store, pool, directory, spool }
     }
 
     /// The parts that go to the next agent, or stop meanwhile.
@@ -134,14 +137,20 @@ impl AgentParts {
         let stats = Arc::new(Stats::default());
         let entrance = Entrance::new(&config.http, asked, &stats);
         let (requesting_config, config_requests) = mpsc::channel(8);
+        let log_enabled = config.window_log.enabled;
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let pages = Pages::new(&config);
+        let spool = Arc::new(match log_enabled {
+            true => Spool::new(DEFAULT_SPOOL_SIZE),
+            false => Spool::without_files(),
+        });
         let running = Running {
             store,
             pool,
             containers,
             config,
+            spool,
             stats,
             pages,
             readiness,

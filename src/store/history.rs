@@ -12,6 +12,7 @@ use crate::aggregate::{
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::prometheus::{Level, SeriesIdentity};
 use crate::render::record::RecordNumber;
+use crate::store::Cursor;
 
 pub(super) use held::HeldBytes;
 use held::Layouts;
@@ -23,10 +24,28 @@ pub(super) use image::{HistoryHead, ReceivedHistory, SentHistory};
 pub struct Published {
     allocation: Allocation,
     origin: Arc<Origin>,
-    window: Window,
     first: u64,
+    kept: StoredWindow,
+}
+
+/// A window and what is known of it beside its records.
+#[derive(Debug)]
+pub struct StoredWindow {
+    /// The records as they are.
+    pub window: Window,
     /// How often each record was revised; empty where none was.
-    revs: Box<[u32]>,
+    pub revs: Box<[u32]>,
+    /// What was added to earlier records of the interval, where `window` has the sums. It has the series of `window` at the
+    /// same places.
+    pub added: Option<Box<Window>>,
+    /// Where it was published first, if that was in another epoch.
+    pub born: Option<Cursor>,
+}
+
+impl From<Window> for StoredWindow {
+    fn from(window: Window) -> Self {
+        Self { window, revs: Box::default(), added: None, born: None }
+    }
 }
 
 /// Everything published of one interval: the window as it was closed, and revisions, oldest first.
@@ -36,11 +55,9 @@ pub struct IntervalWindows(Vec<Arc<Published>>);
 /// Records of an interval that are new or revised.
 #[derive(Debug)]
 pub(super) struct Revision {
-    pub(super) window: Window,
-    /// How often each record was revised; empty where none was.
-    pub(super) revs: Box<[u32]>,
+    pub(super) stored: StoredWindow,
     /// The number of values to be added.
-    pub(super) added: u64,
+    pub(super) values: u64,
     /// How many of them are lost, because the record to add them to could not be decoded.
     pub(super) lost: u64,
 }
@@ -69,13 +86,8 @@ pub struct History {
 }
 
 impl Published {
-    pub(super) fn new(
-        allocation: Allocation,
-        origin: &Arc<Origin>,
-        (window, revs): (Window, Box<[u32]>),
-        first: u64,
-    ) -> Self {
-        Self { allocation, origin: Arc::clone(origin), window, first, revs }
+    pub(crate) fn new(allocation: Allocation, origin: &Arc<Origin>, kept: StoredWindow, first: u64) -> Self {
+        Self { allocation, origin: Arc::clone(origin), first, kept }
     }
 
     /// The same window at another place in the sequence, under another allocation.
@@ -97,7 +109,29 @@ impl Published {
 
     #[must_use]
     pub fn window(&self) -> &Window {
-        &self.window
+        &self.kept.window
+    }
+
+    /// What was added to earlier records of the interval: the window itself, unless it revises some. For readers that add up.
+    /// `None` where that is not known, because its entry in the window log was damaged or had no room.
+    #[must_use]
+    pub fn added_window(&self) -> Option<&Window> {
+        match &self.kept.added {
+            Some(added) => Some(added),
+            None => self.kept.revs.iter().all(|rev| *rev == 0).then_some(&self.kept.window),
+        }
+    }
+
+    /// What was added, where that is another window.
+    pub(crate) fn added_apart(&self) -> Option<&Window> {
+        self.kept.added.as_deref()
+    }
+
+    /// The place at which it was published first, for the store of this epoch. Other than [`Published::first_seq`], it stays
+    /// the same when a later run of the agent restores the window.
+    #[must_use]
+    pub fn birth_in(&self, epoch: u64) -> Cursor {
+        self.kept.born.unwrap_or(Cursor { epoch, seq: self.first })
     }
 
     /// The place of its first record.
@@ -109,31 +143,31 @@ impl Published {
     /// The place of its last record.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
-        self.first + (self.window.len() as u64).saturating_sub(1)
+        self.first + (self.kept.window.len() as u64).saturating_sub(1)
     }
 
     /// How often each record was revised, in the order of records; empty where none was.
     #[must_use]
     pub fn revision_counts(&self) -> &[u32] {
-        &self.revs
+        &self.kept.revs
     }
 
     /// Its records and their numbers.
     #[must_use]
     pub fn numbered_records(&self) -> impl DoubleEndedIterator<Item = (RecordNumber, Record<'_>)> {
-        (0..self.window.len()).filter_map(|index| {
+        (0..self.kept.window.len()).filter_map(|index| {
             let number = RecordNumber {
                 seq: self.first + index as u64,
-                rev: self.revs.get(index).copied().unwrap_or(0),
+                rev: self.kept.revs.get(index).copied().unwrap_or(0),
             };
-            Some((number, self.window.record_at(index)?))
+            Some((number, self.kept.window.record_at(index)?))
         })
     }
 }
 
 impl AsRef<Window> for Published {
     fn as_ref(&self) -> &Window {
-        &self.window
+        &self.kept.window
     }
 }
 
@@ -141,7 +175,7 @@ impl IntervalWindows {
     /// The interval, as it was observed.
     #[must_use]
     pub fn span(&self) -> Option<WindowSpan> {
-        self.0.first().map(|published| published.window.span)
+        self.0.first().map(|published| published.kept.window.span)
     }
 
     /// Number of values in its newest records. Walks over all of them.
@@ -185,18 +219,17 @@ impl IntervalWindows {
 }
 
 impl History {
-    /// The history of a container that was registered at `opened`, from saved windows: each with its place in the
-    /// sequence and its records' revision counts.
+    /// The history of a container that was registered at `opened`, from saved windows, each with its place in the sequence.
     #[must_use]
     pub fn from_windows(
         origin: Arc<Origin>,
         opened: Timestamp,
-        windows: impl IntoIterator<Item = (u64, Box<[u32]>, Window)>,
+        windows: impl IntoIterator<Item = (u64, StoredWindow)>,
         summary: Option<ContainerSummary>,
     ) -> Self {
         let mut history = Self::new(origin, opened);
-        for (first, revs, window) in windows {
-            history.keep_elsewhere(first, window, revs);
+        for (first, stored) in windows {
+            history.keep_elsewhere(first, stored);
         }
         if let Some(summary) = summary {
             history.set_summary(summary);
@@ -204,19 +237,19 @@ impl History {
         history
     }
 
-    /// Adds a window that was still open when the agent stopped. It is merged with another part of the same interval,
-    /// if there is one.
-    pub fn add_part(&mut self, first: u64, window: Window) {
+    /// Adds a window that was still open when the agent stopped, as published first at `born`. It is merged with another
+    /// part of the same interval, if there is one.
+    pub fn add_part(&mut self, first: u64, born: Cursor, window: Window) {
         let values = window.count_values();
-        let Revision { window, revs, .. } = self.merge_with_interval(window, values);
-        if !window.is_empty() {
-            self.keep_elsewhere(first, window, revs);
+        let Revision { stored, .. } = self.merge_with_interval(window, values);
+        if !stored.window.is_empty() {
+            self.keep_elsewhere(first, StoredWindow { born: Some(born), ..stored });
         }
     }
 
     /// Keeps a window that no store has adopted yet, so that its container has no allocation.
-    fn keep_elsewhere(&mut self, first: u64, window: Window, revs: Box<[u32]>) {
-        self.keep_window(Arc::new(Published::new(Allocation(0), &self.origin, (window, revs), first)));
+    fn keep_elsewhere(&mut self, first: u64, stored: StoredWindow) {
+        self.keep_window(Arc::new(Published::new(Allocation(0), &self.origin, stored, first)));
     }
 
     /// When the container was registered.
@@ -349,7 +382,7 @@ impl History {
     pub fn show_levels(&mut self) {
         let newest = self.kept_intervals().next_back().and_then(|kept| kept.published_windows().last());
         if let (Some(newest), Some(summary)) = (newest, &self.summary) {
-            let ledger = Arc::new(Ledger::of_levels(newest.window.layout()));
+            let ledger = Arc::new(Ledger::of_levels(newest.window().layout()));
             self.set_summary(ContainerSummary { ledger, ..summary.clone() });
         }
     }
@@ -359,19 +392,15 @@ impl History {
     pub(super) fn merge_late_samples(&self, delta: &Window) -> Revision {
         let kept = self.find_interval(delta.span.start);
         let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
-        let (mut states, mut added, mut lost) = (Vec::new(), 0, 0);
+        let (mut states, mut values, mut lost) = (Vec::new(), 0, 0);
         for record in delta.records() {
-            added += record.view.sample_count();
+            values += record.view.sample_count();
             let Some((state, rev)) = revise_record(&record.view, newest.get(&SeriesKey(record.series)))
             else {
                 lost += record.view.sample_count();
                 continue;
             };
-            let total = match record.view {
-                View::Counter { total, .. } => total,
-                _ => 0.0,
-            };
-            states.push((record.place, state, total, rev));
+            states.push((record.place, state, total_of(&record.view), rev));
         }
         states.sort_unstable_by_key(|(place, ..)| *place);
         let span = kept.and_then(IntervalWindows::span).unwrap_or_else(|| self.observed_span(delta.span));
@@ -384,18 +413,24 @@ impl History {
             let at = states.binary_search_by_key(&record.place, |(place, ..)| *place);
             at.ok().and_then(|at| states.get(at)).map_or(0, |(.., rev)| *rev)
         });
-        let revs = revs.collect();
-        Revision { window, revs, added, lost }
+        let revs: Box<[u32]> = revs.collect();
+        // Everything else is new, and says itself what was added.
+        let added = revs.iter().any(|rev| *rev > 0).then(|| {
+            let is_used = |place: u32| states.binary_search_by_key(&place, |(place, ..)| *place).is_ok();
+            Box::new(copy_records(delta, is_used))
+        });
+        let stored = StoredWindow { window, revs, added, born: None };
+        Revision { stored, values, lost }
     }
 
     /// Prepares a closed window of `values` values for publication. If an earlier run of the agent has left a part of
     /// the same interval, both are merged: an interval has at most one record per series.
     pub(super) fn merge_with_interval(&self, window: Window, values: u64) -> Revision {
         let Some(before) = self.find_interval(window.span.start).and_then(IntervalWindows::span) else {
-            return Revision { window, revs: Box::default(), added: values, lost: 0 };
+            return Revision { stored: window.into(), values, lost: 0 };
         };
         let mut joined = self.merge_late_samples(&window);
-        let span = &mut joined.window.span;
+        let span = &mut joined.stored.window.span;
         span.covered = (before.covered + window.span.covered).min(before.nominal_length());
         joined
     }
@@ -413,7 +448,7 @@ impl History {
     /// Keeps a window. Intervals that were set aside as dated to the future join the others once a window that starts
     /// at the same time or later is closed.
     pub(super) fn keep_window(&mut self, published: Arc<Published>) {
-        let start = published.window.span.start;
+        let start = published.window().span.start;
         while self.ahead.front().and_then(IntervalWindows::span).is_some_and(|span| span.start <= start) {
             let Some(reached) = self.ahead.pop_front() else { break };
             let at =
@@ -434,7 +469,7 @@ impl History {
         among: impl FnOnce(&mut Self) -> &mut VecDeque<IntervalWindows>,
     ) {
         self.count_in(&published);
-        let (start, first) = (published.window.span.start, published.first_seq());
+        let (start, first) = (published.window().span.start, published.first_seq());
         let all = among(self);
         match place_of(all, start) {
             Ok(at) => all.get_mut(at).into_iter().for_each(|kept| kept.0.push(Arc::clone(&published))),
@@ -482,6 +517,28 @@ fn revise_record(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<
     let mut state = old.view.to_state()?;
     state.merge_revision(&late);
     Some((state, rev.saturating_add(1)))
+}
+
+/// The total of a counter's series as of its record.
+fn total_of(view: &View<'_>) -> f64 {
+    match view {
+        View::Counter { total, .. } => *total,
+        _ => 0.0,
+    }
+}
+
+/// A copy of the records of a window at the wanted places.
+fn copy_records(window: &Window, is_wanted: impl Fn(u32) -> bool) -> Window {
+    let wanted = window.records().filter(|record| is_wanted(record.place));
+    let states =
+        wanted.filter_map(|record| Some((record.place, record.view.to_state()?, total_of(&record.view))));
+    let mut states: Vec<_> = states.collect();
+    states.sort_unstable_by_key(|(place, ..)| *place);
+    let mut builder = WindowBuilder::new(window.span);
+    for (place, state, total) in &states {
+        builder.push(*place, state, *total);
+    }
+    builder.build(Arc::clone(window.layout()))
 }
 
 /// Where the interval that starts at a moment is, or would be.

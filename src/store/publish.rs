@@ -27,7 +27,7 @@ pub struct Filed {
 impl Revised {
     /// Bytes of the new records and their numbers.
     pub(super) fn bytes(&self) -> usize {
-        self.0.window.bytes() + size_of_val(&*self.0.revs)
+        self.0.stored.window.bytes() + self.0.stored.added_bytes() + size_of_val(&*self.0.stored.revs)
     }
 }
 
@@ -96,12 +96,12 @@ impl Store {
             inner.held.remove(history.held_bytes());
             // A container that closes windows has an aggregator.
             history.set_alone(None);
-            for Revision { window, revs, .. } in merged {
+            for Revision { stored, .. } in merged {
                 // Nothing is left of a revision whose records could not be decoded.
-                if window.is_empty() {
+                if stored.window.is_empty() {
                     continue;
                 }
-                let published = Published::new(allocation, history.origin(), (window, revs), inner.last + 1);
+                let published = Published::new(allocation, history.origin(), stored, inner.last + 1);
                 let published = Arc::new(published);
                 inner.last = published.last_seq();
                 inner.records += published.window().len() as u64;
@@ -132,7 +132,7 @@ impl Store {
 
 /// The number of values in revisions, including lost ones.
 fn values_of(revisions: &[Revision]) -> u64 {
-    revisions.iter().map(|revision| revision.added).sum()
+    revisions.iter().map(|revision| revision.values).sum()
 }
 
 /// A closed window whose late samples are being merged. Its bytes are counted as held from here until it is published.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::aggregate::{Aggregator, GaugeSign, View};
+use crate::aggregate::{Aggregator, GaugeSign, View, Window};
 use crate::model::{ContainerId, Generation, Labels, Moment, TaskId};
 
 const START: i64 = 1_767_225_600;
@@ -146,7 +146,7 @@ fn closed_at(starts: &[u64]) -> History {
     let windows = (1..).zip(starts).map(|(first, start)| {
         let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(*start).wall);
         aggregator.ingest_datagram(format!("a:{start}|c\nlevel:{start}|g").as_bytes(), moment(*start), None);
-        (first * 2, Box::default(), aggregator.close_final_window(moment(*start + 10).wall).window)
+        (first * 2, aggregator.close_final_window(moment(*start + 10).wall).window.into())
     });
     History::from_windows(origin("c0"), moment(0).wall, windows.collect::<Vec<_>>(), None)
 }
@@ -353,7 +353,9 @@ fn the_newest_window_of_every_container_is_known() {
 fn counted(store: &Store) -> (usize, usize) {
     let (histories, ..) = store.snapshot_at_level(Level::High);
     let published = histories.iter().flat_map(|(_, history)| history.published_windows());
-    let bytes: Vec<_> = published.map(|published| published.window().bytes()).collect();
+    let added = |published: &Published| published.added_apart().map_or(0, Window::bytes);
+    let bytes: Vec<_> =
+        published.map(|published| published.window().bytes() + added(published)).collect();
     (bytes.len(), bytes.iter().sum())
 }
 

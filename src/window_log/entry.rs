@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{CheckOutcome, EventRecord, Habits, PersistentValue};
 use crate::model::{Allocation, Origin, Series, TaskId, Timestamp};
-use crate::store::NameChange;
+use crate::store::{Cursor, NameChange};
 use crate::wal::{ChecksumPlace, FormatError, FrameFormat, decode, encode_after};
 
 /// The version of entries; other versions are not read.
@@ -29,6 +29,38 @@ pub(super) struct ContainerKey {
 pub(super) struct Birth {
     pub(super) epoch: u64,
     pub(super) first: u64,
+}
+
+/// Births from here on are of windows that were open when a run ended. No sequence reaches it.
+const OPEN_BIRTHS: u64 = 1 << 63;
+/// The distance of two such births: more than a window has records, so that a cursor can stand after each.
+const OPEN_DISTANCE: u64 = 1 << 32;
+
+impl Birth {
+    /// The birth of the `number`th window that was open when the run of this epoch ended.
+    pub(super) const fn of_open(epoch: u64, number: u64) -> Self {
+        Self { epoch, first: OPEN_BIRTHS.saturating_add(number.saturating_mul(OPEN_DISTANCE)) }
+    }
+
+    /// The number of such a window; `None` for one that was closed.
+    pub(super) const fn open_number(self) -> Option<u64> {
+        match self.first.checked_sub(OPEN_BIRTHS) {
+            Some(after) => Some(after / OPEN_DISTANCE),
+            None => None,
+        }
+    }
+}
+
+impl From<Cursor> for Birth {
+    fn from(Cursor { epoch, seq }: Cursor) -> Self {
+        Self { epoch, first: seq }
+    }
+}
+
+impl From<Birth> for Cursor {
+    fn from(Birth { epoch, first }: Birth) -> Self {
+        Self { epoch, seq: first }
+    }
 }
 
 /// The description of a container.
@@ -89,6 +121,13 @@ pub(super) enum LogEntry<'a> {
     },
     /// Changes of names since the last such entry; the first entries of a file have all names.
     Names { changes: Vec<NameChange> },
+    /// What the window with this birth, which follows, added to earlier records of its interval.
+    Added {
+        key: ContainerKey,
+        birth: Birth,
+        #[serde(borrow)]
+        window: Cow<'a, [u8]>,
+    },
 }
 
 impl LogEntry<'_> {
@@ -102,6 +141,7 @@ impl LogEntry<'_> {
             Self::Container { key, .. }
             | Self::Layout { key, .. }
             | Self::Window { key, .. }
+            | Self::Added { key, .. }
             | Self::Open { key, .. }
             | Self::Events { key, .. }
             | Self::Forgotten { key }
@@ -116,6 +156,7 @@ impl LogEntry<'_> {
             Self::Container { .. } => "the description",
             Self::Layout { .. } => "the list of series",
             Self::Window { .. } => "a closed window",
+            Self::Added { .. } => "what was added to a closed window",
             Self::Open { .. } => "the open window",
             Self::Events { .. } => "events",
             Self::Lasting { .. } => "levels and last checks",

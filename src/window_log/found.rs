@@ -10,13 +10,14 @@ use crate::aggregate::{
     WindowBuilder, WindowSpan,
 };
 use crate::model::{ByIdentity, MetricType, Series, Timestamp};
+use crate::store::StoredWindow;
 
 /// A container in the log.
 #[derive(Debug)]
 pub(super) struct FoundContainer {
     pub(super) who: Who,
     /// In order of publication.
-    pub(super) windows: BTreeMap<Birth, (Window, Box<[u32]>)>,
+    pub(super) windows: BTreeMap<Birth, StoredWindow>,
     pub(super) events: VecDeque<Arc<EventRecord>>,
     pub(super) open: Option<OpenWindow>,
     pub(super) lasting: Lasts,
@@ -25,7 +26,7 @@ pub(super) struct FoundContainer {
 impl FoundContainer {
     /// The start of the last closed interval.
     pub(super) fn last_start(&self) -> Option<Timestamp> {
-        self.windows.values().map(|(window, _)| window.span.start).max()
+        self.windows.values().map(|stored| stored.window.span.start).max()
     }
 
     /// Whether it has an open window that was not closed afterwards.
@@ -34,21 +35,16 @@ impl FoundContainer {
             let closed = |birth: &Birth, window: &Window| {
                 window.span.start == open.start() && (birth.epoch == open.epoch || open.epoch == 0)
             };
-            !self.windows.iter().any(|(birth, (window, _))| closed(birth, window))
+            !self.windows.iter().any(|(birth, stored)| closed(birth, &stored.window))
         })
     }
 
-    /// The births of its windows with their numbers of records; the open one is the last of its epoch.
+    /// The births of its windows with their numbers of records; the open one comes after the closed ones of its epoch.
     pub(super) fn window_births(&self) -> impl Iterator<Item = (Birth, usize)> {
         let open = self.open.as_ref().filter(|_| self.has_unfinished());
-        let closed = self.windows.iter().map(|(birth, (window, _))| (*birth, window.len()));
-        closed.chain(open.map(|open| (open_birth(open.epoch), usize::from(u16::MAX))))
+        let closed = self.windows.iter().map(|(birth, stored)| (*birth, stored.window.len()));
+        closed.chain(open.map(|open| (open.birth, usize::from(u16::MAX))))
     }
-}
-
-/// The birth of a window that was open when a run ended.
-pub(super) const fn open_birth(epoch: u64) -> Birth {
-    Birth { epoch, first: u64::MAX }
 }
 
 /// An open window, assembled from checkpoints. Each has the complete state of the series that changed, so the last one
@@ -57,6 +53,8 @@ pub(super) const fn open_birth(epoch: u64) -> Birth {
 pub(super) struct OpenWindow {
     /// The epoch in which it was open; 0 if unknown.
     pub(super) epoch: u64,
+    /// Other than the births of all windows that are there.
+    pub(super) birth: Birth,
     span: WindowSpan,
     layout: Layout,
     states: BTreeMap<u32, (SeriesState, f64)>,
@@ -65,7 +63,8 @@ pub(super) struct OpenWindow {
 impl OpenWindow {
     pub(super) fn new(epoch: u64, window: &Window) -> Self {
         let span = WindowSpan { covered: Duration::ZERO, ..window.span };
-        let mut open = Self { epoch, span, layout: window.layout().clone(), states: BTreeMap::new() };
+        let (birth, layout) = (Birth::of_open(epoch, 0), window.layout().clone());
+        let mut open = Self { epoch, birth, span, layout, states: BTreeMap::new() };
         open.add(epoch, window);
         open
     }

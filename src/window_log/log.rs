@@ -1,4 +1,5 @@
-//! The log of closed windows: appended to file by file, the oldest of which goes when nothing in it is kept any more.
+//! The log of closed windows: appended to file by file, the oldest of which goes when nothing in it is kept any more: to the
+//! spool while a publisher needs it, and away otherwise.
 //!
 //! Files go in the order they came, so what voids an earlier entry outlives it. A window that alone keeps an old file is
 //! written again at the end, so that a container that seldom sends does not keep the files of all others.
@@ -9,10 +10,11 @@ use std::sync::Arc;
 
 use super::entry::{Birth, ContainerKey, FORMAT, LogEntry, Refusals, Who};
 use super::segment::{FiledWindow, LogSegment, SealedSegment, WINDOWS};
+use super::spool::{Spool, SpoolFileName};
 use crate::aggregate::{EventRecord, Habits, LastCheck, PersistentValue};
 use crate::model::{Allocation, Origin, Timestamp};
 use crate::store::Published;
-use crate::wal::{Files, FrameFormat, remove_file};
+use crate::wal::{Files, FrameFormat};
 
 /// A file is completed at a sixteenth of the size of the whole log, or at this size.
 const LARGEST_FILE: u64 = 8 << 20;
@@ -35,10 +37,32 @@ pub(super) enum ContainerChange {
     Forgotten(Allocation),
 }
 
+/// The numbers of lives of the agent under which entries are written.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct LogEpochs {
+    /// For keys of containers and the heads of files: one that no log had before.
+    pub(super) keys: u64,
+    /// For births of windows: the store's, which goes on in a process that takes over, so that a cursor of before compares with
+    /// them.
+    pub(super) births: u64,
+}
+
+/// What an earlier life has left.
+#[derive(Default, Debug)]
+pub(super) struct LeftFiles {
+    /// The number of the next file.
+    pub(super) next: u64,
+    /// Files of the log, oldest first.
+    pub(super) sealed: VecDeque<SealedSegment>,
+    /// Files that were kept for publishers, oldest first.
+    pub(super) spooled: Vec<SpoolFileName>,
+}
+
 #[derive(Debug)]
 pub(super) struct ClosedWindowLog {
     files: Arc<dyn Files>,
-    epoch: u64,
+    spool: Arc<Spool>,
+    epochs: LogEpochs,
     /// Maximum size of all files, in bytes.
     limit: u64,
     next: u64,
@@ -54,16 +78,36 @@ pub(super) struct ClosedWindowLog {
 }
 
 impl ClosedWindowLog {
-    /// A log that continues after `old`, in files with numbers from `next` on.
+    /// A log that continues after what is left. From now on the spool has its files.
     pub(super) fn new(
         files: Arc<dyn Files>,
-        epoch: u64,
+        spool: Arc<Spool>,
+        epochs: LogEpochs,
         limit: u64,
-        next: u64,
-        old: VecDeque<SealedSegment>,
+        left: LeftFiles,
     ) -> Self {
-        let (keys, refusals) = (HashMap::new(), Refusals::default());
-        Self { files, epoch, limit, next, current: None, old, keys, given_up: 0, refusals, format: FORMAT }
+        spool.attach_files(Arc::clone(&files), left.spooled);
+        for sealed in &left.sealed {
+            spool.note_file(sealed.number, sealed.last);
+        }
+        Self {
+            files,
+            spool,
+            epochs,
+            limit,
+            next: left.next,
+            current: None,
+            old: left.sealed,
+            keys: HashMap::new(),
+            given_up: 0,
+            refusals: Refusals::default(),
+            format: FORMAT,
+        }
+    }
+
+    /// Who else reads its files.
+    pub(super) fn shared_spool(&self) -> &Arc<Spool> {
+        &self.spool
     }
 
     /// Records the key of a container from a previous run.
@@ -72,7 +116,7 @@ impl ClosedWindowLog {
     }
 
     pub(super) fn key(&self, allocation: Allocation) -> ContainerKey {
-        self.keys.get(&allocation).copied().unwrap_or(ContainerKey { epoch: self.epoch, allocation })
+        self.keys.get(&allocation).copied().unwrap_or(ContainerKey { epoch: self.epochs.keys, allocation })
     }
 
     /// Removes a forgotten container.
@@ -115,7 +159,7 @@ impl ClosedWindowLog {
     ) -> io::Result<u64> {
         self.write(|log, segment| {
             for published in windows {
-                let birth = Birth { epoch: log.epoch, first: published.first_seq() };
+                let birth = published.birth_in(log.epochs.births).into();
                 log.put_window(segment, birth, published, of);
             }
         })
@@ -207,6 +251,8 @@ impl ClosedWindowLog {
     fn write(&mut self, put: impl FnOnce(&Self, &mut LogSegment)) -> io::Result<u64> {
         let (written, refusals) = self.write_entries(put)?;
         if let Some(mut segment) = self.current.take() {
+            let (number, last) = segment.last_window();
+            self.spool.note_file(number, last);
             if let Err(error) = segment.sync_file() {
                 // After a failed sync, the kernel may have dropped the data, so continue in a new file.
                 self.old.push_back(segment.seal());
@@ -253,10 +299,22 @@ impl ClosedWindowLog {
         }
     }
 
-    /// Removes old files without kept windows, which needs no disk space.
-    pub(super) fn make_room(&mut self) -> io::Result<()> {
-        while let Some(oldest) = self.old.front().filter(|oldest| oldest.live_bytes() == 0) {
-            remove_file(&*self.files, &oldest.name)?;
+    /// Gives up old files after a write has failed, which needs no disk space: those without kept windows, and where the disk
+    /// is full, the oldest file that is kept for publishers, because new windows are worth more than old ones.
+    pub(super) fn make_room(&mut self, failure: &io::Error) -> io::Result<()> {
+        while self.old.front().is_some_and(|oldest| oldest.live_bytes() == 0) {
+            self.retire_oldest()?;
+        }
+        match failure.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.spool.drop_oldest(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the oldest file out of the log.
+    fn retire_oldest(&mut self) -> io::Result<()> {
+        if let Some(oldest) = self.old.front() {
+            self.spool.retire_file(oldest)?;
             self.old.pop_front();
         }
         Ok(())
@@ -273,10 +331,10 @@ impl ClosedWindowLog {
         let number = self.next;
         // Also after a failure: the file may exist, so its name is not reused.
         self.next += 1;
-        LogSegment::create(&*self.files, WINDOWS, number, self.epoch, self.format)
+        LogSegment::create(&*self.files, WINDOWS, number, self.epochs.keys, self.format)
     }
 
-    /// Removes old files without kept windows, rewrites the windows of sparse ones, and enforces the size limit.
+    /// Retires old files without kept windows, rewrites the windows of sparse ones, and enforces the size limits.
     /// Returns the number of rewritten bytes.
     pub(super) fn prune_files(&mut self, of: &dyn ContainerLookup) -> io::Result<u64> {
         let mut rewritten = 0;
@@ -291,10 +349,9 @@ impl ClosedWindowLog {
                 let kept = |held: &&FiledWindow| held.window.strong_count() > 0;
                 self.given_up += oldest.held.iter().filter(kept).count() as u64;
             }
-            let Some(oldest) = self.old.front() else { break };
-            remove_file(&*self.files, &oldest.name)?;
-            self.old.pop_front();
+            self.retire_oldest()?;
         }
+        self.spool.prune_files()?;
         Ok(rewritten)
     }
 

@@ -3,14 +3,16 @@
 //! Whatever the bytes, reading returns the windows that are whole, and counts what is not. A window whose layout is lost
 //! is not used, so no number ever gets another series' name.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use super::decoder::WindowDecoder;
 use super::entry::{Birth, ContainerKey, FORMAT, LogEntry, VERSION, Who};
 use super::found::{FoundContainer, Lasts, OpenWindow};
 use super::segment::{NAMES, OPEN, WINDOWS};
+use super::spool::{SpoolFileName, list_spool_files};
 use super::status::LogDamage;
-use crate::aggregate::{EVENTS, KnownLayout, Window};
+use crate::aggregate::EVENTS;
 use crate::model::Timestamp;
 use crate::store::NameChange;
 use crate::wal::{Files, NextFrame, list_numbered};
@@ -19,9 +21,18 @@ use crate::wal::{Files, NextFrame, list_numbered};
 #[derive(Debug)]
 pub(super) struct ReadFile {
     pub(super) name: String,
+    pub(super) number: u64,
     pub(super) length: u64,
-    /// The windows in it, and the bytes of each.
-    pub(super) births: Vec<(ContainerKey, Birth, u64)>,
+    pub(super) windows: FiledBirths,
+}
+
+/// The windows in a file.
+#[derive(Default, Debug)]
+pub(super) struct FiledBirths {
+    /// Those that can be used, and the bytes of each. Empty where windows are not read.
+    pub(super) all: Vec<(ContainerKey, Birth, u64)>,
+    /// The last of them by birth.
+    pub(super) last: Option<Birth>,
 }
 
 /// The contents of the log.
@@ -36,6 +47,8 @@ pub(super) struct Findings {
     pub(super) names: Vec<NameChange>,
     /// Files of names.
     pub(super) name_files: Vec<String>,
+    /// Files that were kept for publishers, oldest first. They are not read: nothing in them is of use to the store.
+    pub(super) spool_files: Vec<SpoolFileName>,
     /// The number of the next file.
     pub(super) next: u64,
     /// When the agent was last known to be alive.
@@ -66,20 +79,21 @@ pub(super) fn read_or_report(files: &dyn Files, depth: Depth) -> Findings {
 
 fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
     let names = files.list_names()?;
-    let mut findings = Findings::default();
+    let mut findings = Findings { spool_files: list_spool_files(&names), ..Findings::default() };
+    findings.next = findings.spool_files.last().map_or(0, |last| last.number.saturating_add(1));
     for prefix in [WINDOWS, OPEN, NAMES] {
         for (number, name) in list_numbered(&names, prefix) {
-            findings.next = findings.next.max(number + 1);
+            findings.next = findings.next.max(number.saturating_add(1));
             let bytes = files.read(name).unwrap_or_else(|error| {
                 tracing::warn!(file = name, %error, "cannot read a file of the window log");
                 findings.damage.files += 1;
                 Vec::new()
             });
-            let births = findings.read_file(&bytes, number, depth);
+            let windows = findings.read_file(&bytes, number, depth);
             match prefix {
                 WINDOWS => {
                     let length = bytes.len() as u64;
-                    findings.files.push_back(ReadFile { name: name.clone(), length, births });
+                    findings.files.push_back(ReadFile { name: name.clone(), number, length, windows });
                 }
                 OPEN => findings.open_files.push(name.clone()),
                 _ => findings.name_files.push(name.clone()),
@@ -91,9 +105,9 @@ fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
 
 impl Findings {
     /// Reads one file; returns the windows in it.
-    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> Vec<(ContainerKey, Birth, u64)> {
-        let mut file =
-            LogFileReader { findings: self, epoch: 0, layouts: HashMap::new(), births: Vec::new() };
+    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> FiledBirths {
+        let (decoder, windows) = (WindowDecoder::default(), FiledBirths::default());
+        let mut file = LogFileReader { findings: self, epoch: 0, decoder, windows };
         for next in FORMAT.iter_frames(bytes, number) {
             match next {
                 NextFrame::Damaged(range) => {
@@ -105,10 +119,13 @@ impl Findings {
                         file.findings.damage.files += 1;
                         break;
                     }
+                    Some(LogEntry::Window { birth, .. }) if depth == Depth::Containers => {
+                        file.windows.last = file.windows.last.max(Some(birth));
+                    }
                     // Skipped without validation.
                     Some(
                         LogEntry::Layout { .. }
-                        | LogEntry::Window { .. }
+                        | LogEntry::Added { .. }
                         | LogEntry::Open { .. }
                         | LogEntry::Events { .. }
                         | LogEntry::Lasting { .. }
@@ -122,7 +139,7 @@ impl Findings {
                 },
             }
         }
-        file.births
+        file.windows
     }
 
     fn record_alive(&mut self, at: Timestamp) {
@@ -135,8 +152,8 @@ struct LogFileReader<'f> {
     findings: &'f mut Findings,
     /// The epoch in which it was written; 0 until known.
     epoch: u64,
-    layouts: HashMap<ContainerKey, KnownLayout>,
-    births: Vec<(ContainerKey, Birth, u64)>,
+    decoder: WindowDecoder,
+    windows: FiledBirths,
 }
 
 impl LogFileReader<'_> {
@@ -159,21 +176,17 @@ impl LogFileReader<'_> {
                         .insert(key, FoundContainer { who, windows, events, open: None, lasting });
                 }
             },
-            LogEntry::Layout { key, change } => {
-                let layout = self.layouts.entry(key).or_default();
-                *layout = layout.apply_change(&change).ok()?;
-            }
+            LogEntry::Layout { key, change } => self.decoder.apply_layout(key, &change)?,
+            LogEntry::Added { key, birth, window } => self.decoder.note_added(key, birth, &window)?,
             LogEntry::Window { key, birth, revs, window } => {
-                let window = self.decode_window(key, &window)?;
-                let found = self.findings.containers.get_mut(&key)?;
-                if !(revs.is_empty() || revs.len() == window.len()) || window.is_empty() {
-                    return None;
-                }
-                found.windows.insert(birth, (window, revs.into()));
-                self.births.push((key, birth, length as u64));
+                let stored = self.decoder.read_window(key, birth, &revs, &window)?;
+                // Also where the container is gone: a publisher may not have read it.
+                self.windows.last = self.windows.last.max(Some(birth));
+                self.findings.containers.get_mut(&key)?.windows.insert(birth, stored);
+                self.windows.all.push((key, birth, length as u64));
             }
             LogEntry::Open { key, window } => {
-                let window = self.decode_window(key, &window)?;
+                let window = self.decoder.decode_window(key, &window)?;
                 let found = self.findings.containers.get_mut(&key)?;
                 match &mut found.open {
                     Some(open) => open.add(self.epoch, &window),
@@ -209,9 +222,5 @@ impl LogFileReader<'_> {
             LogEntry::Names { changes } => self.findings.names.extend(changes),
         }
         Some(())
-    }
-
-    fn decode_window(&self, key: ContainerKey, bytes: &[u8]) -> Option<Window> {
-        Window::decode(bytes, self.layouts.get(&key)?).ok()
     }
 }

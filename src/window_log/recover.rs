@@ -5,10 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::entry::{Birth, ContainerKey, Who};
-use super::found::{FoundContainer, open_birth};
-use super::log::ClosedWindowLog;
+use super::found::FoundContainer;
+use super::log::{ClosedWindowLog, LeftFiles, LogEpochs};
 use super::read::{Depth, Findings, ReadFile, read_or_report};
 use super::segment::{FiledWindow, SealedSegment};
+use super::spool::{Spool, SpoolFileName};
 use super::status::{LogDamage, RecoveryReport};
 use crate::aggregate::ContainerSummary;
 use crate::model::{Allocation, Origin, Timestamp};
@@ -43,6 +44,7 @@ pub struct Recovered {
     pub(super) void: Vec<ContainerKey>,
     files: VecDeque<ReadFile>,
     pub(super) open_files: Vec<String>,
+    spool_files: Vec<SpoolFileName>,
     names: Vec<NameChange>,
     pub(super) name_files: Vec<String>,
     /// When it was read.
@@ -66,6 +68,7 @@ pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -
         found.who.finished.is_none_or(|finished| finished.saturating_add(tombstone) > now)
     });
     let void = said_twice(&mut findings.containers);
+    assign_open_births(&mut findings);
     let mut report = RecoveryReport {
         containers: findings.containers.len(),
         last: findings.last,
@@ -85,6 +88,7 @@ pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -
         void,
         files: findings.files,
         open_files: findings.open_files,
+        spool_files: findings.spool_files,
         names: findings.names,
         name_files: findings.name_files,
         now,
@@ -95,7 +99,7 @@ pub fn recover_windows(files: &dyn Files, now: Timestamp, tombstone: Duration) -
         // Limit it to now, so that a clock that was ahead does not extend its tombstone time.
         let finished_at = found.who.finished.unwrap_or(now).min(now);
         report.windows += found.windows.len();
-        report.ahead += found.windows.values().filter(|(window, _)| window.span.start > now).count();
+        report.ahead += found.windows.values().filter(|stored| stored.window.span.start > now).count();
         report.open += usize::from(found.has_unfinished());
         recovered.containers.push(RestoredContainer { allocation, who: found.who.clone(), finished_at });
         recovered.keys.push((allocation, key));
@@ -138,6 +142,24 @@ fn said_twice(containers: &mut BTreeMap<ContainerKey, FoundContainer>) -> Vec<Co
     void
 }
 
+/// Gives each window that was open a birth of its own: after those of the same run that an earlier recovery has written
+/// already, so that a cursor can stand between any two.
+fn assign_open_births(findings: &mut Findings) {
+    let mut next: HashMap<u64, u64> = HashMap::new();
+    for (_, birth, _) in findings.files.iter().flat_map(|file| &file.windows.all) {
+        if let Some(number) = birth.open_number() {
+            let next = next.entry(birth.epoch).or_default();
+            *next = (*next).max(number.saturating_add(1));
+        }
+    }
+    for found in findings.containers.values_mut().filter(|found| found.has_unfinished()) {
+        let Some(open) = &mut found.open else { continue };
+        let next = next.entry(open.epoch).or_default();
+        open.birth = Birth::of_open(open.epoch, *next);
+        *next = next.saturating_add(1);
+    }
+}
+
 /// Assigns a sequence number to each window, in order of publication.
 fn assign_places(containers: &BTreeMap<ContainerKey, FoundContainer>) -> HashMap<(ContainerKey, Birth), u64> {
     let mut all: Vec<_> = containers
@@ -163,9 +185,9 @@ impl Recovered {
         places: &HashMap<(ContainerKey, Birth), u64>,
     ) -> History {
         let open = found.has_unfinished().then_some(found.open).flatten();
-        let open = open.map(|open| (open.epoch, open.close()));
+        let open = open.map(|open| (open.birth, open.close()));
         let mut lasting = found.lasting;
-        let closed = found.windows.values().map(|(window, _)| window);
+        let closed = found.windows.values().map(|stored| &stored.window);
         closed.chain(open.iter().map(|(_, window)| window)).for_each(|window| lasting.checks_of(window));
         let (checks, lasting, habits) = lasting.into_parts();
         let summary = ContainerSummary::without_ledger(found.events.into(), checks, lasting, habits);
@@ -175,10 +197,10 @@ impl Recovered {
             place
         };
         let windows: Vec<_> =
-            found.windows.into_iter().map(|(birth, (window, revs))| (place(birth), revs, window)).collect();
+            found.windows.into_iter().map(|(birth, stored)| (place(birth), stored)).collect();
         let mut history = History::from_windows(found.who.origin, found.who.opened, windows, Some(summary));
-        if let Some((epoch, window)) = open {
-            history.add_part(place(open_birth(epoch)), window);
+        if let Some((birth, window)) = open {
+            history.add_part(place(birth), birth.into(), window);
         }
         history.show_levels();
         history
@@ -213,7 +235,13 @@ impl Recovered {
     }
 
     /// Adds the windows to the store, and returns the log that continues after the existing files.
-    pub(super) fn resume_log(self, files: &Arc<dyn Files>, store: &Store, limit: u64) -> Resumed {
+    pub(super) fn resume_log(
+        self,
+        files: &Arc<dyn Files>,
+        store: &Store,
+        spool: &Arc<Spool>,
+        limit: u64,
+    ) -> Resumed {
         let mut published: HashMap<(ContainerKey, Birth), Weak<Published>> = HashMap::new();
         let mut unwritten = Vec::new();
         // Before the windows, which use these names.
@@ -221,16 +249,17 @@ impl Recovered {
         for (place, window) in store.adopt_histories(self.histories, self.now) {
             let Some((key, birth)) = self.births.get(&place).copied() else { continue };
             published.insert((key, birth), Arc::downgrade(&window));
-            if birth.first == u64::MAX {
+            if birth.open_number().is_some() {
                 unwritten.push((birth, window));
             }
         }
         let sealed = self.files.into_iter().map(|file| {
-            let held = file.births.into_iter().filter_map(|(key, birth, bytes)| {
+            let held = file.windows.all.into_iter().filter_map(|(key, birth, bytes)| {
                 Some(FiledWindow { birth, window: published.get(&(key, birth))?.clone(), bytes })
             });
             // An open window of an earlier run may have been written since.
-            SealedSegment { name: file.name, length: file.length, held: held.collect() }
+            let (held, last) = (held.collect(), file.windows.last);
+            SealedSegment { name: file.name, number: file.number, length: file.length, held, last }
         });
         let sealed: VecDeque<_> = sealed.collect();
         unwritten.retain(|(birth, window)| {
@@ -238,7 +267,9 @@ impl Recovered {
                 |held: &FiledWindow| held.birth == *birth && held.window.ptr_eq(&Arc::downgrade(window));
             !sealed.iter().flat_map(|sealed| &sealed.held).any(known)
         });
-        let mut log = ClosedWindowLog::new(Arc::clone(files), store.epoch(), limit, self.next, sealed);
+        let epochs = LogEpochs { keys: store.epoch(), births: store.epoch() };
+        let left = LeftFiles { next: self.next, sealed, spooled: self.spool_files };
+        let mut log = ClosedWindowLog::new(Arc::clone(files), Arc::clone(spool), epochs, limit, left);
         for (allocation, key) in self.keys {
             log.insert_key(allocation, key);
         }
@@ -277,18 +308,24 @@ impl Survey {
         ((*next).max(1), open_files.clone(), name_files.clone())
     }
 
-    /// A log that replaces the existing one, and the keys to void once everything has been written again under keys of
-    /// `epoch`, which must be a new one.
+    /// A log that replaces the existing one, and the keys to void once everything has been written again under other keys.
     pub(super) fn into_replacing_log(
         self,
         files: &Arc<dyn Files>,
-        epoch: u64,
+        spool: &Arc<Spool>,
+        epochs: LogEpochs,
         limit: u64,
     ) -> (ClosedWindowLog, Vec<ContainerKey>) {
-        let next = self.findings.next.max(1);
-        let old = self.findings.files.into_iter();
-        let old = old.map(|file| SealedSegment { name: file.name, length: file.length, held: Vec::new() });
-        let log = ClosedWindowLog::new(Arc::clone(files), epoch, limit, next, old.collect::<VecDeque<_>>());
-        (log, self.findings.containers.into_keys().collect())
+        let Findings { containers, files: old, spool_files: spooled, next, .. } = self.findings;
+        let old = old.into_iter().map(|file| SealedSegment {
+            name: file.name,
+            number: file.number,
+            length: file.length,
+            held: Vec::new(),
+            last: file.windows.last,
+        });
+        let left = LeftFiles { next: next.max(1), sealed: old.collect(), spooled };
+        let log = ClosedWindowLog::new(Arc::clone(files), Arc::clone(spool), epochs, limit, left);
+        (log, containers.into_keys().collect())
     }
 }

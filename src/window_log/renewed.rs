@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::entry::{FORMAT, LogEntry, Refusals, Who};
 use super::log::{ClosedWindowLog, ContainerLookup};
 use super::segment::{LogSegment, NAMES, OPEN};
+use super::spool::Spool;
 use crate::aggregate::Window;
 use crate::containers;
 use crate::model::{Allocation, Origin};
@@ -35,6 +36,8 @@ pub struct WriterSources {
     pub pool: Arc<ShardPool>,
     /// Descriptions of containers.
     pub directory: Arc<containers::Directory>,
+    /// What publishers still need of the log. Those that are configured hold their files before the writer starts.
+    pub spool: Arc<Spool>,
 }
 
 impl ContainerLookup for WriterSources {
@@ -66,7 +69,8 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Goes on in files with numbers above `last`; `old` ones are of an earlier life.
+    /// Goes on in files with numbers above `last`; `old` ones are of an earlier life. `epoch` is that of the births of windows:
+    /// it tells whether a window that was open has been closed since.
     pub(super) fn new(files: Arc<dyn Files>, epoch: u64, last: u64, old: Vec<String>) -> Self {
         Self { log: RenewedLog::new(files, last, old), epoch }
     }

@@ -31,8 +31,11 @@ pub(super) struct FiledWindow {
 #[derive(Debug)]
 pub(super) struct SealedSegment {
     pub(super) name: String,
+    pub(super) number: u64,
     pub(super) length: u64,
     pub(super) held: Vec<FiledWindow>,
+    /// The last window in it by birth. Also where nothing is held any more, because a publisher may not have read it.
+    pub(super) last: Option<Birth>,
 }
 
 impl SealedSegment {
@@ -46,11 +49,14 @@ impl SealedSegment {
 #[derive(Debug)]
 pub(super) struct LogSegment {
     writer: SegmentWriter,
+    number: u64,
     described: HashMap<ContainerKey, Described>,
     /// Windows in the file.
     held: Vec<FiledWindow>,
     /// Windows in the buffer.
     holding: Vec<FiledWindow>,
+    /// The last window in the file by birth.
+    last: Option<Birth>,
     refusals: Refusals,
 }
 
@@ -74,9 +80,15 @@ impl LogSegment {
     ) -> io::Result<Self> {
         let writer = SegmentWriter::create(files, prefix, number, format)?;
         let (described, refusals) = (HashMap::new(), Refusals::default());
-        let mut segment = Self { writer, described, held: Vec::new(), holding: Vec::new(), refusals };
+        let (held, holding) = (Vec::new(), Vec::new());
+        let mut segment = Self { writer, number, described, held, holding, last: None, refusals };
         segment.put_entry(&LogEntry::File { version: VERSION, epoch });
         Ok(segment)
+    }
+
+    /// Its number, and the last window in it by birth.
+    pub(super) fn last_window(&self) -> (u64, Option<Birth>) {
+        (self.number, self.last)
     }
 
     /// Length in bytes, including what is not written yet.
@@ -163,10 +175,17 @@ impl LogSegment {
         published: &Arc<Published>,
     ) -> Option<()> {
         let fingerprint = self.put_layout(key, published.window().layout())?;
-        let mut window = Vec::new();
-        published.window().encode(fingerprint, &mut window);
-        let revs = published.revision_counts().into();
-        self.put_entry(&LogEntry::Window { key, birth, revs, window: window.into() }).then_some(())
+        let encode = |window: &Window| {
+            let mut bytes = Vec::new();
+            window.encode(fingerprint, &mut bytes);
+            bytes.into()
+        };
+        if let Some(added) = published.added_apart() {
+            // Before the window, so that a window is whole when it is read. One without it has revisions and is told by them.
+            self.put_entry(&LogEntry::Added { key, birth, window: encode(added) });
+        }
+        let (revs, window) = (published.revision_counts().into(), encode(published.window()));
+        self.put_entry(&LogEntry::Window { key, birth, revs, window }).then_some(())
     }
 
     /// Adds what has changed in an open window of a container that this file describes. If a change is too long, later ones
@@ -190,6 +209,7 @@ impl LogSegment {
     /// Writes the buffer to the file. After an error, the file must not be used any more.
     pub(super) fn write_buffer(&mut self) -> io::Result<()> {
         self.writer.write_buffer()?;
+        self.last = self.last.max(self.holding.iter().map(|held| held.birth).max());
         self.held.append(&mut self.holding);
         Ok(())
     }
@@ -207,7 +227,7 @@ impl LogSegment {
     /// Completes the file, possibly after an error.
     pub(super) fn seal(self) -> SealedSegment {
         let (name, length) = self.writer.seal();
-        SealedSegment { name, length, held: self.held }
+        SealedSegment { name, number: self.number, length, held: self.held, last: self.last }
     }
 }
 

@@ -1,14 +1,18 @@
 //! Tests the log with a file system that fails at any call, and with corrupted bytes.
 
-use std::collections::{BTreeMap, HashMap};
+mod following;
+mod spool;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::entry::{FORMAT, LogEntry, Who};
-use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup};
+use super::log::{ClosedWindowLog, ContainerChange, ContainerLookup, LeftFiles, LogEpochs};
 use super::recover::{Resumed, recover_windows, survey_log};
 use super::segment::{LogSegment, OPEN};
+use super::spool::Spool;
 use crate::aggregate::{Aggregator, AggregatorSettings, CheckpointContents, GaugeSign};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
 use crate::store::{Cursor, Published, Store};
@@ -36,6 +40,10 @@ struct Platter {
     /// Number of modifying calls, including failed ones.
     calls: usize,
     trouble: Trouble,
+    /// Names of files that were read.
+    reads: Vec<String>,
+    /// Names of files that cannot be read.
+    unreadable: HashSet<String>,
 }
 
 #[derive(Copy, Clone, Debug, Default)]
@@ -84,6 +92,11 @@ impl Disk {
         self.0.lock().unwrap().files.clone()
     }
 
+    /// The names that start like this.
+    fn names(&self, prefix: &str) -> Vec<String> {
+        self.0.lock().unwrap().files.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     /// Runs an operation, or makes it fail, possibly after a part of it.
     fn call(&self, whole: impl FnOnce(&mut Platter), half: impl FnOnce(&mut Platter)) -> io::Result<()> {
         self.call_that(true, whole, half)
@@ -124,7 +137,17 @@ impl Files for Disk {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        Ok(self.0.lock().unwrap().files[name].clone())
+        let mut platter = self.0.lock().unwrap();
+        platter.reads.push(name.to_owned());
+        if platter.unreadable.contains(name) {
+            return Err(io::Error::other("this file cannot be read"));
+        }
+        platter.files.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn byte_length(&self, name: &str) -> io::Result<u64> {
+        let platter = self.0.lock().unwrap();
+        platter.files.get(name).map(|bytes| bytes.len() as u64).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Appendable>> {
@@ -140,6 +163,14 @@ impl Files for Disk {
             platter.files.remove(name);
         };
         self.call_that(false, remove, |_| {})
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let rename = |platter: &mut Platter| {
+            let bytes = platter.files.remove(from).unwrap();
+            platter.files.insert(to.to_owned(), bytes);
+        };
+        self.call_that(false, rename, |_| {})
     }
 }
 
@@ -201,10 +232,14 @@ fn origin(n: usize) -> Arc<Origin> {
 
 impl Node {
     fn on(disk: &Disk, containers: usize, keep: usize, size: u64) -> Self {
+        Self::with_spool(disk, containers, keep, size, &no_spool())
+    }
+
+    fn with_spool(disk: &Disk, containers: usize, keep: usize, size: u64, spool: &Arc<Spool>) -> Self {
         let store = Arc::new(Store::new(7, keep));
         let files: Arc<dyn Files> = Arc::new(disk.clone());
         let Resumed { log, .. } =
-            recover_windows(&*files, moment(0).wall, TOMBSTONE).resume_log(&files, &store, size);
+            recover_windows(&*files, moment(0).wall, TOMBSTONE).resume_log(&files, &store, spool, size);
         let aggregators = (0..containers).map(|n| {
             store.open(Allocation(n as u64), origin(n), moment(0).wall);
             Aggregator::new(Arc::new(AggregatorSettings::default()), GaugeSign::Delta, moment(0).wall)
@@ -233,8 +268,12 @@ impl Node {
     /// Writes what is not written yet, as the writer does.
     fn follow(&mut self) -> io::Result<()> {
         let known = Known(&self.store, &self.finished);
-        let since = self.store.read_since(Cursor { epoch: 7, seq: self.cursor }).unwrap();
-        self.log.append_windows(&since.published, &known)?;
+        let since = self.store.read_since(Cursor { epoch: self.store.epoch(), seq: self.cursor }).unwrap();
+        if let Err(error) = self.log.append_windows(&since.published, &known) {
+            self.log.make_room(&error)?;
+            return Err(error);
+        }
+        self.log.shared_spool().set_written(since.next);
         self.cursor = since.next.seq;
         // Only the store keeps windows.
         self.written.extend(since.published.iter().map(|published| (published.first_seq(), seen(published))));
@@ -268,6 +307,11 @@ impl Node {
     }
 }
 
+/// The spool of an agent without publishers.
+fn no_spool() -> Arc<Spool> {
+    Arc::new(Spool::new(MIB))
+}
+
 /// A window as readers see it: everything except its sequence number.
 fn seen(published: &Published) -> String {
     let records: Vec<_> = published.numbered_records().map(|(n, r)| format!("{} {r:?}", n.rev)).collect();
@@ -280,7 +324,7 @@ fn restored(disk: &Disk, keep: usize, now: u64) -> (Vec<String>, super::Recovery
     let recovered = recover_windows(&*files, moment(now).wall, TOMBSTONE);
     let report = recovered.report;
     let store = Store::new(8, keep);
-    recovered.resume_log(&files, &store, MIB);
+    recovered.resume_log(&files, &store, &no_spool(), MIB);
     let since = store.read_since(Cursor { epoch: 8, seq: 0 }).unwrap();
     (since.published.iter().map(|published| seen(published)).collect(), report)
 }
@@ -481,8 +525,8 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
     for epoch in 8..11 {
         let files: Arc<dyn Files> = Arc::new(disk.clone());
         let store = Store::new(epoch, 30);
-        let Resumed { mut log, unwritten } =
-            recover_windows(&*files, moment(100).wall, TOMBSTONE).resume_log(&files, &store, MIB);
+        let Resumed { mut log, unwritten } = recover_windows(&*files, moment(100).wall, TOMBSTONE)
+            .resume_log(&files, &store, &no_spool(), MIB);
         assert!(unwritten.is_empty());
         log.append_alive(moment(100 + epoch).wall).unwrap();
         assert_eq!(restored(&disk, 30, 120).0, first);
@@ -491,7 +535,7 @@ fn what_came_back_once_comes_back_again_and_its_files_go_with_it() {
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(11, 30);
     let Resumed { mut log, .. } =
-        recover_windows(&*files, moment(130).wall, TOMBSTONE).resume_log(&files, &store, MIB);
+        recover_windows(&*files, moment(130).wall, TOMBSTONE).resume_log(&files, &store, &no_spool(), MIB);
     (1..3).for_each(|n| store.forget_container(Allocation(n)));
     log.prune_files(&Known(&store, &HashMap::new())).unwrap();
     assert_eq!(log.len(), 0);
@@ -515,7 +559,8 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
     for written in 0..=windows.len() {
         let disk = disk.mended();
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let (mut log, void) = survey_log(&*files).into_replacing_log(&files, 9, MIB);
+        let epochs = LogEpochs { keys: 9, births: 7 };
+        let (mut log, void) = survey_log(&*files).into_replacing_log(&files, &no_spool(), epochs, MIB);
         for published in &windows[..written] {
             log.append_windows(std::slice::from_ref(published), &known).unwrap();
         }
@@ -526,7 +571,7 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
         let recovered = recover_windows(&*files, moment(100).wall, TOMBSTONE);
         assert_eq!(recovered.void.is_empty(), written == 0);
         let said_twice = recovered.void.clone();
-        let Resumed { mut log, .. } = recovered.resume_log(&files, &Store::new(10, 30), MIB);
+        let Resumed { mut log, .. } = recovered.resume_log(&files, &Store::new(10, 30), &no_spool(), MIB);
         log.append_void(&said_twice).unwrap();
         assert!(recover_windows(&*files, moment(100).wall, TOMBSTONE).void.is_empty());
         assert_eq!(void.len(), 3);
@@ -589,7 +634,8 @@ fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_on
     // The same run closes it, and it is written.
     let files: Arc<dyn Files> = Arc::new(disk.clone());
     let store = Store::new(7, 30);
-    let mut log = ClosedWindowLog::new(Arc::clone(&files), 7, MIB, 2, std::collections::VecDeque::new());
+    let (epochs, left) = (LogEpochs { keys: 7, births: 7 }, LeftFiles { next: 2, ..LeftFiles::default() });
+    let mut log = ClosedWindowLog::new(Arc::clone(&files), no_spool(), epochs, MIB, left);
     store.open(Allocation(3), origin(3), moment(0).wall);
     store.push(Allocation(3), aggregator.roll_window(moment(10).wall).unwrap());
     log.append_windows(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::WindowLogSettings;
+use super::log::LogEpochs;
 use super::recover::{Recovered, Resumed, Survey};
 use super::renewed::{Checkpoints, NameLog, WriterSources};
 use super::status::LogStatus;
@@ -39,7 +40,8 @@ impl LogWriter {
         let epoch = parts.store.epoch();
         let (next, open_files) = (recovered.next, recovered.open_files.clone());
         let (void, name_files) = (recovered.void.clone(), recovered.name_files.clone());
-        let Resumed { log, unwritten } = recovered.resume_log(files, &parts.store, settings.size);
+        let Resumed { log, unwritten } =
+            recovered.resume_log(files, &parts.store, &parts.spool, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let cursor = parts.store.end_cursor().seq;
         let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
@@ -50,7 +52,7 @@ impl LogWriter {
 
     /// Starts to write in a process that has taken over: the store has everything already that is in the log. Under the
     /// number of `epoch`, which no log may have had, everything that is kept is written again, because this process does
-    /// not know the places of windows in the log; then the files that were there are removed.
+    /// not know the places of windows in the log; then the files that were there are retired. Windows keep their births.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -63,8 +65,9 @@ impl LogWriter {
         status: &Arc<LogStatus>,
     ) -> io::Result<Self> {
         let (next, open_files, name_files) = survey.other_files();
-        let (log, void) = survey.into_replacing_log(files, epoch, settings.size);
-        let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
+        let epochs = LogEpochs { keys: epoch, births: parts.store.epoch() };
+        let (log, void) = survey.into_replacing_log(files, &parts.spool, epochs, settings.size);
+        let checkpoints = Checkpoints::new(Arc::clone(files), epochs.births, next, open_files);
         let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
         let mut work = WriterWork::new(log, checkpoints, names, parts, settings, status);
         (work.void, work.anew) = (void, true);

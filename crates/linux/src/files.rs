@@ -12,6 +12,20 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{FsType, TMPFS_MAGIC};
+
+/// `RAMFS_MAGIC` of `linux/magic.h`.
+const RAMFS: FsType = FsType(0x8584_58f6);
+
+/// Whether what is below a path is in memory, so that it does not survive a reboot.
+///
+/// # Errors
+/// When the path is not there, or its file system cannot be found out.
+pub fn is_volatile(path: &Path) -> io::Result<bool> {
+    let kind = nix::sys::statfs::statfs(path)?.filesystem_type();
+    Ok(kind == TMPFS_MAGIC || kind == RAMFS)
+}
+
 /// Opens a regular file for reading. `/dev/null` counts as an empty file, which is how a file is disabled. Links are
 /// followed, because mounted configuration consists of them.
 ///
@@ -102,6 +116,21 @@ mod tests {
         }
         assert_eq!(read(directory.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
         assert!(read(Path::new("/dev/zero")).unwrap_err().to_string().contains("a device"));
+    }
+
+    #[test]
+    fn what_is_in_memory_is_volatile() {
+        assert!(!is_volatile(Path::new("/proc")).unwrap());
+        assert!(is_volatile(Path::new("/missing")).is_err());
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        // The last mount on a path is the one that is seen.
+        let mounted: std::collections::HashMap<_, _> =
+            mounts.lines().filter_map(|line| line.split(' ').nth(1).zip(line.split(' ').nth(2))).collect();
+        for path in ["/dev/shm", "/run", "/tmp", "/sys"] {
+            if let (Some(kind), Ok(volatile)) = (mounted.get(path), is_volatile(Path::new(path))) {
+                assert_eq!(volatile, *kind == "tmpfs", "{path} is {kind}");
+            }
+        }
     }
 
     #[test]

@@ -118,7 +118,14 @@ impl FrameFormat {
     /// The frames of a file.
     #[must_use]
     pub const fn iter_frames<'b>(&self, bytes: &'b [u8], seed: u64) -> Frames<'b> {
-        Frames { format: *self, bytes, seed, at: 0 }
+        self.resume_frames(bytes, seed, 0)
+    }
+
+    /// The frames of a file from an offset on, which [`Frames::byte_offset`] has returned: for a reader that keeps the bytes
+    /// and takes some frames at a time.
+    #[must_use]
+    pub const fn resume_frames<'b>(&self, bytes: &'b [u8], seed: u64, offset: usize) -> Frames<'b> {
+        Frames { format: *self, bytes, seed, at: offset }
     }
 }
 
@@ -143,6 +150,14 @@ pub struct Frames<'b> {
     bytes: &'b [u8],
     seed: u64,
     at: usize,
+}
+
+impl Frames<'_> {
+    /// Where the next frame begins, or the damage before it.
+    #[must_use]
+    pub const fn byte_offset(&self) -> usize {
+        self.at
+    }
 }
 
 /// What comes next in a file.

@@ -197,6 +197,10 @@ mod tests {
             Ok(Vec::new())
         }
 
+        fn byte_length(&self, _: &str) -> io::Result<u64> {
+            Ok(0)
+        }
+
         fn create(&self, name: &str) -> io::Result<Box<dyn Appendable>> {
             self.0.lock().unwrap().0.push(name.to_owned());
             Ok(Box::new(MemoryFile(self.clone())))
@@ -205,6 +209,10 @@ mod tests {
         fn remove(&self, name: &str) -> io::Result<()> {
             self.0.lock().unwrap().0.retain(|other| other != name);
             Ok(())
+        }
+
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
         }
     }
 

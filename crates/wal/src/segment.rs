@@ -8,7 +8,7 @@ use std::io;
 use super::error::FormatError;
 use super::frame::FrameFormat;
 
-/// A directory of files that are created, appended to and removed, and never changed otherwise.
+/// A directory of files that are created, appended to, renamed and removed, and never changed otherwise.
 pub trait Files: Send + Sync + fmt::Debug {
     /// The names of all files.
     ///
@@ -22,6 +22,12 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// When it cannot be read.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
 
+    /// The bytes that a file has.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be looked at.
+    fn byte_length(&self, name: &str) -> io::Result<u64>;
+
     /// A new file, whose name is on the disk when this returns.
     ///
     /// # Errors
@@ -33,6 +39,12 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Gives a file another name, at once. A file that has the name already is replaced.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be renamed.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 }
 
 /// A file that is being written.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{History, Published};
+use super::{History, Published, StoredWindow};
 use crate::aggregate::{ContainerSummary, Layout, Window};
 
 /// How much is held of one container, or of all.
@@ -75,8 +75,16 @@ impl Layouts {
 impl Published {
     /// The memory it takes, without its layout.
     fn held_bytes(&self) -> HeldBytes {
-        let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.revs);
-        HeldBytes { windows: 1, bytes: self.window.bytes(), beside }
+        let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.kept.revs);
+        let bytes = self.kept.window.bytes() + self.kept.added_bytes();
+        HeldBytes { windows: 1, bytes, beside }
+    }
+}
+
+impl StoredWindow {
+    /// Bytes of what was added, without its layout, which is the window's.
+    pub(in crate::store) fn added_bytes(&self) -> usize {
+        self.added.as_ref().map_or(0, |added| added.bytes())
     }
 }
 
@@ -89,13 +97,13 @@ impl History {
     /// Notes a window that has come.
     pub(super) fn count_in(&mut self, published: &Published) {
         self.held.add(published.held_bytes());
-        self.held.beside += self.layouts.add_holder(published.window.layout());
+        self.held.beside += self.layouts.add_holder(published.window().layout());
     }
 
     /// Notes a window that has gone.
     pub(super) fn count_out(&mut self, published: &Published) {
         self.held.remove(published.held_bytes());
-        self.held.beside -= self.layouts.give_back(published.window.layout());
+        self.held.beside -= self.layouts.give_back(published.window().layout());
     }
 
     /// Replaces the container's summary; returns the previous one.
@@ -140,7 +148,7 @@ impl History {
         let mut seen = HashSet::new();
         let published = || self.published_windows();
         published().for_each(|published| held.add(published.held_bytes()));
-        let windows = published().map(|published| published.window.layout());
+        let windows = published().map(|published| published.window().layout());
         let layouts = windows.chain(self.summary.iter().map(|summary| summary.ledger.layout()));
         let layouts = layouts.filter(|layout| seen.insert(Arc::as_ptr(layout).cast::<()>().addr()));
         held.beside += layouts.map(|layout| size_of_val(&**layout)).sum::<usize>();

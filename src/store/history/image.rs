@@ -10,13 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{History, Published};
+use super::{History, Published, StoredWindow};
 use crate::aggregate::{CodecError, ContainerSummary, KnownLayout, Layout, Ledger, Window};
 use crate::model::{Allocation, Origin, Timestamp};
+use crate::store::Cursor;
 use crate::wal::{DocumentFormat, FormatError};
 
 /// The version of an image that is written, and the only one that is read.
-pub const HISTORY_VERSION: u16 = 7;
+pub const HISTORY_VERSION: u16 = 8;
 const FORMAT: DocumentFormat = DocumentFormat { mark: *b"TPHI", version: HISTORY_VERSION };
 
 /// Why bytes cannot be used as a history.
@@ -50,7 +51,7 @@ impl From<FormatError> for HistoryError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HistoryV3 {
+struct HistoryV4 {
     origin: Arc<Origin>,
     opened: Timestamp,
     /// The last place of the previous part, and how many layouts are known after it.
@@ -58,7 +59,7 @@ struct HistoryV3 {
     /// New layouts, each as a change from the previous one.
     layouts: Vec<Bytes>,
     /// By the order of places.
-    windows: Vec<PublishedV1>,
+    windows: Vec<PublishedV2>,
     /// Starts of the intervals that are dated to the future.
     ahead: Vec<Timestamp>,
     /// The last place whose record was dropped.
@@ -68,12 +69,15 @@ struct HistoryV3 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PublishedV1 {
+struct PublishedV2 {
     first: u64,
     revs: Box<[u32]>,
     /// Which of the layouts.
     layout: u32,
     window: Bytes,
+    /// What was added, in the same layout, where that is not the window.
+    added: Option<Bytes>,
+    born: Option<(u64, u64)>,
 }
 
 /// The header of each part of a history.
@@ -197,13 +201,19 @@ impl SentHistory {
         let (mut windows, mut size, mut last) = (Vec::new(), 0, self.last);
         let mut unwritten = published.iter().filter(|published| published.first > after.0).peekable();
         while let Some(published) = unwritten.next_if(|_| size < most) {
-            let (layout, fingerprint) = self.layouts.intern_layout(published.window.layout());
-            let mut window = Vec::new();
-            published.window.encode(fingerprint, &mut window);
-            size += window.len();
+            let stored = &published.kept;
+            let (layout, fingerprint) = self.layouts.intern_layout(stored.window.layout());
+            let encode = |window: &Window| {
+                let mut bytes = Vec::new();
+                window.encode(fingerprint, &mut bytes);
+                Bytes::from(bytes)
+            };
+            let (window, added) = (encode(&stored.window), stored.added.as_deref().map(encode));
+            size += window.len() + added.as_ref().map_or(0, Bytes::len);
             last = published.last_seq();
-            let (first, revs) = (published.first, published.revs.clone());
-            windows.push(PublishedV1 { first, revs, layout, window: window.into() });
+            let (first, revs) = (published.first, stored.revs.clone());
+            let born = stored.born.map(|born| (born.epoch, born.seq));
+            windows.push(PublishedV2 { first, revs, layout, window, added, born });
         }
         let whole = unwritten.peek().is_none();
         // The summary belongs to the last window.
@@ -222,7 +232,7 @@ impl SentHistory {
         let layouts = std::mem::take(&mut self.layouts.changes);
         let HistoryHead { opened, ahead, gone } = head.clone();
         let origin = Arc::clone(origin);
-        let part = HistoryV3 { origin, opened, after, layouts, windows, ahead, gone, summary };
+        let part = HistoryV4 { origin, opened, after, layouts, windows, ahead, gone, summary };
         (FORMAT.encode_document(&part), whole)
     }
 }
@@ -237,7 +247,7 @@ impl ReceivedHistory {
         allocation: Allocation,
         bytes: &[u8],
     ) -> Result<Self, HistoryError> {
-        let part: HistoryV3 = FORMAT.decode_document(bytes)?;
+        let part: HistoryV4 = FORMAT.decode_document(bytes)?;
         let new = || Self { history: History::new(part.origin, part.opened), last: 0, known: Vec::new() };
         let mut all = before.unwrap_or_else(new);
         all.history.set_gone(part.gone);
@@ -248,18 +258,20 @@ impl ReceivedHistory {
             let next = all.known.last().unwrap_or(&KnownLayout::default()).apply_change(change)?;
             all.known.push(next);
         }
-        for PublishedV1 { first, revs, layout, window } in part.windows {
+        for PublishedV2 { first, revs, layout, window, added, born } in part.windows {
             let layout = all.known.get(layout as usize).ok_or(HistoryError::Damaged)?;
             let window = Window::decode(&window, layout)?;
+            let added = added.map(|added| Window::decode(&added, layout)).transpose()?.map(Box::new);
             let length = window.len() as u64;
             let ends = first.checked_add(length).ok_or(HistoryError::Damaged)?;
             if first <= all.last || length == 0 || !(revs.is_empty() || revs.len() == window.len()) {
                 return Err(HistoryError::Damaged);
             }
             all.last = ends - 1;
-            let published = Published::new(allocation, all.history.origin(), (window, revs), first);
-            let published = Arc::new(published);
-            if part.ahead.contains(&published.window.span.start) {
+            let born = born.map(|(epoch, seq)| Cursor { epoch, seq });
+            let stored = StoredWindow { window, revs, added, born };
+            let published = Arc::new(Published::new(allocation, all.history.origin(), stored, first));
+            if part.ahead.contains(&published.window().span.start) {
                 all.history.keep_ahead(published);
             } else {
                 all.history.keep_window(published);

@@ -143,6 +143,7 @@ impl WriterWork {
     }
 
     fn report_result(&self, done: io::Result<()>) {
+        self.log.shared_spool().set_failing(done.is_err());
         match done {
             Ok(()) => self.status.record_success(clock::wall_time()),
             Err(error) => self.status.record_failure(&error, clock::wall_time()),
@@ -175,15 +176,16 @@ impl WriterWork {
             }
             for batch in windows.chunks(BATCH) {
                 let written = self.log.append_windows(batch, &self.parts);
-                if written.is_err() {
+                if let Err(error) = &written {
                     // The log itself may have filled the disk.
-                    self.log.make_room()?;
+                    self.log.make_room(error)?;
                 }
                 let bytes = written?;
                 self.count_written(batch.len(), bytes);
                 self.cursor = batch.last().map_or(self.cursor, |published| published.last_seq());
             }
         }
+        self.log.shared_spool().set_written(Cursor { epoch: self.parts.store.epoch(), seq: self.cursor });
         // Before pruning: a level may only be in windows that are removed now.
         self.write_lasting()?;
         let bytes = self.log.prune_files(&self.parts)?;

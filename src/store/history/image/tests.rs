@@ -149,7 +149,7 @@ fn a_part_of_an_interval_that_was_adopted_becomes_one_with_the_rest() {
         aggregator.close_final_window(moment(ends).wall)
     };
     let store = Store::new(8, 4);
-    let part = (1, Box::default(), window(0, 3, 4).window);
+    let part = (1, window(0, 3, 4).window.into());
     store.adopt_histories(
         vec![(Allocation(1), History::from_windows(origin("c"), moment(0).wall, [part], None))],
         moment(5).wall,
@@ -169,11 +169,11 @@ fn the_bytes_of_an_image_are_those_that_earlier_builds_read_and_write() {
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(0).wall);
     aggregator.ingest_datagram(b"a:1|c", moment(1), None);
     let window = aggregator.close_final_window(moment(2).wall).window;
-    let history = History::from_windows(origin("c"), moment(0).wall, [(1, Box::default(), window)], None);
+    let history = History::from_windows(origin("c"), moment(0).wall, [(1, window.into())], None);
     let digits = |byte: &u8| format!("{byte:02x}");
     let hex: String = history.to_image().iter().map(digits).collect();
-    let golden = "545048490700016302057765622e3101047a6f6e650161808082e288d2a30600000123c2a9cec6d380a0832dae91c5ff\
-        dddcddfaba0101000101610000008089fce288d2a306010100003003808082e288d2a30680dac6eb88d2a30680897aae\
-        91c5ffdddcddfaba01010001bfe003bfe003000000000000000000000000e0bf279000f3ada0";
+    let golden = "545048490800016302057765622e3101047a6f6e650161808082e288d2a30600000123c2a9cec6d380a0832dae91c5\
+        ffdddcddfaba0101000101610000008089fce288d2a306010100003003808082e288d2a30680dac6eb88d2a30680897aae91\
+        c5ffdddcddfaba01010001bfe003bfe0030000000000000000000000000000a86f37e32d858732";
     assert_eq!(hex, golden);
 }
