@@ -8,9 +8,11 @@ mod checks;
 mod kind;
 mod labels;
 mod layers;
+mod publish;
 mod read;
 mod reference;
 mod setting;
+mod url;
 mod values;
 
 use std::collections::BTreeMap;
@@ -20,11 +22,18 @@ use std::time::Duration;
 
 pub use kind::SettingKind;
 pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
+pub use publish::{
+    Credentials, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
+    InfluxFields, InfluxSink, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig, PublisherChange,
+    PublisherChanges, PublisherConfig, PublisherEffect, PublisherEntry, PublisherSetting, RemoteWriteSink,
+    RemoteWriteVersion, SinkConfig, SinkType, StartAt, Temporality,
+};
 pub use reference::{render_example, render_reference};
 pub use setting::{Effect, SETTINGS, Setting};
 
 use crate::aggregate::{AggregatorSettings, GaugeSign, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
+use publish::PublisherValues;
 use values::SettingValues;
 
 /// The default configuration file.
@@ -69,11 +78,15 @@ pub struct AgentConfig {
     pub dcos_host: Option<IpAddr>,
     /// Containers' metrics for Prometheus.
     pub prometheus: PrometheusConfig,
+    /// Where windows are sent to.
+    pub publish: PublishConfig,
     pub log: LogConfig,
     /// Threads and shutdown.
     pub process: ProcessConfig,
     /// The values that all of this was read from.
     values: SettingValues,
+    /// The same for publishers, sorted by name.
+    publishers: Vec<PublisherValues>,
 }
 
 /// The HTTP listener.
@@ -380,7 +393,15 @@ impl AgentConfig {
     /// that take effect at restart only.
     #[must_use]
     pub fn applied_over(self, running: &Self) -> Self {
-        read::build_config(self.values.applied_over(&running.values), self.node_labels)
+        let window = running.aggregation.window;
+        let publishers = publish::keep_fitting(self.publishers, &running.publishers, window);
+        read::build_config(self.values.applied_over(&running.values), self.node_labels, publishers)
+    }
+
+    /// What a reload has to do with the publishers of `running`, so that they become those of this configuration.
+    #[must_use]
+    pub fn publisher_changes(&self, running: &Self) -> PublisherChanges {
+        PublisherChanges::between(&running.publishers, &self.publishers, &self.publish.publishers)
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use super::kind::SettingKind;
+use super::publish::{self, PUBLISHER_SETTINGS, PublisherEntry, PublisherLayers};
 use super::setting::{SETTINGS, Setting};
 use crate::files;
 
@@ -65,6 +67,7 @@ pub struct SettingValue {
 pub struct Layers {
     defaults: BTreeMap<&'static str, String>,
     written: BTreeMap<&'static str, SettingValue>,
+    publishers: PublisherLayers,
 }
 
 impl ConfigError {
@@ -92,7 +95,7 @@ impl Layers {
         let written = defaults
             .iter()
             .map(|(key, text)| (*key, SettingValue { text: text.clone(), origin: SettingOrigin::Default }));
-        Self { written: written.collect(), defaults }
+        Self { written: written.collect(), defaults, publishers: PublisherLayers::default() }
     }
 
     /// The default text of a setting.
@@ -111,11 +114,24 @@ impl Layers {
         SETTINGS.iter().filter_map(|setting| Some((setting, self.written.get(setting.key)?)))
     }
 
+    /// What is said about publishers.
+    pub(super) fn publishers(&self) -> &PublisherLayers {
+        &self.publishers
+    }
+
+    /// All settings of all publishers, in the order of their table, with their text and source.
+    pub fn publisher_entries(&self) -> impl Iterator<Item = PublisherEntry<'_>> {
+        self.publishers.entries()
+    }
+
     /// Sets a value.
     ///
     /// # Errors
     /// When there is no such setting.
     pub fn set_value(&mut self, key: &str, text: String, origin: SettingOrigin) -> Result<(), ConfigError> {
+        if let Some((name, key)) = publish::split_publisher_key(key) {
+            return self.publishers.set_value(name, key, SettingValue { text, origin });
+        }
         match Setting::find(key) {
             Some(setting) => {
                 self.written.insert(setting.key, SettingValue { text, origin });
@@ -161,16 +177,22 @@ impl Layers {
             let key = format!("{prefix}{}", name.get_ref());
             let origin = at(name.span().start);
             let written = match value.get_ref() {
+                DeValue::Table(inner) if prefix == PUBLISHERS => {
+                    match self.publishers.add_publisher(name.get_ref(), &origin) {
+                        Ok(_) => self.add_table(&format!("{key}."), inner, at, found),
+                        Err(error) => found.push(error),
+                    }
+                    continue;
+                }
                 DeValue::Table(inner) if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{key}."))) => {
                     self.add_table(&format!("{key}."), inner, at, found);
                     continue;
                 }
                 value => text_of(value),
             };
-            let result = match (Setting::find(&key), written) {
-                (None, _) => Err(ConfigError::unknown_setting(&key, &origin)),
-                (Some(_), Some(text)) => self.set_value(&key, text, origin),
-                (Some(setting), None) => Err(ConfigError::not_a_value(setting, &origin)),
+            let result = match (written, find_kind(&key)) {
+                (None, Some(kind)) => Err(ConfigError::not_a_value(&key, &kind, &origin)),
+                (text, _) => self.set_value(&key, text.unwrap_or_default(), origin),
             };
             found.extend(result.err());
         }
@@ -186,6 +208,20 @@ impl Layers {
                     .insert(setting.key, SettingValue { text, origin: SettingOrigin::Variable(name) });
             }
         }
+        self.publishers.add_variables(environment);
+    }
+}
+
+/// Prefix of the keys of a publisher's table.
+const PUBLISHERS: &str = "publish.";
+
+/// The form of values of a key, or one of several where that depends on the type of a publisher.
+fn find_kind(key: &str) -> Option<SettingKind> {
+    match publish::split_publisher_key(key) {
+        Some((_, key)) => {
+            PUBLISHER_SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind)
+        }
+        None => Setting::find(key).map(|setting| setting.kind),
     }
 }
 
@@ -286,8 +322,8 @@ impl ConfigError {
         Self::new(origin, key, format!(" is not a setting{nearest}"))
     }
 
-    pub(super) fn not_a_value(setting: &Setting, origin: &SettingOrigin) -> Self {
-        Self::new(origin, setting.key, format!(" takes {}", setting.kind.expected_form()))
+    pub(super) fn not_a_value(key: &str, kind: &SettingKind, origin: &SettingOrigin) -> Self {
+        Self::new(origin, key, format!(" takes {}", kind.expected_form()))
     }
 
     pub(super) fn invalid_syntax(origin: &SettingOrigin, message: &str) -> Self {
@@ -296,6 +332,11 @@ impl ConfigError {
 
     pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
         Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
+    }
+
+    /// The key that it is about; empty if it is about no setting.
+    pub(super) fn key(&self) -> &str {
+        &self.key
     }
 
     /// Whether it is about a setting in this table.
