@@ -51,7 +51,7 @@ pub struct RoundRecord<'a> {
     /// From what it was merged, unless it is a record of its own.
     pub merged: Option<Merged<'a>>,
     /// The series' cumulative value at the round's end, for receivers to which increases are added.
-    pub running: Option<Running>,
+    pub running: Option<RunningTotal>,
 }
 
 /// The records from which one was merged.
@@ -65,7 +65,7 @@ pub struct Merged<'a> {
 
 /// A cumulative value at a round's end.
 #[derive(Copy, Clone, PartialEq, Debug)]
-pub struct Running {
+pub struct RunningTotal {
     /// When the sums began.
     pub created: Timestamp,
     /// The sum of a counter, or of values.
@@ -99,7 +99,7 @@ impl RoundRecord<'_> {
 
 /// The most that one request may hold.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Room {
+pub struct RequestRoom {
     /// Bytes of a body before compression.
     pub bytes: usize,
     /// Records; 0 is taken as 1.
