@@ -24,9 +24,9 @@ pub use kind::SettingKind;
 pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
 pub use publish::{
     Credentials, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
-    InfluxFields, InfluxSink, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig, PublisherChange,
-    PublisherChanges, PublisherConfig, PublisherEffect, PublisherEntry, PublisherSetting, RemoteWriteSink,
-    RemoteWriteVersion, SinkConfig, SinkType, StartAt, Temporality,
+    InfluxFields, InfluxSink, MOST_FILTERS, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig,
+    PublisherChange, PublisherChanges, PublisherConfig, PublisherEffect, PublisherEntry, PublisherSetting,
+    RemoteWriteSink, RemoteWriteVersion, SinkConfig, SinkType, StartAt, Temporality,
 };
 pub use reference::{render_example, render_reference};
 pub use setting::{Effect, SETTINGS, Setting};
@@ -401,7 +401,10 @@ impl AgentConfig {
     /// What a reload has to do with the publishers of `running`, so that they become those of this configuration.
     #[must_use]
     pub fn publisher_changes(&self, running: &Self) -> PublisherChanges {
-        PublisherChanges::between(&running.publishers, &self.publishers, &self.publish.publishers)
+        fn configured(config: &AgentConfig) -> Vec<(&PublisherValues, &PublisherConfig)> {
+            config.publishers.iter().zip(&config.publish.publishers).collect()
+        }
+        PublisherChanges::between(&configured(running), &configured(self))
     }
 }
 

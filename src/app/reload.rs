@@ -10,7 +10,8 @@ use super::parts::{Running, table_settings};
 use super::plugin::PluginControl;
 use crate::api::ReloadRequest;
 use crate::config::{
-    AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin,
+    AgentConfig, ConfigError, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment,
+    SettingOrigin,
 };
 use crate::containers::ContainerTableHandle;
 use crate::shard::ShardPool;
@@ -32,10 +33,22 @@ impl Loader {
     /// # Errors
     /// With all errors of all sources.
     pub fn load_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
-        self.load_from(&ProcessEnvironment)
+        self.load_from(&ProcessEnvironment, |_| Vec::new())
     }
 
-    fn load_from(&self, environment: &dyn Environment) -> Result<(AgentConfig, Layers), ConfigErrors> {
+    /// Reads every layer, and checks the files that publishers name, for a process that is going to use them.
+    ///
+    /// # Errors
+    /// With all errors of all sources and files.
+    pub fn load_checked_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
+        self.load_from(&ProcessEnvironment, Layers::check_files)
+    }
+
+    fn load_from(
+        &self,
+        environment: &dyn Environment,
+        check_files: fn(&Layers) -> Vec<ConfigError>,
+    ) -> Result<(AgentConfig, Layers), ConfigErrors> {
         let mut layers = Layers::with_defaults(environment);
         let default = PathBuf::from(DEFAULT_FILE);
         let file = self.file.clone().or_else(|| default.exists().then_some(default));
@@ -44,13 +57,11 @@ impl Loader {
         for (key, value, flag) in &self.flags {
             errors.extend(layers.set_value(key, value.clone(), SettingOrigin::Flag(flag.clone())).err());
         }
-        match AgentConfig::from_layers(&layers) {
+        let read = AgentConfig::from_layers(&layers).map_err(|ConfigErrors(more)| errors.extend(more));
+        errors.extend(check_files(&layers));
+        match read {
             Ok(config) if errors.is_empty() => Ok((config, layers)),
-            Ok(_) => Err(ConfigErrors(errors)),
-            Err(ConfigErrors(more)) => {
-                errors.extend(more);
-                Err(ConfigErrors(errors))
-            }
+            _ => Err(ConfigErrors(errors)),
         }
     }
 }
@@ -102,7 +113,7 @@ fn reload_config(
     old: &AgentConfig,
     force: bool,
 ) -> Result<(AgentConfig, entrance::EntranceSettings, Vec<&'static str>), String> {
-    let (new, _) = loader.load_config().map_err(|errors| errors.to_string())?;
+    let (new, _) = loader.load_checked_config().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
     let applied = new.applied_over(old);
     if !force && let Some(dropped) = applied.http.dropped_protection(&old.http) {
@@ -167,6 +178,13 @@ mod tests {
             SettingKind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
             SettingKind::Time(least, most) => vec![format!("\"{least}ms\""), format!("\"{most}ms\"")],
             SettingKind::Mode => text(&["0604"]),
+            // Only publishers have these.
+            SettingKind::OptionalTime(..)
+            | SettingKind::Host
+            | SettingKind::OptionalUrl
+            | SettingKind::Proxy
+            | SettingKind::InputFile
+            | SettingKind::SecretFile => Vec::new(),
         }
     }
 
@@ -179,7 +197,11 @@ mod tests {
         let limits = (node_limits.memory, node_limits.remembered);
         let access = (&http.tls, &http.tokens, &http.hosts, http.page_memory);
         let ending = (process.drain_deadline, process.after_hand_over, &process.instance);
-        format!("{shards:?} {limits:?} {access:?} {prometheus:?} {ending:?} {}", config.log.filter)
+        let publish = &config.publish;
+        format!(
+            "{shards:?} {limits:?} {access:?} {prometheus:?} {publish:?} {ending:?} {}",
+            config.log.filter
+        )
     }
 
     /// The same for settings that apply to new containers. The port of sockets and the queue and directory of Unix

@@ -1,5 +1,7 @@
 //! `tallyport config`.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::agent::loader_from_sources;
@@ -14,8 +16,8 @@ use crate::stats;
 /// The effective value of one setting.
 #[derive(Serialize)]
 struct Holds<'a> {
-    key: &'static str,
-    value: &'a str,
+    key: Cow<'static, str>,
+    value: Cow<'a, str>,
     origin: String,
     reload: bool,
     takes_effect: &'static str,
@@ -23,7 +25,7 @@ struct Holds<'a> {
 
 pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
     let loader = loader_from_sources(&args.sources)?;
-    let (config, _) = loader.load_config()?;
+    let (config, _) = loader.load_checked_config()?;
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.selected_format() {
@@ -38,16 +40,25 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
 pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
     let (resolved, layers) = loader_from_sources(&args.sources)?.load_config()?;
     let state_dir = resolved.state_dir.display().to_string();
-    let holds: Vec<Holds<'_>> = layers
-        .iter()
-        .map(|(setting, written)| Holds {
-            key: setting.key,
-            value: if setting.key == "state_dir" { &state_dir } else { &written.text },
-            origin: written.origin.to_string(),
-            reload: setting.effect != Effect::Restart,
-            takes_effect: setting.effect.effect_time(),
-        })
-        .collect();
+    let settings = layers.iter().map(|(setting, written)| Holds {
+        key: Cow::from(setting.key),
+        value: Cow::from(if setting.key == "state_dir" { &state_dir } else { &written.text }),
+        origin: written.origin.to_string(),
+        reload: setting.effect != Effect::Restart,
+        takes_effect: setting.effect.effect_time(),
+    });
+    let window = layers.get("windows.length").map_or("", |written| &written.text);
+    let publishers = layers.publisher_entries().map(|entry| Holds {
+        key: Cow::from(entry.key()),
+        value: Cow::from(match (entry.setting.key, entry.text()) {
+            ("interval", "") => window,
+            (_, text) => text,
+        }),
+        origin: entry.origin().to_string(),
+        reload: true,
+        takes_effect: entry.setting.effect.effect_time(),
+    });
+    let holds: Vec<Holds<'_>> = settings.chain(publishers).collect();
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&holds)?,
         OutputFormat::Ndjson => out.write_ndjson(&holds)?,
@@ -58,7 +69,7 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
                 Column::new("FROM", CellKind::Text).with_drop_order(0),
             ]);
             for held in &holds {
-                table.add_row(&[held.key.to_owned(), held.value.to_owned(), held.origin.clone()]);
+                table.add_row(&[held.key.to_string(), held.value.to_string(), held.origin.clone()]);
             }
             table.print_to(out)?;
         }

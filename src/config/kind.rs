@@ -52,6 +52,10 @@ pub enum SettingKind {
     OptionalUrl,
     /// `env`, the URL of a proxy, or nothing.
     Proxy,
+    /// The absolute path of a file that has to be there when the configuration is used, or nothing.
+    InputFile,
+    /// The same, for a file that users other than its owner and group must not be able to read.
+    SecretFile,
 }
 
 /// One value.
@@ -89,7 +93,9 @@ impl SettingKind {
             Self::Text(0, most) => format!("text of at most {most} bytes"),
             Self::Text(least, most) => format!("text of {least} to {most} bytes"),
             Self::LogFilter => format!("a level ({}) or target=level pairs", LEVELS.join(", ")),
-            Self::Path | Self::OptionalPath => "an absolute path".to_owned(),
+            Self::Path | Self::OptionalPath | Self::InputFile | Self::SecretFile => {
+                "an absolute path".to_owned()
+            }
             Self::Ip => "an IP address".to_owned(),
             Self::Address => "an address and port, such as 127.0.0.1:9725".to_owned(),
             Self::Switch => "true or false".to_owned(),
@@ -127,8 +133,10 @@ impl SettingKind {
                 fits.then(|| Value::Text(text.to_owned()))
             }
             Self::LogFilter => log_filter(text).then(|| Value::Text(text.to_owned())),
-            Self::OptionalPath if text.is_empty() => Some(Value::Path(None)),
-            Self::Path | Self::OptionalPath => Some(PathBuf::from(text))
+            Self::OptionalPath | Self::InputFile | Self::SecretFile if text.is_empty() => {
+                Some(Value::Path(None))
+            }
+            Self::Path | Self::OptionalPath | Self::InputFile | Self::SecretFile => Some(PathBuf::from(text))
                 .filter(|path| path.is_absolute())
                 .map(|path| Value::Path(Some(path))),
             Self::Ip if text.is_empty() => Some(Value::Ip(None)),

@@ -124,6 +124,12 @@ impl Layers {
         self.publishers.entries()
     }
 
+    /// Checks the files that publishers name; returns the errors.
+    #[must_use]
+    pub fn check_files(&self) -> Vec<ConfigError> {
+        publish::check_files(&self.publishers)
+    }
+
     /// Sets a value.
     ///
     /// # Errors

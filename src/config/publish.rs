@@ -6,9 +6,9 @@
 
 mod changes;
 mod checks;
+mod files;
 mod layers;
 mod read;
-mod secret;
 mod setting;
 mod target;
 
@@ -20,14 +20,17 @@ pub use setting::{PUBLISHER_SETTINGS, PublisherEffect, PublisherSetting, SinkTyp
 pub use target::{Credentials, HttpTarget, ProxyChoice};
 
 pub(super) use checks::check_publishers;
+pub(super) use files::check_files;
 pub use layers::PublisherEntry;
 pub(super) use layers::{PublisherLayers, split_publisher_key};
 pub(super) use read::{PublisherValues, build_publishers, keep_fitting, read_publishers};
 
 use crate::render::prometheus::{Level, Naming, Timers};
 
-/// The keys of filters, in queries and in `include` and `exclude`.
+/// The keys of filters, in queries of the HTTP API and in `include` and `exclude`.
 pub const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
+/// Maximum number of filters in a query. Each is compared with every series of the node.
+pub const MOST_FILTERS: usize = 32;
 
 /// What all publishers share, and the publishers.
 #[derive(Clone, PartialEq, Eq, Debug)]

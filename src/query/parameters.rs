@@ -65,11 +65,8 @@ impl Query {
     }
 }
 
-/// The keys of [`Filters`].
-pub(crate) const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
+pub(crate) use crate::config::{FILTERS, MOST_FILTERS};
 
-/// Maximum number of filters in a query.
-pub(crate) const MOST_FILTERS: usize = 32;
 /// Maximum length of a filter in bytes: more than names, tasks and containers have by default.
 pub(crate) const LONGEST_FILTER: usize = 1024;
 

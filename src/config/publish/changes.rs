@@ -26,28 +26,22 @@ pub struct PublisherChange {
     pub series: bool,
 }
 
+/// A publisher, and the values that its configuration was built from.
+pub(super) type Configured<'a> = (&'a PublisherValues, &'a PublisherConfig);
+
 impl PublisherChanges {
-    /// What to do to get from `old` to `new`, whose configurations are `configs`.
-    pub(in crate::config) fn between(
-        old: &[PublisherValues],
-        new: &[PublisherValues],
-        configs: &[PublisherConfig],
-    ) -> Self {
-        let named = |publishers: &[PublisherValues], name: &str| publishers.iter().any(|it| it.name == name);
-        let gone = old.iter().filter(|publisher| !named(new, &publisher.name));
-        let mut changes = Self { stopped: gone.map(|gone| gone.name.clone()).collect(), ..Self::default() };
-        for config in configs {
-            let found =
-                |publishers: &'_ [PublisherValues]| publishers.iter().position(|it| it.name == config.name);
-            let Some(values) = found(new).and_then(|at| new.get(at)) else { continue };
-            let Some(before) = found(old).and_then(|at| old.get(at)) else {
-                changes.started.push(config.clone());
-                continue;
-            };
-            let effects: Vec<_> = values.changed_from(before).map(|row| row.effect).collect();
-            let series = effects.contains(&PublisherEffect::Series);
-            if series || effects.contains(&PublisherEffect::Requests) {
-                changes.changed.push(PublisherChange { config: config.clone(), series });
+    /// What to do to get from `old` to `new`.
+    pub(in crate::config) fn between(old: &[Configured<'_>], new: &[Configured<'_>]) -> Self {
+        let named = |publishers: &[Configured<'_>], name: &str| {
+            publishers.iter().position(|(_, config)| config.name == name)
+        };
+        let gone = old.iter().filter(|(_, config)| named(new, &config.name).is_none());
+        let mut changes =
+            Self { stopped: gone.map(|(_, config)| config.name.clone()).collect(), ..Self::default() };
+        for (values, config) in new {
+            match named(old, &config.name).and_then(|at| old.get(at)) {
+                None => changes.started.push((*config).clone()),
+                Some(before) => changes.changed.extend(change(before, &(values, config))),
             }
         }
         changes
@@ -58,4 +52,14 @@ impl PublisherChanges {
     pub fn is_empty(&self) -> bool {
         self.stopped.is_empty() && self.started.is_empty() && self.changed.is_empty()
     }
+}
+
+/// The change of a publisher, unless nothing follows from it.
+fn change((old, before): &Configured<'_>, (new, config): &Configured<'_>) -> Option<PublisherChange> {
+    // Its default is the length of a window, so its text is not compared.
+    let rows = new.changed_from(old).filter(|row| row.key != "interval");
+    let effects: Vec<_> = rows.map(|row| row.effect).collect();
+    let series = effects.contains(&PublisherEffect::Series) || before.interval != config.interval;
+    let requests = effects.contains(&PublisherEffect::Requests);
+    (series || requests).then(|| PublisherChange { config: (*config).clone(), series })
 }

@@ -1,16 +1,13 @@
-//! Rules that concern several settings of a publisher, or the files that it names.
+//! Rules that concern several settings of a publisher, or that the kind of a setting cannot express.
 
 use std::time::Duration;
 
 use super::super::layers::ConfigError;
 use super::layers::{PublisherLayers, WrittenPublisher};
 use super::read::is_multiple;
-use super::secret::{check_readable, check_secret};
 use super::setting::SinkType;
-use super::{FILTERS, InfluxApi, PublisherConfig, SinkConfig};
+use super::{FILTERS, InfluxApi, MOST_FILTERS, PublisherConfig, SinkConfig};
 
-/// Maximum number of filters in one query, as in the HTTP API.
-const MOST_FILTERS: usize = 32;
 /// Fields that the client writes itself.
 const OWN_HEADERS: [&str; 9] = [
     "connection",
@@ -27,7 +24,7 @@ const OWN_HEADERS: [&str; 9] = [
 const SECRET_HEADERS: [&str; 7] =
     ["authorization", "cookie", "api-key", "apikey", "token", "secret", "password"];
 
-/// Checks publishers as a whole, and the files that they name. `names` are the keys of `[publish]` itself.
+/// Checks publishers as a whole, and adds errors to those of single values.
 pub(in crate::config) fn check_publishers(
     publishers: &[PublisherConfig],
     layers: &PublisherLayers,
@@ -46,7 +43,6 @@ pub(in crate::config) fn check_publishers(
         };
         check_required(publisher, written, &mut wrong);
         check_pairs(publisher, written, &mut wrong);
-        check_files(written, &mut wrong);
         if !is_multiple(publisher.interval, window) {
             let length = humantime::format_duration(window);
             wrong("interval", &format!("is not a multiple of windows.length, which is {length}"));
@@ -159,20 +155,5 @@ fn check_query(query: &str) -> Result<(), String> {
             FILTERS.join(", ")
         )),
         None => Ok(()),
-    }
-}
-
-/// Checks that the files can be used.
-fn check_files(written: &WrittenPublisher, wrong: &mut impl FnMut(&str, &str)) {
-    let path = |key| written.get(key).map(|value| value.text.trim()).filter(|text| text.starts_with('/'));
-    for key in ["token_file", "password_file", "headers_file", "client_key"] {
-        if let Some(Err(why)) = path(key).map(|path| check_secret(path.as_ref())) {
-            wrong(key, &why);
-        }
-    }
-    for key in ["ca", "client_certificate"] {
-        if let Some(Err(why)) = path(key).map(|path| check_readable(path.as_ref())) {
-            wrong(key, &why);
-        }
     }
 }

@@ -32,7 +32,7 @@ pub struct PublisherEntry<'a> {
     written: Option<&'a SettingValue>,
 }
 
-impl PublisherEntry<'_> {
+impl<'a> PublisherEntry<'a> {
     /// Its key in the configuration, such as `publish.mimir.url`.
     #[must_use]
     pub fn key(&self) -> String {
@@ -41,7 +41,7 @@ impl PublisherEntry<'_> {
 
     /// Its text, as written or by default.
     #[must_use]
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &'a str {
         self.written.map_or(self.setting.default, |value| &value.text)
     }
 

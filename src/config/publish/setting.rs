@@ -224,7 +224,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "token_file",
         types: &[SinkType::Influxdb, SinkType::RemoteWrite, SinkType::Otlp],
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::SecretFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "File with a token, which is sent in the header field Authorization. It must not be readable by others, and is \
@@ -233,7 +233,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "token_file",
         types: &[SinkType::Datadog],
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::SecretFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "File with an API key, which is sent in the header field DD-API-KEY. It must be set and must not be readable by \
@@ -250,7 +250,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "password_file",
         types: PASSWORD,
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::SecretFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "File with the password of the user. It must not be readable by others, and is read again when it changes.",
@@ -266,7 +266,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "headers_file",
         types: HTTP,
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::SecretFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "File with further header fields, one `Name: value` on each line. It must not be readable by others, and is read \
@@ -275,7 +275,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "ca",
         types: HTTP,
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::InputFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "PEM file with the only certificate authorities to trust. Default: those that the system trusts.",
@@ -283,7 +283,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "client_certificate",
         types: HTTP,
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::InputFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "PEM file with the certificate that is shown to the server, followed by its intermediate certificates. Requires \
@@ -292,7 +292,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "client_key",
         types: HTTP,
-        kind: SettingKind::OptionalPath,
+        kind: SettingKind::SecretFile,
         default: "",
         effect: PublisherEffect::Requests,
         help: "PEM file with the private key for client_certificate. It must not be readable by others.",
