@@ -45,6 +45,21 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// The name of what it means, in documents and as a label.
+    #[must_use]
+    pub const fn class_name(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Retry { .. } => "retry",
+            Self::Reject { .. } => "reject",
+            Self::Auth { .. } => "auth",
+            Self::Gone { .. } => "gone",
+            Self::TooLarge { .. } => "too_large",
+        }
+    }
+}
+
 /// The part of an HTTP answer that decides.
 #[derive(Copy, Clone, Debug)]
 pub struct HttpAnswer<'a> {
@@ -144,15 +159,15 @@ mod tests {
             assert_eq!(row.dialect, "influxdb");
             let (retry_after, body) = (row.retry_after.as_deref(), row.body.as_bytes());
             let answer = judge_influxdb(HttpAnswer { status: row.status, retry_after, body }, now);
-            let (means, why) = match &answer {
-                Answer::Ok => ("ok", None),
-                Answer::Retry { why, .. } => ("retry", Some(why)),
-                Answer::Reject { why } => ("reject", Some(why)),
-                Answer::Auth { why } => ("auth", Some(why)),
-                Answer::Gone { why } => ("gone", Some(why)),
-                Answer::TooLarge { why } => ("too_large", Some(why)),
+            assert_eq!(answer.class_name(), row.means, "{row:?}");
+            let why = match &answer {
+                Answer::Ok => None,
+                Answer::Retry { why, .. }
+                | Answer::Reject { why }
+                | Answer::Auth { why }
+                | Answer::Gone { why }
+                | Answer::TooLarge { why } => Some(why),
             };
-            assert_eq!(means, row.means, "{row:?}");
             if let Answer::Retry { after, .. } = answer {
                 assert_eq!(after.map(|after| after.as_secs()), row.after, "{row:?}");
             }

@@ -40,7 +40,7 @@ impl Backoff {
     }
 
     /// Starts over, after a success.
-    pub fn reset(&mut self) {
+    pub fn start_over(&mut self) {
         *self = Self::default();
     }
 }
@@ -76,7 +76,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let longest: Vec<_> = (0..8).map(|_| backoff.next_wait(0.999_999).as_secs_f64().round()).collect();
         assert_eq!(longest, [0.0, 1.0, 3.0, 8.0, 24.0, 60.0, 60.0, 60.0]);
-        backoff.reset();
+        backoff.start_over();
         assert!(backoff.next_wait(0.5) < Duration::from_millis(301));
     }
 

@@ -133,7 +133,7 @@ enum Content<'w> {
 
 /// A record of a window.
 #[derive(Copy, Clone, Debug)]
-struct Part<'w> {
+struct RecordPart<'w> {
     identity: usize,
     origin: &'w Origin,
     series: &'w Series,
@@ -156,7 +156,7 @@ impl<'w> CutRecords<'w> {
     /// Groups the records with places in `cut` by interval. `earlier` are windows that were cut before, or will be later: where
     /// records of the cut are a part of an identity's record, they are the other parts.
     #[must_use]
-    pub fn collect(
+    pub fn collect_records(
         windows: &'w [Arc<Published>],
         earlier: &'w [Arc<Published>],
         cut: RangeInclusive<u64>,
@@ -174,7 +174,7 @@ impl<'w> CutRecords<'w> {
             of.1.push((published, in_cut));
         }
         let intervals = of_start.into_iter().filter_map(|(start, (end, windows))| {
-            let (interval, left_out) = IntervalRecords::collect((start, end), &windows, &cut, scope);
+            let (interval, left_out) = IntervalRecords::collect_records((start, end), &windows, &cut, scope);
             excluded += left_out;
             (!interval.entries.is_empty()).then_some(interval)
         });
@@ -184,7 +184,7 @@ impl<'w> CutRecords<'w> {
 }
 
 impl<'w> IntervalRecords<'w> {
-    fn collect(
+    fn collect_records(
         (start, end): (Timestamp, Timestamp),
         windows: &[(&'w Arc<Published>, bool)],
         cut: &RangeInclusive<u64>,
@@ -208,10 +208,10 @@ impl<'w> IntervalRecords<'w> {
                 }
                 let (origin, series): (&Origin, &Series) = (published.origin(), record.series);
                 let span = published.window().span;
-                parts.push(Part { identity, origin, series, span, view: record.view, number, in_cut });
+                parts.push(RecordPart { identity, origin, series, span, view: record.view, number, in_cut });
             }
         }
-        parts.sort_unstable_by(Part::compare);
+        parts.sort_unstable_by(RecordPart::compare);
         let span = WindowSpan { start, end, covered: Duration::ZERO };
         let of_series = parts.chunk_by(|a, b| a.is_of_same_series(b));
         let entries = of_series.filter_map(|parts| Entry::from_parts(parts, span)).collect();
@@ -261,7 +261,7 @@ impl<'w> IntervalRecords<'w> {
     }
 }
 
-impl Part<'_> {
+impl RecordPart<'_> {
     /// By series as a round is sorted, then by what the merged record must not depend on the order of: time, container, place.
     fn compare(&self, other: &Self) -> std::cmp::Ordering {
         let (a, b) = (self.series, other.series);
@@ -290,16 +290,16 @@ impl Part<'_> {
 
 impl<'w> Entry<'w> {
     /// The record that all parts of one series make up. `None` if none of them is new, or none can be decoded.
-    fn from_parts(parts: &[Part<'w>], span: WindowSpan) -> Option<Self> {
+    fn from_parts(parts: &[RecordPart<'w>], span: WindowSpan) -> Option<Self> {
         let places = parts.iter().filter(|part| part.in_cut).count() as u64;
         if places == 0 {
             return None;
         }
         // Of each window, what the record has become last.
-        let newest = parts.chunk_by(Part::is_of_same_window).filter_map(|same| same.last());
-        let newest: Vec<&Part<'w>> = newest.collect();
+        let newest = parts.chunk_by(RecordPart::is_of_same_window).filter_map(|same| same.last());
+        let newest: Vec<&RecordPart<'w>> = newest.collect();
         let first = *newest.first()?;
-        let Part { identity, origin, series, .. } = *first;
+        let RecordPart { identity, origin, series, .. } = *first;
         if let [only] = newest[..]
             && only.span.start == span.start
             && only.span.end == span.end
@@ -336,7 +336,7 @@ impl<'w> Entry<'w> {
 }
 
 /// The sum of the containers' newest totals, and the longest time that one of them was observed.
-fn sum_by_container(parts: &[&Part<'_>]) -> (f64, Duration) {
+fn sum_by_container(parts: &[&RecordPart<'_>]) -> (f64, Duration) {
     let mut of_container = BTreeMap::new();
     for part in parts {
         let total = match part.view {

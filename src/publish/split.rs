@@ -139,7 +139,7 @@ impl Delivery {
         }
         match answer {
             Answer::Ok => {
-                self.backoff.reset();
+                self.backoff.start_over();
                 self.failures = None;
                 if let Some(search) = &mut self.search {
                     search.accepted = true;
@@ -167,7 +167,7 @@ impl Delivery {
                 outcomes.push(Outcome::Wait { wait, reason: WaitReason::Gone, why });
             }
             Answer::TooLarge { why } => {
-                self.backoff.reset();
+                self.backoff.start_over();
                 outcomes.push(Outcome::Shrink);
                 match halve(&range) {
                     Some(halves) => outcomes.extend(self.replace_next(halves.into_iter())),
@@ -178,7 +178,7 @@ impl Delivery {
                 }
             }
             Answer::Reject { why } => {
-                self.backoff.reset();
+                self.backoff.start_over();
                 match (&self.search, range.len()) {
                     (None, 0 | 1) => {
                         self.remove_next();
