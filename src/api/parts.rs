@@ -10,6 +10,7 @@ use crate::containers::{ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
 use crate::model::{ContainerId, Timestamp};
 use crate::net::http::Connections;
+use crate::publish::Publishers;
 use crate::query::Data;
 use crate::shutdown::{Drain, Readiness};
 use crate::stats::Stats;
@@ -48,6 +49,8 @@ pub struct AgentContext {
     pub containers: ContainerTableHandle,
     /// The conditions of readiness.
     pub readiness: Readiness,
+    /// What delivers windows to backends.
+    pub publishers: Publishers,
     /// The window log, where there is one.
     pub window_log: Option<Arc<window_log::LogStatus>>,
     /// Open connections of the HTTP listener and of the admin socket.
@@ -74,6 +77,8 @@ pub struct LifecycleContext {
 pub struct MaintenanceContext {
     /// The container table.
     pub containers: ContainerTableHandle,
+    /// What delivers windows to backends.
+    pub publishers: Publishers,
     /// Requests a reload of the configuration.
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Requests that the wrapper's notes are read.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{AgentWindowLog, PreviousLog};
 use super::entrance::{self, Entrance};
@@ -15,6 +15,7 @@ use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::Guard;
+use crate::publish::Publishers;
 use crate::query::Data;
 use crate::restart::MovableParts;
 use crate::shard::{ShardPlan, ShardPool};
@@ -34,6 +35,8 @@ pub(super) struct Running {
     pub(super) containers: ContainerTableHandle,
     /// The configuration in force.
     pub(super) config: Arc<RwLock<Arc<AgentConfig>>>,
+    /// What delivers windows to backends.
+    pub(super) publishers: Publishers,
     /// Counters that belong to no other module.
     pub(super) stats: Arc<Stats>,
     /// Answers that are being built or sent.
@@ -89,6 +92,8 @@ pub(super) struct AgentParts {
     pub(super) routes: Routes,
     pub(super) table: ContainerTable,
     pub(super) window_log: Option<AgentWindowLog>,
+    /// The end of the process that this one has taken over from, which may still write its last files.
+    pub(super) predecessor_ended: Option<oneshot::Receiver<()>>,
     pub(super) reloads: mpsc::Receiver<ReloadRequest>,
     pub(super) missed: mpsc::Receiver<crate::api::MissedRequest>,
     pub(super) drain: DrainTrigger,
@@ -134,15 +139,28 @@ impl AgentParts {
         let stats = Arc::new(Stats::default());
         let entrance = Entrance::new(&config.http, asked, &stats);
         let (reloads, reload_requests) = mpsc::channel(8);
+        let publishers = Publishers::new(Arc::clone(&store), config.node.clone(), &config.state_dir);
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let pages = Pages::new(&config);
-        let running = Running { store, pool, containers, config, stats, pages, readiness, reloads, drain };
+        let running = Running {
+            store,
+            pool,
+            containers,
+            config,
+            publishers,
+            stats,
+            pages,
+            readiness,
+            reloads,
+            drain,
+        };
         let routes = Routes {
             agent: AgentContext {
                 reading: running.reader_context(),
                 containers: running.containers.clone(),
                 readiness: running.readiness.clone(),
+                publishers: running.publishers.clone(),
                 window_log: None,
                 connections: Default::default(),
                 http_address,
@@ -151,6 +169,7 @@ impl AgentParts {
             },
             maintenance: MaintenanceContext {
                 containers: running.containers.clone(),
+                publishers: running.publishers.clone(),
                 reloads: running.reloads.clone(),
                 missed,
             },
@@ -163,6 +182,7 @@ impl AgentParts {
             routes,
             table,
             window_log: None,
+            predecessor_ended: None,
             reloads,
             missed,
             drain: trigger,

@@ -14,6 +14,7 @@ use crate::config::{
     SettingOrigin,
 };
 use crate::containers::ContainerTableHandle;
+use crate::publish::{Publishers, check_support};
 use crate::shard::ShardPool;
 use crate::stats::Stats;
 use crate::telemetry::LogFilter;
@@ -59,11 +60,24 @@ impl Loader {
         }
         let read = AgentConfig::from_layers(&layers).map_err(|ConfigErrors(more)| errors.extend(more));
         errors.extend(check_files(&layers));
+        if let Ok(config) = &read {
+            errors.extend(check_destinations(config, &layers));
+        }
         match read {
             Ok(config) if errors.is_empty() => Ok((config, layers)),
             _ => Err(ConfigErrors(errors)),
         }
     }
+}
+
+/// What publishers are configured for that cannot be delivered.
+fn check_destinations(config: &AgentConfig, layers: &Layers) -> Vec<ConfigError> {
+    let publishers = config.publish.publishers.iter();
+    let wrong = publishers.filter_map(|publisher| {
+        let error = check_support(publisher).err()?;
+        layers.publisher_error(&publisher.name, error.key, &error.reason)
+    });
+    wrong.collect()
 }
 
 /// Serves requests to reload, one at a time. A drain does not wait for it: it has nothing to finish.
@@ -73,7 +87,7 @@ pub(super) async fn serve_reloads(
     log: LogFilter,
     parts: ReloadParts,
 ) {
-    let ReloadParts { pool, containers, stats, config, pods, entrance } = parts;
+    let ReloadParts { pool, containers, publishers, stats, config, pods, entrance } = parts;
     while let Some(ReloadRequest { force, reply }) = requests.recv().await {
         let old = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
         let outcome = match reload_config(&loader, &old, force) {
@@ -83,6 +97,7 @@ pub(super) async fn serve_reloads(
                 entrance.apply_settings(&applied.http, asked);
                 containers.apply_settings(table_settings(&applied)).await;
                 pods.apply_settings(&applied);
+                publishers.apply_settings(&applied.publish).await;
                 // The main loop notices shards that have ended.
                 let _either_way = pool.apply_settings(
                     &settings,
@@ -130,6 +145,7 @@ fn reload_config(
 pub(super) struct ReloadParts {
     pool: Arc<ShardPool>,
     containers: ContainerTableHandle,
+    publishers: Publishers,
     stats: Arc<Stats>,
     config: Arc<RwLock<Arc<AgentConfig>>>,
     pods: PluginControl,
@@ -141,6 +157,7 @@ impl ReloadParts {
         Self {
             pool: Arc::clone(&running.pool),
             containers: running.containers.clone(),
+            publishers: running.publishers.clone(),
             stats: Arc::clone(&running.stats),
             config: Arc::clone(&running.config),
             pods,

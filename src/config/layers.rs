@@ -114,6 +114,13 @@ impl Layers {
         SETTINGS.iter().filter_map(|setting| Some((setting, self.written.get(setting.key)?)))
     }
 
+    /// An error in a setting of a publisher, at the place where it is set.
+    #[must_use]
+    pub fn publisher_error(&self, name: &str, key: &str, reason: &str) -> Option<ConfigError> {
+        let mut publishers = self.publishers.iter();
+        publishers.find(|(written, _)| *written == name).map(|(_, written)| written.error(name, key, reason))
+    }
+
     /// What is said about publishers.
     pub(super) fn publishers(&self) -> &PublisherLayers {
         &self.publishers

@@ -14,31 +14,20 @@ use super::answer::Answer;
 use crate::config::{DebugSink, GraphiteSink, PublisherConfig, SinkConfig};
 use crate::render::prometheus::Level;
 use crate::render::publish::{
-    Encoded, GraphiteOptions, RequestRoom, Round, encode_graphite, encode_influx, encode_json,
+    Encoded, GraphiteOptions, PathTemplate, RequestRoom, Round, encode_graphite, encode_influx, encode_json,
 };
 
 /// The most that a request may hold. Backends take more; this is what a publisher keeps of a backend that is stuck.
 const ROOM: RequestRoom = RequestRoom { bytes: 1 << 20, records: 5000 };
 
-/// Why a publisher cannot be started.
+/// A setting that cannot be delivered with.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum SinkError {
-    /// The type of the destination is not built in.
-    #[error("type {0} cannot be delivered to yet; types that can are debug, file, graphite and influxdb")]
-    Unwired(&'static str),
-    /// A setting that no sink has yet.
-    #[error("{key} = {value} is not supported yet; {instead}")]
-    Unsupported {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What to set instead.
-        instead: &'static str,
-    },
-    /// The template of paths cannot be read.
-    #[error("template {0}")]
-    Template(String),
+#[error("{key} {reason}")]
+pub struct SinkError {
+    /// The key in the publisher's table.
+    pub key: &'static str,
+    /// What is wrong with its value, as a verb and its object.
+    pub reason: String,
 }
 
 /// A destination.
@@ -66,13 +55,9 @@ impl Sink {
         let target = match &config.sink {
             SinkConfig::Debug(sink) => SinkTarget::Debug(sink.clone()),
             SinkConfig::File(sink) => SinkTarget::File(FileWriter::new(sink.path.clone())),
-            SinkConfig::Graphite(sink) => {
-                SinkTarget::Graphite(LineWriter::new(sink), graphite_options(sink)?)
-            }
+            SinkConfig::Graphite(sink) => SinkTarget::Graphite(LineWriter::new(sink), graphite_options(sink)?),
             SinkConfig::Influxdb(sink) => SinkTarget::Influx(InfluxWriter::new(sink)),
-            SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => {
-                return Err(SinkError::Unwired(config.sink.sink_type().as_str()));
-            }
+            SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => return Err(not_built_in()),
         };
         // A record in a file or a log line names its container, so records of several are not merged.
         let level = match &target {
@@ -145,28 +130,28 @@ impl Sink {
 /// When its type, or a setting, is not built in.
 pub fn check_support(config: &PublisherConfig) -> Result<(), SinkError> {
     match &config.sink {
-        SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => {
-            return Err(SinkError::Unwired(config.sink.sink_type().as_str()));
-        }
+        SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => return Err(not_built_in()),
         SinkConfig::Graphite(sink) => drop(graphite_options(sink)?),
         SinkConfig::Debug(_) | SinkConfig::File(_) | SinkConfig::Influxdb(_) => {}
     }
     if config.workers != 1 {
-        let value = config.workers.to_string();
-        return Err(SinkError::Unsupported { key: "workers", value, instead: "leave it at 1" });
+        let reason = "is not supported yet: a publisher has one worker";
+        return Err(SinkError { key: "workers", reason: reason.to_owned() });
     }
     if !config.batch.is_zero() {
-        let value = humantime::format_duration(config.batch).to_string();
-        return Err(SinkError::Unsupported {
-            key: "batch",
-            value,
-            instead: "leave it at 0s, or set interval",
-        });
+        let reason = "is not supported yet: each round is sent by itself; a longer interval makes fewer of them";
+        return Err(SinkError { key: "batch", reason: reason.to_owned() });
     }
     Ok(())
 }
 
+fn not_built_in() -> SinkError {
+    let reason = "is not supported yet; use debug, file, influxdb or graphite";
+    SinkError { key: "type", reason: reason.to_owned() }
+}
+
 fn graphite_options(sink: &GraphiteSink) -> Result<GraphiteOptions, SinkError> {
-    let template = sink.template.parse().map_err(|error| SinkError::Template(format!("{error}")))?;
+    let template = PathTemplate::parse(&sink.template);
+    let template = template.map_err(|error| SinkError { key: "template", reason: error.to_string() })?;
     Ok(GraphiteOptions { template, tags: sink.tags })
 }

@@ -63,6 +63,14 @@ impl Query {
         };
         self.last_value(key).map(parse).transpose()
     }
+
+    /// The moment of `since`: a timestamp, or a time before `now`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse_since(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        self.last_value("since").map(|text| parse_since(text, now)).transpose()
+    }
 }
 
 pub(crate) use crate::config::{FILTERS, MOST_FILTERS};
@@ -224,7 +232,7 @@ impl Selection {
     /// # Errors
     /// When `window`, `since` or `by` is invalid.
     pub fn read(query: &Query, now: Timestamp) -> Result<Self, Error> {
-        let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
+        let since = query.parse_since(now)?;
         let windows = match query.last_value("window") {
             // `since` alone selects all windows since then.
             None if since.is_some() => Windows::All,

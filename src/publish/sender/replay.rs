@@ -23,7 +23,7 @@ use crate::store::Cursor;
 use crate::wire::{PublisherCheckDocument, ReplayedDocument};
 
 /// How long a replay may take: the person who asked waits for it.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// The name of the record that is sent to try a destination, and of its container and task.
 const PROBE: &str = "tallyport.publish.check";
 
