@@ -100,8 +100,9 @@ docs-check: ## run every command of the documentation and compare its output; ne
 	cargo build --release --locked --bin tallyport
 	scripts/docs-check
 
-bench: ## what the core costs: a line, an insert, a window, in time and in instructions
+bench: ## what the core costs: a line, an insert, a window, in time and in instructions, and a published record
 	cargo bench --locked --bench core
+	cargo bench --locked -p tallyport-formats --bench publish
 	cargo bench --locked --bench instructions -- --json target/bench-instructions.json
 
 bench-node: ## what receiving costs: the agent beside two receivers that do nothing and other servers, as ratios

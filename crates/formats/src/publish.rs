@@ -5,6 +5,15 @@
 //! is a pure function from a round to [`Encoded`]: the same round gives the same bytes, in whatever order its records were
 //! collected.
 
+mod body;
+mod datadog;
+mod graphite;
+mod influx;
+mod json;
+mod labels;
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -13,6 +22,12 @@ use tallyport_core::model::{Origin, Series, Timestamp};
 
 use crate::prometheus::{Level, MarksOfAll, SeriesIdentity};
 use crate::record::RecordNumber;
+
+pub use body::Framing;
+pub use datadog::{DatadogRoute, encode_datadog};
+pub use graphite::{GraphiteOptions, PathTemplate, TemplateError, encode_graphite};
+pub use influx::{InfluxFields, InfluxOptions, encode_influx};
+pub use json::encode_json;
 
 /// The records of one interval, each series once.
 #[derive(Clone, Debug)]

@@ -105,15 +105,24 @@ impl<'a> RecordFrame<'a> {
         number: Option<RecordNumber>,
         record: &Record<'f>,
     ) -> StreamedRecord<'f> {
-        let series: &'f Series = record.series;
-        let id = SeriesId::new(self.node, self.id_origin, series);
+        self.series_document(number, record.series, record.view)
+    }
+
+    /// The document of a series in the frame's window.
+    #[must_use]
+    pub fn series_document<'f>(
+        &'f self,
+        number: Option<RecordNumber>,
+        series: &'f Series,
+        view: View<'f>,
+    ) -> StreamedRecord<'f> {
         StreamedRecord {
             frame: self,
             number,
-            id,
+            id: SeriesId::new(self.node, self.id_origin, series),
             series,
-            view: record.view,
-            percentiles: record.view.percentiles(),
+            view,
+            percentiles: view.percentiles(),
             hdr: None,
         }
     }

@@ -162,7 +162,7 @@ fn sanitize_container_label(key: &str, spelling: NameSpelling) -> String {
 const TARGET: [&str; 2] = ["instance", "job"];
 
 /// Adds a label, after a comma unless it is the first.
-pub(super) fn push_label(out: &mut String, name: &str, value: &str) {
+pub(crate) fn push_label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }
@@ -192,7 +192,7 @@ pub(crate) fn label_value(value: &str) -> Cow<'_, str> {
 }
 
 /// Unicode's picture of an ASCII control character. Not every parser accepts the character itself.
-fn control_picture(c: char) -> Option<char> {
+pub(crate) fn control_picture(c: char) -> Option<char> {
     match c {
         '\u{7f}' => Some('\u{2421}'),
         '\0'..'\u{20}' => char::from_u32(0x2400 + u32::from(c)),

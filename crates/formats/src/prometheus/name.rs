@@ -153,7 +153,7 @@ pub(crate) fn is_valid(name: &str) -> bool {
 const MOST: usize = 128;
 
 /// Appends a mark to a name, derived from the whole original text.
-fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
+pub(crate) fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> String {
     /// Digits of a mark: 40 bits.
     const MARK: usize = 8;
     const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";

@@ -1,0 +1,80 @@
+//! The labels of a round's records, as a scraped page has them.
+
+use std::borrow::Cow;
+
+use tallyport_core::model::TagSet;
+
+use super::{Round, RoundRecord};
+use crate::exposition::Escaping;
+use crate::number::Whole;
+use crate::prometheus::identity::{identity_labels, label_value};
+use crate::prometheus::scraped::SeriesNames;
+use crate::prometheus::{Level, Marks, MarksOfAll, Naming, SeriesIdentity};
+
+/// Reads the labels of records. Those of an identity are kept for the records that follow, which have the same one in a
+/// sorted round.
+#[derive(Debug)]
+pub(super) struct LabelReader<'a> {
+    level: Level,
+    marks_of_all: &'a MarksOfAll,
+    naming: Naming,
+    escaping: Escaping,
+    identity: Option<&'a SeriesIdentity>,
+    labels: Vec<(&'static str, String)>,
+    marks: Option<&'a Marks>,
+}
+
+impl<'a> LabelReader<'a> {
+    pub(super) fn new(round: &Round<'a>, naming: Naming, escaping: Escaping) -> Self {
+        let (level, marks_of_all) = (round.level, round.marks);
+        Self { level, marks_of_all, naming, escaping, identity: None, labels: Vec::new(), marks: None }
+    }
+
+    /// The reader for receivers to which every name is written as it is.
+    pub(super) fn with_plain_names(round: &Round<'a>) -> Self {
+        Self::new(round, Naming::Openmetrics, Escaping::Utf8)
+    }
+
+    /// Moves to the identity of a record; returns whether it is another one.
+    pub(super) fn enter_identity(&mut self, record: &RoundRecord<'a>) -> bool {
+        if self.identity == Some(record.identity) {
+            return false;
+        }
+        self.identity = Some(record.identity);
+        let labels = identity_labels(record.origin, self.level).into_iter();
+        self.labels = labels.map(|(name, value)| (name, label_value(&value).into_owned())).collect();
+        self.marks = None;
+        if !self.marks_of_all.is_empty() {
+            // Marks are kept for workloads, whatever the level.
+            let workload = SeriesIdentity::from_origin(record.origin, Level::Low);
+            self.marks = self.marks_of_all.get(&workload).map(AsRef::as_ref);
+        }
+        true
+    }
+
+    /// The labels of the identity, in the order in which a page has them.
+    pub(super) fn identity_labels(&self) -> &[(&'static str, String)] {
+        &self.labels
+    }
+
+    /// How names of the identity's workload are spelled.
+    pub(super) fn series_names(&self) -> SeriesNames<'a> {
+        SeriesNames { naming: self.naming, escaping: self.escaping, marks: self.marks }
+    }
+
+    /// The labels that tags become, sorted by name, each name once. Never one of an identity's names.
+    pub(super) fn tag_labels<'t>(
+        &self,
+        tags: &'t TagSet,
+    ) -> impl Iterator<Item = (Cow<'t, str>, Cow<'t, str>)> + use<'t> {
+        self.series_names().tag_labels(tags).into_iter().map(|(name, value)| (name, label_value(value)))
+    }
+}
+
+/// The label under which receivers that know no types get the type of a series.
+pub(super) const TYPE_LABEL: &str = "metric_type";
+
+/// Appends a finite number, without a decimal point if it is whole.
+pub(super) fn push_number(out: &mut Vec<u8>, value: f64) {
+    let _infallible = serde_json::to_writer(out, &Whole(value));
+}
