@@ -4,7 +4,7 @@
 //! kept for further requests. Redirects are reported and not followed: a body with a node's metrics goes where it was told to.
 //!
 //! Secrets are in files, which are read for every request, so that a changed file needs no signal. They are in no error, in no
-//! `Debug` text and in no URL. Decision: `docs/adr/0074-outbound-client.md`.
+//! `Debug` text and in no URL. Decision: `docs/adr/0074-settings-and-client-of-publishers.md`.
 
 mod connect;
 mod error;
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 pub use error::{OutboundError, Phase};
 pub use proxy::{Proxy, ProxyVariables};
-pub use response::Response;
+pub use response::OutboundResponse;
 pub use secret::Credentials;
 
 use connect::Connector;
@@ -45,7 +45,7 @@ const MOST_HEADERS: usize = 100;
 
 /// How a server is reached. Contains no secrets, except those in the URLs of [`ProxyVariables`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ClientSettings {
+pub struct OutboundSettings {
     pub proxy: Proxy,
     /// PEM file with the only authorities to trust; `None` for those of the system.
     pub ca: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub struct ClientSettings {
     pub idle_connections: usize,
 }
 
-impl Default for ClientSettings {
+impl Default for OutboundSettings {
     fn default() -> Self {
         Self {
             proxy: Proxy::Direct,
@@ -85,34 +85,34 @@ impl Default for ClientSettings {
 
 /// Sends requests to servers.
 #[derive(Clone)]
-pub struct Client {
-    settings: Arc<ClientSettings>,
+pub struct OutboundClient {
+    settings: Arc<OutboundSettings>,
     /// The header fields of the settings and the proxies, or what is wrong with them.
-    prepared: Result<Arc<Prepared>, OutboundError>,
+    prepared: Result<Arc<RequestBase>, OutboundError>,
     pool: legacy::Client<Connector, Full<Bytes>>,
 }
 
 /// What every request needs.
-struct Prepared {
+struct RequestBase {
     headers: HeaderMap,
     rules: Arc<ProxyRules>,
 }
 
-impl std::fmt::Debug for Client {
+impl std::fmt::Debug for OutboundClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("OutboundClient").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-impl Client {
+impl OutboundClient {
     /// A client with these settings. What is wrong with them is the result of every request, as any other failure is.
     #[must_use]
-    pub fn new(settings: ClientSettings) -> Self {
+    pub fn new(settings: OutboundSettings) -> Self {
         let rules = ProxyRules::new(&settings.proxy).map(Arc::new);
         let connector = Connector::new(&settings, rules.clone());
         let prepared = rules.and_then(|rules| {
             let headers = fixed_headers(&settings.headers)?;
-            Ok(Arc::new(Prepared { headers, rules }))
+            Ok(Arc::new(RequestBase { headers, rules }))
         });
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -128,20 +128,20 @@ impl Client {
     ///
     /// # Errors
     /// When there is no complete answer within the time limit.
-    pub async fn post(
+    pub async fn post_body(
         &self,
         url: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Response, OutboundError> {
+    ) -> Result<OutboundResponse, OutboundError> {
         self.send(Method::POST, url, headers, body).await
     }
 
     /// Reads from a URL.
     ///
     /// # Errors
-    /// As [`Self::post`].
-    pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response, OutboundError> {
+    /// As [`Self::post_body`].
+    pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<OutboundResponse, OutboundError> {
         self.send(Method::GET, url, headers, Bytes::new()).await
     }
 
@@ -151,7 +151,7 @@ impl Client {
         url: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Response, OutboundError> {
+    ) -> Result<OutboundResponse, OutboundError> {
         let request = self.build_request(method, url, headers, body)?;
         let limit = self.settings.timeout;
         let deadline = Instant::now() + limit;
@@ -174,7 +174,7 @@ impl Client {
         if let Some(path) = &self.settings.headers_file {
             fields.extend(secret::read_header_file(path)?);
         }
-        if let Some((name, value)) = self.settings.credentials.header()? {
+        if let Some((name, value)) = self.settings.credentials.read_header()? {
             fields.insert(name, value);
         }
         for (name, value) in headers {
@@ -183,7 +183,7 @@ impl Client {
         }
         // In a tunnel, the proxy was asked for it when the tunnel was made.
         if let Route::Forward(proxy) = prepared.rules.route_to(&uri)
-            && let Some(authorization) = proxy.authorization()
+            && let Some(authorization) = proxy.authorization_value()
         {
             fields.insert(PROXY_AUTHORIZATION, authorization.clone());
         }

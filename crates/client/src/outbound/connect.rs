@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::ClientSettings;
+use super::OutboundSettings;
 use super::error::{OutboundError, Phase, explain_handshake};
 use super::proxy::{ProxyRules, ProxyServer, Route};
 use super::stream::Stream;
@@ -32,7 +32,7 @@ struct Parts {
 }
 
 impl Connector {
-    pub(super) fn new(settings: &ClientSettings, rules: Result<Arc<ProxyRules>, OutboundError>) -> Self {
+    pub(super) fn new(settings: &OutboundSettings, rules: Result<Arc<ProxyRules>, OutboundError>) -> Self {
         let trust = Trust::new(settings.ca.clone(), settings.client_certificate.clone());
         Self(Arc::new(Parts { rules, trust, timeout: settings.connect_timeout }))
     }
@@ -91,7 +91,7 @@ impl Parts {
         if !is_encrypted {
             return Ok(Stream::new(stream, false));
         }
-        let (name, connector) = (self.trust.server_name(host)?, self.trust.connector()?);
+        let (name, connector) = (self.trust.server_name(host)?, self.trust.load_connector()?);
         let encrypted = connector.connect(name, stream).await.map_err(|error| OutboundError::Tls {
             host: join_address(host, port),
             why: explain_handshake(&error),
@@ -102,7 +102,7 @@ impl Parts {
 
 /// Connects to a proxy; a failure is the proxy's, so that the server is not searched for it.
 async fn connect_proxy(proxy: &ProxyServer, deadline: Instant) -> Result<TcpStream, OutboundError> {
-    let connected = connect_host(proxy.host(), proxy.port(), deadline).await;
+    let connected = connect_host(proxy.host_name(), proxy.port_number(), deadline).await;
     connected.map_err(|error| OutboundError::Proxy { proxy: proxy.to_string(), why: error.to_string() })
 }
 

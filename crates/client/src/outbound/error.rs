@@ -83,7 +83,7 @@ fn humantime_text(limit: Duration) -> String {
 impl OutboundError {
     /// A name of the kind of failure, for metrics.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub const fn failure_code(&self) -> &'static str {
         match self {
             Self::Setting { .. } => "setting",
             Self::File { .. } => "file",
@@ -106,7 +106,7 @@ impl OutboundError {
         matches!(self, Self::Setting { .. } | Self::File { .. })
     }
 
-    pub(super) fn file(path: &std::path::Path, why: impl Into<String>) -> Self {
+    pub(super) fn unusable_file(path: &std::path::Path, why: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), why: why.into() }
     }
 }

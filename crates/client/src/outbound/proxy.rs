@@ -172,16 +172,16 @@ impl ProxyServer {
         (!host.is_empty()).then(|| Self { host: host.to_owned(), port, authorization })
     }
 
-    pub(super) fn host(&self) -> &str {
+    pub(super) fn host_name(&self) -> &str {
         &self.host
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(super) fn port_number(&self) -> u16 {
         self.port
     }
 
     /// The value of `Proxy-Authorization`.
-    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+    pub(super) fn authorization_value(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 }
@@ -347,7 +347,7 @@ mod tests {
         let url = "http://me:ge%40heim@proxy:3128";
         let server = ProxyServer::parse(url).unwrap();
         // "me:ge@heim" in base64.
-        assert_eq!(server.authorization().unwrap(), "Basic bWU6Z2VAaGVpbQ==");
+        assert_eq!(server.authorization_value().unwrap(), "Basic bWU6Z2VAaGVpbQ==");
         let variables = ProxyVariables::read(|_| Some(url.to_owned()));
         let texts = [
             format!("{server:?} {server} {:?}", Proxy::Url(url.to_owned())),

@@ -12,7 +12,7 @@ use super::error::{OutboundError, Phase};
 
 /// An answer, with any status.
 #[derive(Clone, Debug)]
-pub struct Response {
+pub struct OutboundResponse {
     /// The HTTP status code, 100 to 999.
     pub status: u16,
     pub headers: HeaderMap,
@@ -22,7 +22,7 @@ pub struct Response {
     pub is_cut: bool,
 }
 
-impl Response {
+impl OutboundResponse {
     /// Where a redirect points to; `None` for other answers.
     #[must_use]
     pub fn redirect_target(&self) -> Option<&str> {
@@ -34,7 +34,7 @@ impl Response {
 
     /// The value of a header field, if it is text.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header_text(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
@@ -45,13 +45,13 @@ pub(super) async fn read_response(
     deadline: Instant,
     limit: Duration,
     most: usize,
-) -> Result<Response, OutboundError> {
+) -> Result<OutboundResponse, OutboundError> {
     let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
     let read = tokio::time::timeout_at(deadline, read_body(body, most));
     let read = read.await.map_err(|_| OutboundError::Timeout { phase: Phase::Body, limit })?;
     let (body, is_cut) = read.map_err(|(received, why)| OutboundError::Body { status, received, why })?;
-    Ok(Response { status, headers: head.headers, body, is_cut })
+    Ok(OutboundResponse { status, headers: head.headers, body, is_cut })
 }
 
 /// Reads a body, up to `most` bytes, and says whether there was more. Dropping what is left of it closes the connection. An

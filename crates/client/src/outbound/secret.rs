@@ -30,7 +30,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When the file of the secret cannot be used.
-    pub(super) fn header(&self) -> Result<Option<(HeaderName, HeaderValue)>, OutboundError> {
+    pub(super) fn read_header(&self) -> Result<Option<(HeaderName, HeaderValue)>, OutboundError> {
         let (name, file, value) = match self {
             Self::None => return Ok(None),
             Self::Token { scheme, file } => (AUTHORIZATION, file, format!("{scheme} {}", read_secret(file)?)),
@@ -39,8 +39,9 @@ impl Credentials {
                 (AUTHORIZATION, password_file, basic_value(user, &read_secret(password_file)?))
             }
         };
-        let value = secret_value(&value)
-            .ok_or_else(|| OutboundError::file(file, "contains a character that no header field can have"))?;
+        let value = secret_value(&value).ok_or_else(|| {
+            OutboundError::unusable_file(file, "contains a character that no header field can have")
+        })?;
         Ok(Some((name, value)))
     }
 }
@@ -61,7 +62,7 @@ pub(super) fn secret_value(text: &str) -> Option<HeaderValue> {
 fn read_secret(path: &Path) -> Result<String, OutboundError> {
     let text = read_text(path)?;
     match text.trim() {
-        "" => Err(OutboundError::file(path, "is empty")),
+        "" => Err(OutboundError::unusable_file(path, "is empty")),
         secret => Ok(secret.to_owned()),
     }
 }
@@ -80,7 +81,7 @@ pub(super) fn read_header_file(path: &Path) -> Result<HeaderMap, OutboundError> 
             Some((name, secret_value(value.trim())?))
         });
         let Some((name, value)) = field else {
-            return Err(OutboundError::file(path, format!("has no header field in line {number}")));
+            return Err(OutboundError::unusable_file(path, format!("has no header field in line {number}")));
         };
         headers.append(name, value);
     }
@@ -88,12 +89,13 @@ pub(super) fn read_header_file(path: &Path) -> Result<HeaderMap, OutboundError> 
 }
 
 fn read_text(path: &Path) -> Result<String, OutboundError> {
-    let unreadable = |error: std::io::Error| OutboundError::file(path, format!("cannot be read: {error}"));
+    let unreadable =
+        |error: std::io::Error| OutboundError::unusable_file(path, format!("cannot be read: {error}"));
     let file = tallyport_linux::files::open(path).map_err(unreadable)?;
     let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
     match text.len() as u64 > LONGEST {
-        true => Err(OutboundError::file(path, format!("is longer than {} KiB", LONGEST >> 10))),
+        true => Err(OutboundError::unusable_file(path, format!("is longer than {} KiB", LONGEST >> 10))),
         false => Ok(text),
     }
 }

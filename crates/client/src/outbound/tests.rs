@@ -12,8 +12,8 @@ fn answer(status: &str, fields: &str, body: &str) -> Act {
     Act::Answer(format!("HTTP/1.1 {status}\r\n{fields}content-length: {}\r\n\r\n{body}", body.len()))
 }
 
-async fn post(client: &Client, url: &str) -> Result<Response, OutboundError> {
-    client.post(url, &[("content-type", "text/plain")], Bytes::from_static(b"a value=1\n")).await
+async fn post(client: &OutboundClient, url: &str) -> Result<OutboundResponse, OutboundError> {
+    client.post_body(url, &[("content-type", "text/plain")], Bytes::from_static(b"a value=1\n")).await
 }
 
 fn write(path: &Path, text: &str) -> PathBuf {
@@ -25,7 +25,7 @@ fn write(path: &Path, text: &str) -> PathBuf {
 async fn requests_arrive_whole_and_share_a_connection() {
     let server = Server::start(Act::Answer(NO_CONTENT.to_owned())).await;
     let headers = vec![("X-Scope-OrgID".to_owned(), "prod".to_owned())];
-    let client = Client::new(ClientSettings { headers, ..ClientSettings::default() });
+    let client = OutboundClient::new(OutboundSettings { headers, ..OutboundSettings::default() });
     for _ in 0..3 {
         let response = post(&client, &server.url("/write?db=kadabra")).await.unwrap();
         assert_eq!((response.status, response.body.len(), response.is_cut), (204, 0, false));
@@ -46,7 +46,7 @@ async fn requests_arrive_whole_and_share_a_connection() {
 async fn a_connection_that_the_server_has_closed_is_replaced() {
     let server =
         Server::start(Act::Last(format!("{}content-length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\n"))).await;
-    let client = Client::new(ClientSettings::default());
+    let client = OutboundClient::new(OutboundSettings::default());
     for _ in 0..3 {
         assert_eq!(post(&client, &server.url("/")).await.unwrap().body, "ok");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -56,12 +56,12 @@ async fn a_connection_that_the_server_has_closed_is_replaced() {
 
 #[tokio::test]
 async fn any_status_is_an_answer_and_a_redirect_is_not_followed() {
-    let client = Client::new(ClientSettings::default());
+    let client = OutboundClient::new(OutboundSettings::default());
     for status in ["200 OK", "401 Unauthorized", "413 Too Large", "429 Slow", "500 No", "999 What"] {
         let server = Server::start(answer(status, "retry-after: 3\r\n", "why")).await;
         let response = client.get(&server.url("/query"), &[]).await.unwrap();
         assert_eq!((response.status.to_string().as_str(), &response.body[..]), (&status[..3], &b"why"[..]));
-        assert_eq!((response.header("Retry-After"), response.redirect_target()), (Some("3"), None));
+        assert_eq!((response.header_text("Retry-After"), response.redirect_target()), (Some("3"), None));
         assert_eq!(server.requests()[0].first_line(), "GET /query HTTP/1.1");
     }
     let there = Server::start(Act::Answer(NO_CONTENT.to_owned())).await;
@@ -82,10 +82,10 @@ async fn secrets_are_read_from_files_again_and_never_shown() {
         "# of the tenant\n\nX-Api-Key: geheim-2\nX-Other:  two words \n",
     );
     let credentials = Credentials::Token { scheme: "Bearer", file: file.clone() };
-    let client = Client::new(ClientSettings {
+    let client = OutboundClient::new(OutboundSettings {
         credentials,
         headers_file: Some(headers_file),
-        ..ClientSettings::default()
+        ..OutboundSettings::default()
     });
     post(&client, &server.url("/")).await.unwrap();
     write(&file, "geheim-3");
@@ -117,7 +117,7 @@ async fn a_password_and_a_key_are_sent_as_their_servers_want_them() {
         (Credentials::Key { header: "dd-api-key", file: file.clone() }, "dd-api-key", "sesame"),
         (Credentials::Token { scheme: "Token", file: file.clone() }, "authorization", "Token sesame"),
     ] {
-        let client = Client::new(ClientSettings { credentials, ..ClientSettings::default() });
+        let client = OutboundClient::new(OutboundSettings { credentials, ..OutboundSettings::default() });
         post(&client, &server.url("/")).await.unwrap();
         assert_eq!(server.requests().last().unwrap().field(field), Some(value));
     }
@@ -127,11 +127,12 @@ async fn a_password_and_a_key_are_sent_as_their_servers_want_them() {
 async fn a_file_that_cannot_be_used_is_named_without_what_is_in_it() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let token = |file: PathBuf| ClientSettings {
+    let token = |file: PathBuf| OutboundSettings {
         credentials: Credentials::Token { scheme: "Bearer", file },
-        ..ClientSettings::default()
+        ..OutboundSettings::default()
     };
-    let headers = |file: PathBuf| ClientSettings { headers_file: Some(file), ..ClientSettings::default() };
+    let headers =
+        |file: PathBuf| OutboundSettings { headers_file: Some(file), ..OutboundSettings::default() };
     for (settings, part) in [
         (token(at("missing")), "No such file"),
         (token(write(&at("empty"), " \n")), "is empty"),
@@ -140,9 +141,9 @@ async fn a_file_that_cannot_be_used_is_named_without_what_is_in_it() {
         (headers(write(&at("headers"), "A: b\ngeheim\n")), "no header field in line 2"),
         (headers(write(&at("name"), "ge heim: b\n")), "in line 1"),
     ] {
-        let error = post(&Client::new(settings), "http://127.0.0.1:1/").await.unwrap_err();
+        let error = post(&OutboundClient::new(settings), "http://127.0.0.1:1/").await.unwrap_err();
         let text = error.to_string();
-        assert!(error.is_local() && error.code() == "file", "{error:?}");
+        assert!(error.is_local() && error.failure_code() == "file", "{error:?}");
         assert!(text.contains(part) && !text.contains("geheim"), "{text}");
         assert!(text.starts_with(directory.path().to_str().unwrap()), "{text}");
     }
@@ -150,7 +151,7 @@ async fn a_file_that_cannot_be_used_is_named_without_what_is_in_it() {
 
 #[tokio::test]
 async fn a_request_that_cannot_be_made_says_why() {
-    let client = Client::new(ClientSettings::default());
+    let client = OutboundClient::new(OutboundSettings::default());
     for (url, part) in [
         ("mimir:9009/api", "host"),
         ("ftp://h/", "http://"),
@@ -163,7 +164,7 @@ async fn a_request_that_cannot_be_made_says_why() {
         assert!(error.is_local() && text.contains(part) && !text.contains("geheim"), "{url}: {text}");
     }
     let headers = vec![("a b".to_owned(), "geheim".to_owned())];
-    let client = Client::new(ClientSettings { headers, ..ClientSettings::default() });
+    let client = OutboundClient::new(OutboundSettings { headers, ..OutboundSettings::default() });
     let error = post(&client, "http://127.0.0.1:1/").await.unwrap_err();
     assert!(error.is_local() && !error.to_string().contains("geheim"), "{error}");
 }

@@ -15,10 +15,10 @@ use crate::tls;
 pub(super) struct Trust {
     ca: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
-    made: Mutex<Option<Made>>,
+    made: Mutex<Option<MadeConnector>>,
 }
 
-struct Made {
+struct MadeConnector {
     contents: Contents,
     connector: TlsConnector,
 }
@@ -48,14 +48,14 @@ impl Trust {
     ///
     /// # Errors
     /// When a file cannot be used.
-    pub(super) fn connector(&self) -> Result<TlsConnector, OutboundError> {
+    pub(super) fn load_connector(&self) -> Result<TlsConnector, OutboundError> {
         let contents = self.read_files()?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = made.as_ref().filter(|made| made.contents == contents) {
             return Ok(made.connector.clone());
         }
         let connector = self.build_connector(&contents)?;
-        *made = Some(Made { contents, connector: connector.clone() });
+        *made = Some(MadeConnector { contents, connector: connector.clone() });
         Ok(connector)
     }
 
@@ -72,7 +72,10 @@ impl Trust {
     fn build_connector(&self, contents: &Contents) -> Result<TlsConnector, OutboundError> {
         let roots = match (&contents.ca, &self.ca) {
             (Some(text), Some(path)) => tls::parse_roots(text).map_err(|why| {
-                OutboundError::file(path, format!("has no certificates of authorities to trust: {why}"))
+                OutboundError::unusable_file(
+                    path,
+                    format!("has no certificates of authorities to trust: {why}"),
+                )
             })?,
             _ => system_authorities()?,
         };
@@ -82,9 +85,12 @@ impl Trust {
             (Some((chain, key)), Some((chain_file, key_file))) => {
                 let chain = parse_chain(chain, chain_file)?;
                 let key = PrivateKeyDer::from_pem_slice(key)
-                    .map_err(|_| OutboundError::file(key_file, "contains no private key"))?;
+                    .map_err(|_| OutboundError::unusable_file(key_file, "contains no private key"))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    OutboundError::file(key_file, format!("cannot be used with its certificate: {error}"))
+                    OutboundError::unusable_file(
+                        key_file,
+                        format!("cannot be used with its certificate: {error}"),
+                    )
                 })?
             }
             _ => builder.with_no_client_auth(),
@@ -95,14 +101,14 @@ impl Trust {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, OutboundError> {
     tallyport_linux::files::read(path)
-        .map_err(|error| OutboundError::file(path, format!("cannot be read: {error}")))
+        .map_err(|error| OutboundError::unusable_file(path, format!("cannot be read: {error}")))
 }
 
 fn parse_chain(text: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, OutboundError> {
     let chain = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err(OutboundError::file(path, "contains no certificate")),
+        _ => Err(OutboundError::unusable_file(path, "contains no certificate")),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) async fn open_tunnel(
     let failed = |why: String| OutboundError::Proxy { proxy: proxy.to_string(), why };
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n").into_bytes();
     request.extend_from_slice(format!("user-agent: {}\r\n", crate::USER_AGENT).as_bytes());
-    if let Some(authorization) = proxy.authorization() {
+    if let Some(authorization) = proxy.authorization_value() {
         request.extend_from_slice(b"proxy-authorization: ");
         request.extend_from_slice(authorization.as_bytes());
         request.extend_from_slice(b"\r\n");

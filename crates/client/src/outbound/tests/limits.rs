@@ -8,8 +8,12 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_millis(400);
 
-fn hasty() -> Client {
-    Client::new(ClientSettings { timeout: LIMIT, connect_timeout: LIMIT, ..ClientSettings::default() })
+fn hasty() -> OutboundClient {
+    OutboundClient::new(OutboundSettings {
+        timeout: LIMIT,
+        connect_timeout: LIMIT,
+        ..OutboundSettings::default()
+    })
 }
 
 /// The failure of a request to a server that does this. It comes within the time limit.
@@ -49,10 +53,10 @@ async fn what_is_not_http_is_said_to_be_so() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MOST_HEADERS + 1));
     for text in ["SSH-2.0-OpenSSH_9.2\r\n", "<html></html>\r\n\r\n", "HTTP/1.1 2OO OK\r\n\r\n", &many] {
         let error = failure_of(Act::Hang(text.to_owned())).await;
-        assert_eq!(error.code(), "garbled", "{text}: {error:?}");
+        assert_eq!(error.failure_code(), "garbled", "{text}: {error:?}");
     }
     let endless = failure_of(Act::Flood("HTTP/1.1 200 OK\r\na: ".to_owned(), 1 << 14)).await;
-    assert_eq!(endless.code(), "garbled", "{endless:?}");
+    assert_eq!(endless.failure_code(), "garbled", "{endless:?}");
 }
 
 #[tokio::test]
@@ -80,7 +84,7 @@ async fn of_a_body_of_a_gibibyte_the_start_is_kept_and_the_rest_is_not_sent() {
 async fn a_body_as_long_as_the_limit_is_whole() {
     for (length, is_cut) in [(10, false), (11, true)] {
         let server = Server::start(answer("200 OK", "", &"x".repeat(length))).await;
-        let client = Client::new(ClientSettings { body_limit: 10, ..ClientSettings::default() });
+        let client = OutboundClient::new(OutboundSettings { body_limit: 10, ..OutboundSettings::default() });
         let response = post(&client, &server.url("/")).await.unwrap();
         assert_eq!((response.body.len(), response.is_cut), (10, is_cut));
     }
@@ -94,13 +98,16 @@ async fn a_server_that_cannot_be_reached_is_named() {
     let error = post(&hasty(), &format!("http://{address}/")).await.unwrap_err();
     assert_eq!(error, OutboundError::Refused { address: address.clone() });
     assert_eq!(error.to_string(), format!("{address} refuses connections"));
-    let client = Client::new(ClientSettings {
+    let client = OutboundClient::new(OutboundSettings {
         timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(30),
-        ..ClientSettings::default()
+        ..OutboundSettings::default()
     });
     let error = post(&client, "http://tallyport.invalid/").await.unwrap_err();
-    assert!(error.code() == "dns" && error.to_string().starts_with("tallyport.invalid has no"), "{error:?}");
+    assert!(
+        error.failure_code() == "dns" && error.to_string().starts_with("tallyport.invalid has no"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -115,7 +122,7 @@ async fn a_server_that_accepts_no_connection_is_given_up_after_the_time_limit() 
         waiting.push(connected.unwrap());
         assert!(waiting.len() < 100, "no bound for connections");
     }
-    let settings = ClientSettings { connect_timeout: LIMIT, ..ClientSettings::default() };
-    let error = post(&Client::new(settings), &format!("http://{address}/")).await.unwrap_err();
+    let settings = OutboundSettings { connect_timeout: LIMIT, ..OutboundSettings::default() };
+    let error = post(&OutboundClient::new(settings), &format!("http://{address}/")).await.unwrap_err();
     assert_eq!(error, OutboundError::Timeout { phase: Phase::Connect, limit: LIMIT });
 }

@@ -4,8 +4,8 @@ use super::server::start_proxy;
 use super::tls::Authority;
 use super::*;
 
-fn client(proxy: Proxy) -> Client {
-    Client::new(ClientSettings { proxy, ..ClientSettings::default() })
+fn client(proxy: Proxy) -> OutboundClient {
+    OutboundClient::new(OutboundSettings { proxy, ..OutboundSettings::default() })
 }
 
 fn variables(pairs: &[(&str, String)]) -> Proxy {
@@ -37,10 +37,10 @@ async fn an_encrypted_request_goes_through_a_tunnel() {
     let tls = authority.acceptor(&["sink.test"], None);
     let server = Server::start_with(Act::Answer(NO_CONTENT.to_owned()), Some(tls)).await;
     let (proxy, asked) = start_proxy(server.address).await;
-    let client = Client::new(ClientSettings {
+    let client = OutboundClient::new(OutboundSettings {
         proxy: variables(&[("HTTPS_PROXY", format!("http://me:geheim@{proxy}"))]),
         ca: Some(authority.file.clone()),
-        ..ClientSettings::default()
+        ..OutboundSettings::default()
     });
     for _ in 0..2 {
         assert_eq!(post(&client, "https://sink.test/api/v1/push").await.unwrap().status, 204);
@@ -68,7 +68,7 @@ async fn exceptions_and_the_machine_itself_are_reached_directly() {
     assert_eq!(asked.lock().unwrap().len(), 0);
     let exempt = variables(&[("HTTP_PROXY", url.clone()), ("NO_PROXY", "sink.invalid".to_owned())]);
     let error = post(&client(exempt), "http://sink.invalid/").await.unwrap_err();
-    assert_eq!(error.code(), "dns", "{error}");
+    assert_eq!(error.failure_code(), "dns", "{error}");
     assert_eq!(asked.lock().unwrap().len(), 0);
     assert_eq!(post(&client(Proxy::Url(url)), &server.url("/")).await.unwrap().status, 204);
     assert_eq!(asked.lock().unwrap().len(), 1, "a proxy that is set for the client is used for all");
@@ -93,10 +93,10 @@ async fn a_proxy_that_does_not_connect_is_to_blame() {
     let error = post(&client(Proxy::Url(format!("http://{gone}"))), "http://sink.test/").await.unwrap_err();
     assert_eq!(error.to_string(), format!("proxy {gone}: {gone} refuses connections"));
     let silent = Server::start(Act::Hang(String::new())).await;
-    let client = Client::new(ClientSettings {
+    let client = OutboundClient::new(OutboundSettings {
         proxy: Proxy::Url(format!("http://{}", silent.address)),
         connect_timeout: Duration::from_millis(200),
-        ..ClientSettings::default()
+        ..OutboundSettings::default()
     });
     let error = post(&client, "https://sink.test/").await.unwrap_err();
     assert!(matches!(error, OutboundError::Timeout { phase: Phase::Connect, .. }), "{error:?}");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -30,7 +31,7 @@ impl Authority {
     fn issue(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let (wanted, key) = (CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap());
-        (wanted.signed_by(&key, &self.issuer).unwrap(), key)
+        (wanted.signed_by(&key, &*self.issuer).unwrap(), key)
     }
 
     /// A server with a certificate for these names. If there is a `client` authority, clients need a certificate of it.
@@ -69,8 +70,8 @@ async fn start(tls: TlsAcceptor) -> (Server, String) {
     (server, url)
 }
 
-fn trusting(ca: &Path) -> ClientSettings {
-    ClientSettings { ca: Some(ca.to_owned()), ..ClientSettings::default() }
+fn trusting(ca: &Path) -> OutboundSettings {
+    OutboundSettings { ca: Some(ca.to_owned()), ..OutboundSettings::default() }
 }
 
 #[tokio::test]
@@ -78,7 +79,7 @@ async fn only_certificates_of_the_authority_for_the_name_are_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let [ca, other] = ["ca", "other"].map(|name| Authority::new(directory.path(), name));
     let (server, url) = start(ca.acceptor(&["localhost"], None)).await;
-    let client = Client::new(trusting(&ca.file));
+    let client = OutboundClient::new(trusting(&ca.file));
     for _ in 0..2 {
         assert_eq!(post(&client, &url).await.unwrap().status, 204);
     }
@@ -86,12 +87,12 @@ async fn only_certificates_of_the_authority_for_the_name_are_trusted() {
     let numeric = format!("https://{}/", server.address);
     for (settings, url, part) in [
         (trusting(&other.file), &url, "no authority that is trusted"),
-        (ClientSettings::default(), &url, "no authority that is trusted"),
+        (OutboundSettings::default(), &url, "no authority that is trusted"),
         (trusting(&ca.file), &numeric, "for another name"),
     ] {
-        let error = post(&Client::new(settings), url).await.unwrap_err();
+        let error = post(&OutboundClient::new(settings), url).await.unwrap_err();
         // A machine without ca-certificates trusts no one, and says so.
-        let is_expected = error.code() == "tls" && error.to_string().contains(part);
+        let is_expected = error.failure_code() == "tls" && error.to_string().contains(part);
         assert!(is_expected || error.to_string().contains("ca-certificates"), "{error:?}");
     }
     assert_eq!(server.requests().len(), 2, "nothing is sent to a server that is not trusted");
@@ -99,24 +100,17 @@ async fn only_certificates_of_the_authority_for_the_name_are_trusted() {
 
 #[tokio::test]
 async fn a_server_that_speaks_no_tls_is_said_to_be_so() {
-    let server = Server::start(answer("400 Bad", "", "")).await;
-    let plain = Server::start(Act::Last("HTTP/1.1 400 Bad\r\n\r\n".to_owned())).await;
-    drop(server);
-    let directory = tempfile::tempdir().unwrap();
-    let ca = Authority::new(directory.path(), "ca");
-    // It answers what it takes for a request once it has seen an empty line, which a handshake need not contain.
-    let settings = ClientSettings { connect_timeout: Duration::from_millis(500), ..trusting(&ca.file) };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt as _;
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         std::future::pending::<()>().await;
     });
-    let error = post(&Client::new(settings), &format!("https://{address}/")).await.unwrap_err();
-    assert!(error.code() == "tls" && error.to_string().contains("does not speak TLS"), "{error:?}");
-    drop(plain);
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new(directory.path(), "ca");
+    let error = post(&OutboundClient::new(trusting(&ca.file)), &url).await.unwrap_err();
+    assert!(error.failure_code() == "tls" && error.to_string().contains("does not speak TLS"), "{error:?}");
 }
 
 #[tokio::test]
@@ -124,13 +118,13 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let [ca, clients, other] = ["ca", "clients", "other"].map(|name| Authority::new(directory.path(), name));
     let (server, url) = start(ca.acceptor(&["localhost"], Some(&clients))).await;
-    let showing = |files| ClientSettings { client_certificate: Some(files), ..trusting(&ca.file) };
+    let showing = |files| OutboundSettings { client_certificate: Some(files), ..trusting(&ca.file) };
     let right = clients.client_files(directory.path(), "node-1");
-    assert_eq!(post(&Client::new(showing(right.clone())), &url).await.unwrap().status, 204);
-    let none = post(&Client::new(trusting(&ca.file)), &url).await.unwrap_err();
+    assert_eq!(post(&OutboundClient::new(showing(right.clone())), &url).await.unwrap().status, 204);
+    let none = post(&OutboundClient::new(trusting(&ca.file)), &url).await.unwrap_err();
     assert!(none.to_string().contains("requires a client certificate"), "{none:?}");
     let wrong = other.client_files(directory.path(), "node-2");
-    let refused = post(&Client::new(showing(wrong)), &url).await.unwrap_err();
+    let refused = post(&OutboundClient::new(showing(wrong)), &url).await.unwrap_err();
     assert!(refused.to_string().contains("does not accept the client certificate"), "{refused:?}");
     assert_eq!(server.requests().len(), 1);
     for (files, part) in [
@@ -142,8 +136,8 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
             "cannot be used with its certificate",
         ),
     ] {
-        let error = post(&Client::new(showing(files)), &url).await.unwrap_err();
-        assert!(error.code() == "file" && error.to_string().contains(part), "{part}: {error:?}");
+        let error = post(&OutboundClient::new(showing(files)), &url).await.unwrap_err();
+        assert!(error.failure_code() == "file" && error.to_string().contains(part), "{part}: {error:?}");
     }
 }
 
@@ -153,15 +147,18 @@ async fn a_new_authority_in_the_file_holds_for_new_connections() {
     let [old, new] = ["old", "new"].map(|name| Authority::new(directory.path(), name));
     let trusted = directory.path().join("trusted.pem");
     std::fs::copy(&old.file, &trusted).unwrap();
-    let client = Client::new(trusting(&trusted));
+    let client = OutboundClient::new(trusting(&trusted));
     let (_, first) = start(old.acceptor(&["localhost"], None)).await;
     let (_, second) = start(new.acceptor(&["localhost"], None)).await;
     assert_eq!(post(&client, &first).await.unwrap().status, 204);
-    assert_eq!(post(&client, &second).await.unwrap_err().code(), "tls");
+    assert_eq!(post(&client, &second).await.unwrap_err().failure_code(), "tls");
     std::fs::copy(&new.file, &trusted).unwrap();
     assert_eq!(post(&client, &second).await.unwrap().status, 204);
     let broken = write(&trusted, "no certificate");
     let (_, third) = start(new.acceptor(&["localhost"], None)).await;
     let error = post(&client, &third).await.unwrap_err();
-    assert!(error.code() == "file" && error.to_string().contains(broken.to_str().unwrap()), "{error}");
+    assert!(
+        error.failure_code() == "file" && error.to_string().contains(broken.to_str().unwrap()),
+        "{error}"
+    );
 }
