@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use kind::SettingKind;
 pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
 pub use publish::{
-    Credentials, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
+    CredentialFiles, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
     InfluxFields, InfluxSink, MOST_FILTERS, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig,
     PublisherChange, PublisherChanges, PublisherConfig, PublisherEffect, PublisherEntry, PublisherSetting,
     RemoteWriteSink, RemoteWriteVersion, SinkConfig, SinkType, StartAt, Temporality,
@@ -404,7 +404,7 @@ impl AgentConfig {
         fn configured(config: &AgentConfig) -> Vec<(&PublisherValues, &PublisherConfig)> {
             config.publishers.iter().zip(&config.publish.publishers).collect()
         }
-        PublisherChanges::between(&configured(running), &configured(self))
+        PublisherChanges::find_changes(&configured(running), &configured(self))
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
     let window = layers.get("windows.length").map_or("", |written| &written.text);
     let publishers = layers.publisher_entries().map(|entry| Holds {
         key: Cow::from(entry.key()),
-        value: Cow::from(match (entry.setting.key, entry.text()) {
+        value: Cow::from(match (entry.setting.key, entry.raw_text()) {
             ("interval", "") => window,
             (_, text) => text,
         }),

@@ -122,7 +122,7 @@ impl Layers {
     }
 
     /// What is said about publishers.
-    pub(super) fn publishers(&self) -> &PublisherLayers {
+    pub(super) fn publisher_layers(&self) -> &PublisherLayers {
         &self.publishers
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use changes::{PublisherChange, PublisherChanges};
 pub use setting::{PUBLISHER_SETTINGS, PublisherEffect, PublisherSetting, SinkType};
-pub use target::{Credentials, HttpTarget, ProxyChoice};
+pub use target::{CredentialFiles, HttpTarget, ProxyChoice};
 
 pub(super) use checks::check_publishers;
 pub(super) use files::check_files;

@@ -21,12 +21,12 @@ pub(super) fn read_config(layers: &Layers) -> Result<AgentConfig, ConfigErrors> 
         errors.extend(mistakes);
         BTreeMap::new()
     });
-    let (publishers, mistakes) = publish::read_publishers(layers.publishers());
+    let (publishers, mistakes) = publish::read_publishers(layers.publisher_layers());
     errors.extend(mistakes);
     let config = build_config(values, labels, publishers);
     checks::check_values(&config, layers, &mut errors);
     let window = config.aggregation.window;
-    publish::check_publishers(&config.publish.publishers, layers.publishers(), window, &mut errors);
+    publish::check_publishers(&config.publish.publishers, layers.publisher_layers(), window, &mut errors);
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
 

@@ -78,7 +78,7 @@ impl SettingValues {
     }
 
     /// Whether there is a row with this key. Only publishers of some types have all rows that readers ask for.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(super) fn has_row(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 

@@ -31,7 +31,7 @@ pub(super) type Configured<'a> = (&'a PublisherValues, &'a PublisherConfig);
 
 impl PublisherChanges {
     /// What to do to get from `old` to `new`.
-    pub(in crate::config) fn between(old: &[Configured<'_>], new: &[Configured<'_>]) -> Self {
+    pub(in crate::config) fn find_changes(old: &[Configured<'_>], new: &[Configured<'_>]) -> Self {
         let named = |publishers: &[Configured<'_>], name: &str| {
             publishers.iter().position(|(_, config)| config.name == name)
         };

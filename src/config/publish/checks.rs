@@ -36,7 +36,7 @@ pub(in crate::config) fn check_publishers(
         // The kind of a value has been checked, and a wrong one was replaced by its default: say nothing more about it.
         let reported: Vec<String> = errors.iter().map(|error| error.key().to_owned()).collect();
         let mut wrong = |key: &str, reason: &str| {
-            let error = written.error(name, key, reason);
+            let error = written.value_error(name, key, reason);
             if !reported.iter().any(|key| *key == error.key()) {
                 errors.push(error);
             }

@@ -25,7 +25,7 @@ pub(in crate::config) fn check_files(layers: &PublisherLayers) -> Vec<ConfigErro
             // What is no absolute path is reported when the value is read.
             let path = written.get(setting.key).map(|value| Path::new(value.text.trim()));
             if let Some(Err(why)) = path.filter(|path| path.is_absolute()).map(check) {
-                errors.push(written.error(name, setting.key, &why));
+                errors.push(written.value_error(name, setting.key, &why));
             }
         }
     }

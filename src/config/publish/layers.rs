@@ -41,7 +41,7 @@ impl<'a> PublisherEntry<'a> {
 
     /// Its text, as written or by default.
     #[must_use]
-    pub fn text(&self) -> &'a str {
+    pub fn raw_text(&self) -> &'a str {
         self.written.map_or(self.setting.default, |value| &value.text)
     }
 
@@ -168,7 +168,7 @@ impl WrittenPublisher {
     }
 
     /// An invalid value, or a value that is missing.
-    pub(in crate::config) fn error(&self, name: &str, key: &str, reason: &str) -> ConfigError {
+    pub(in crate::config) fn value_error(&self, name: &str, key: &str, reason: &str) -> ConfigError {
         let full = full_key(name, key);
         match self.get(key) {
             // An error may be logged and sent to whoever asks for a reload; a URL with a password must not be in it.

@@ -7,7 +7,7 @@ use super::super::layers::{ConfigError, SettingOrigin};
 use super::super::values::SettingValues;
 use super::layers::{PublisherLayers, WrittenPublisher, full_key};
 use super::setting::{PublisherSetting, SinkType};
-use super::target::{Credentials, HttpTarget, ProxyChoice};
+use super::target::{CredentialFiles, HttpTarget, ProxyChoice};
 use super::{
     DatadogSink, DebugSink, FileSink, GraphiteSink, InfluxApi, InfluxFields, InfluxSink, OtlpSink,
     PublisherConfig, RemoteWriteSink, RemoteWriteVersion, SinkConfig, StartAt, Temporality,
@@ -44,7 +44,7 @@ pub(in crate::config) fn read_publishers(
         let rows = PublisherSetting::of_type(sink);
         let values = rows.map(|setting| (setting.key, setting.kind, setting.default, text(setting)));
         let (values, wrong) = SettingValues::read_rows(values);
-        errors.extend(wrong.into_iter().map(|(key, reason)| written.error(name, key, &reason)));
+        errors.extend(wrong.into_iter().map(|(key, reason)| written.value_error(name, key, &reason)));
         read.push(PublisherValues { name: name.to_owned(), sink, values });
     }
     (read, errors)
@@ -53,8 +53,8 @@ pub(in crate::config) fn read_publishers(
 fn type_error(name: &str, written: &WrittenPublisher) -> ConfigError {
     let types = SinkType::ALL.map(SinkType::as_str).join(", ");
     match written.get("type") {
-        Some(_) => written.error(name, "type", &format!("is not one of {types}")),
-        None => written.error(name, "type", &format!("is missing; set it to one of {types}")),
+        Some(_) => written.value_error(name, "type", &format!("is not one of {types}")),
+        None => written.value_error(name, "type", &format!("is missing; set it to one of {types}")),
     }
 }
 
@@ -79,11 +79,11 @@ fn build_publisher(publisher: &PublisherValues, window: Duration) -> PublisherCo
         name: name.clone(),
         sink: build_sink(*sink, values),
         interval: values.optional_duration("interval").unwrap_or(window),
-        batch: if values.has("batch") { values.duration_value("batch") } else { Duration::ZERO },
+        batch: if values.has_row("batch") { values.duration_value("batch") } else { Duration::ZERO },
         include: values.word_values("include"),
         exclude: values.word_values("exclude"),
         identity: values.choice_value("identity", &Level::ALL.map(|level| (level.as_str(), level))),
-        workers: if values.has("workers") { values.count_value("workers") } else { 1 },
+        workers: if values.has_row("workers") { values.count_value("workers") } else { 1 },
         max_age: values.optional_duration("max_age"),
         start: values.choice_value("start", &[("now", StartAt::Now), ("kept", StartAt::Kept)]),
     }
@@ -161,13 +161,13 @@ fn build_influx(values: &SettingValues) -> InfluxSink {
 
 fn build_target(values: &SettingValues, url: String) -> HttpTarget {
     let certificate = values.optional_path("client_certificate");
-    let user = if values.has("user") { values.raw_text("user") } else { String::new() };
+    let user = if values.has_row("user") { values.raw_text("user") } else { String::new() };
     let credentials = match (values.optional_path("token_file"), user) {
-        (Some(token), _) => Credentials::Token(token),
-        (None, user) if user.is_empty() => Credentials::None,
+        (Some(token), _) => CredentialFiles::Token(token),
+        (None, user) if user.is_empty() => CredentialFiles::None,
         (None, user) => match values.optional_path("password_file") {
-            Some(password_file) => Credentials::Basic { user, password_file },
-            None => Credentials::None,
+            Some(password_file) => CredentialFiles::Basic { user, password_file },
+            None => CredentialFiles::None,
         },
     };
     HttpTarget {

@@ -17,7 +17,7 @@ pub struct HttpTarget {
     pub ca: Option<PathBuf>,
     /// The certificate that the client shows.
     pub client_certificate: Option<TlsFiles>,
-    pub credentials: Credentials,
+    pub credentials: CredentialFiles,
     /// Header fields of every request.
     pub headers: Vec<(String, String)>,
     /// The file of further header fields, one `Name: value` on each line.
@@ -38,7 +38,7 @@ pub enum ProxyChoice {
 
 /// What a client proves its identity with. How a token is sent depends on the type of the destination.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub enum Credentials {
+pub enum CredentialFiles {
     #[default]
     None,
     /// The token in this file.

@@ -79,7 +79,7 @@ fn kadabras_keys_have_kadabras_defaults() {
     assert_eq!(influx.target.url, "http://localhost:8086");
     assert_eq!(influx.target.timeout, Duration::from_secs(5));
     assert_eq!(influx.target.proxy, ProxyChoice::Environment);
-    assert_eq!(influx.target.credentials, Credentials::None);
+    assert_eq!(influx.target.credentials, CredentialFiles::None);
     assert_eq!(influx.api, InfluxApi::V1 { database: "kadabra".to_owned() });
     assert_eq!((influx.fields, influx.compress), (InfluxFields::All, true));
     let other = read_one("[publish.i]\ntype = \"influxdb\"\nhost = \"::1\"\nport = 9999\n");
@@ -98,7 +98,7 @@ fn every_setting_of_a_server_reaches_its_target() {
     );
     let target = publisher.sink.http_target().unwrap();
     assert_eq!(target.url, "https://mimir/api/v1/push");
-    let basic = Credentials::Basic { user: "node".to_owned(), password_file: "/p".into() };
+    let basic = CredentialFiles::Basic { user: "node".to_owned(), password_file: "/p".into() };
     assert_eq!(target.credentials, basic);
     let headers: Vec<_> = target.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(headers, [("X-Scope-OrgID", "prod"), ("X-Zone", "a")]);
@@ -133,7 +133,7 @@ fn other_types_have_their_own_settings() {
     let SinkConfig::Otlp(otlp) = otlp else { panic!("{otlp:?}") };
     assert_eq!((otlp.temporality, otlp.compress), (Temporality::Delta, false));
     let datadog = sink("type = \"datadog\"\nurl = \"https://d\"\ntoken_file = \"/t\"\n");
-    assert_eq!(datadog.http_target().unwrap().credentials, Credentials::Token("/t".into()));
+    assert_eq!(datadog.http_target().unwrap().credentials, CredentialFiles::Token("/t".into()));
     let influx =
         sink("type = \"influxdb\"\napi = \"v2\"\norg = \"o\"\nbucket = \"b\"\nfields = \"kadabra\"\n");
     let SinkConfig::Influxdb(influx) = influx else { panic!("{influx:?}") };
@@ -321,7 +321,7 @@ fn variables_are_over_the_file_and_can_make_a_publisher() {
     let shown: Vec<_> = layers
         .publisher_entries()
         .filter(|entry| entry.key().starts_with("publish.mimir-eu"))
-        .map(|entry| (entry.setting.key, entry.text().to_owned(), entry.origin().to_string()))
+        .map(|entry| (entry.setting.key, entry.raw_text().to_owned(), entry.origin().to_string()))
         .collect();
     let of = |key: &str| shown.iter().find(|(shown, ..)| *shown == key).unwrap();
     assert_eq!(of("url").2, "TALLYPORT_PUBLISH_MIMIR_EU_URL");
