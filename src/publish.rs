@@ -47,7 +47,9 @@ use crate::net::clock;
 use crate::store::Store;
 use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
 
+pub use answer::ANSWER_CLASSES;
 pub use sinks::{SinkError, check_support};
+pub use tally::DROP_REASONS;
 
 /// How long a task may take to end, beyond a request that is under way.
 const ENDING: Duration = Duration::from_secs(1);
@@ -172,7 +174,7 @@ impl Publishers {
     }
 
     /// Starts publishers again that have failed or hang, for as long as this is polled.
-    pub async fn supervise(self, settings: impl Fn() -> PublishConfig) {
+    pub async fn restart_failed(self, settings: impl Fn() -> PublishConfig) {
         loop {
             let publish = settings();
             tokio::time::sleep(publish.reap_every).await;

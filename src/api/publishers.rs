@@ -16,7 +16,9 @@ pub(super) async fn check_publisher(
     name: &str,
 ) -> Result<ApiResponse, ApiError> {
     let checked = maintenance.publishers.check_publisher(name).await;
-    checked.map(|checked| ApiResponse::with_json(200, &checked)).ok_or_else(|| ApiError::unknown_publisher(name))
+    checked
+        .map(|checked| ApiResponse::with_json(200, &checked))
+        .ok_or_else(|| ApiError::unknown_publisher(name))
 }
 
 /// `GET /v1/publishers/{name}/dead`
@@ -26,7 +28,9 @@ pub(super) fn list_dead_letters(
 ) -> Result<ApiResponse, ApiError> {
     let letters = maintenance.publishers.read_dead_letters(name);
     let letters = letters.map_err(|error| ApiError::unreadable_letters(name, &error))?;
-    letters.map(|letters| ApiResponse::with_json(200, &letters)).ok_or_else(|| ApiError::unknown_publisher(name))
+    letters
+        .map(|letters| ApiResponse::with_json(200, &letters))
+        .ok_or_else(|| ApiError::unknown_publisher(name))
 }
 
 /// `POST /v1/publishers/{name}/replay`
@@ -38,5 +42,7 @@ pub(super) async fn replay_publisher(
     let query = Query::read(raw, &["since"])?;
     let since = query.parse_since(clock::wall_time())?;
     let replayed = maintenance.publishers.replay_publisher(name, since).await;
-    replayed.map(|replayed| ApiResponse::with_json(200, &replayed)).ok_or_else(|| ApiError::unknown_publisher(name))
+    replayed
+        .map(|replayed| ApiResponse::with_json(200, &replayed))
+        .ok_or_else(|| ApiError::unknown_publisher(name))
 }

@@ -59,8 +59,9 @@ impl BoundAgent {
         let mut signals = Signals::new().map_err(unheard)?;
         let Self { mut parts, held, loader, log, nri } = self;
         let predecessor_ended = parts.predecessor_ended.take();
-        let AgentParts { running, routes, table, window_log, reloads, missed, drain, latch, entrance, .. } =
-            parts;
+        let AgentParts {
+            running, routes, table, window_log, reloads, missed, drain, latch, entrance, ..
+        } = parts;
         let config = running.current_config();
         let shards = running.readiness.add_latch("shards");
         shards.open();
@@ -162,7 +163,7 @@ async fn run_publishers(parts: PublisherParts, predecessor_ended: Option<oneshot
     let settings = move || config.read().unwrap_or_else(PoisonError::into_inner).publish.clone();
     publishers.apply_settings(&settings()).await;
     tokio::select! {
-        () = publishers.supervise(settings) => {}
+        () = publishers.restart_failed(settings) => {}
         () = drain.wait_for_start() => {}
     }
 }

@@ -115,7 +115,10 @@ fn unknown_publisher(name: &str, names: &[String]) -> Failure {
     Failure::new(code::ERROR, format!("there is no publisher {name:?}; {known}"))
 }
 
-pub(super) async fn check_publisher(args: &PublisherCallArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+pub(super) async fn check_publisher(
+    args: &PublisherCallArgs,
+    out: &mut Console,
+) -> Result<ExitCode, Failure> {
     let response = call(&args.admin.build_client(), "POST", &args.name, "check").await?;
     let checked: PublisherCheckDocument = parse_response(&response)?;
     match args.output.selected_format() {
@@ -149,14 +152,23 @@ pub(super) async fn list_dead_letters(args: &PublisherCallArgs, out: &mut Consol
             for (_, letter) in &letters {
                 let of = |key: &str| letter.record.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
                 let task = letter.record.pointer("/origin/task_id").and_then(Value::as_str).unwrap_or("?");
-                out.write_line(format!("{} {} {} of {task}: {}", letter.at, of("type"), of("name"), letter.answer))?;
+                out.write_line(format!(
+                    "{} {} {} of {task}: {}",
+                    letter.at,
+                    of("type"),
+                    of("name"),
+                    letter.answer
+                ))?;
             }
         }
     }
     Ok(())
 }
 
-pub(super) async fn replay_publisher(args: &PublishReplayArgs, out: &mut Console) -> Result<ExitCode, Failure> {
+pub(super) async fn replay_publisher(
+    args: &PublishReplayArgs,
+    out: &mut Console,
+) -> Result<ExitCode, Failure> {
     let query = encode_query(args.since.as_deref().map(|since| ("since", since)));
     let path = format!("replay{query}");
     let response = call(&args.call.admin.build_client(), "POST", &args.call.name, &path).await?;
@@ -165,7 +177,10 @@ pub(super) async fn replay_publisher(args: &PublishReplayArgs, out: &mut Console
         OutputFormat::Json => out.write_json(&replayed)?,
         OutputFormat::Ndjson => out.write_ndjson([&replayed])?,
         OutputFormat::Table => {
-            out.write_line(format!("{} records were accepted, {} were not", replayed.delivered, replayed.refused))?;
+            out.write_line(format!(
+                "{} records were accepted, {} were not",
+                replayed.delivered, replayed.refused
+            ))?;
             if let Some(answer) = &replayed.answer {
                 out.write_line(format!("the last answer: {answer}"))?;
             }

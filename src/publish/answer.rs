@@ -9,6 +9,9 @@ use crate::model::Timestamp;
 /// The longest text that is kept of an answer, in bytes.
 pub const LONGEST_TEXT: usize = 512;
 
+/// The names of what answers mean.
+pub const ANSWER_CLASSES: [&str; 6] = ["ok", "retry", "reject", "auth", "gone", "too_large"];
+
 /// What an answer means.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {

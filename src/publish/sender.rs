@@ -23,7 +23,7 @@ use super::follow::WindowFollower;
 use super::lease::Leases;
 use super::round::{RoundRules, RoundScope};
 use super::selection::SeriesSelection;
-use super::sinks::Sink;
+use super::sinks::Destination;
 use super::split::{Outcome, WaitReason};
 use super::status::{PublisherState, PublisherStatus};
 use super::tally::{EXPIRED, TOO_OLD};
@@ -83,7 +83,7 @@ pub(super) struct PublisherTask {
     settle: Duration,
     shared: SharedParts,
     status: Arc<PublisherStatus>,
-    sink: Sink,
+    sink: Destination,
     selection: SeriesSelection,
     cursor_file: CursorFile,
     dead: DeadLetters,
@@ -127,7 +127,7 @@ impl PublisherTask {
         calls: mpsc::Receiver<PublisherCall>,
         stop: watch::Receiver<Option<StopOrder>>,
     ) -> Result<Self, super::sinks::SinkError> {
-        let sink = Sink::open(&config)?;
+        let sink = Destination::open(&config)?;
         // The configuration was checked; a query that cannot be read would have been refused.
         let selection = SeriesSelection::from_config(&config).unwrap_or_default();
         let cursor_file = CursorFile::new(&shared.directory, &config.name);

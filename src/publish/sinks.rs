@@ -9,12 +9,13 @@ use std::ops::Range;
 
 use self::file::FileWriter;
 use self::influx::InfluxWriter;
-use self::lines::LineWriter;
+use self::lines::LineSender;
 use super::answer::Answer;
 use crate::config::{DebugSink, GraphiteSink, PublisherConfig, SinkConfig};
 use crate::render::prometheus::Level;
 use crate::render::publish::{
-    Encoded, GraphiteOptions, PathTemplate, RequestRoom, Round, encode_graphite, encode_influx, encode_json,
+    Encoded, GraphiteOptions, PathTemplate, RequestRoom, Round, TemplateError, encode_graphite,
+    encode_influx, encode_json,
 };
 
 /// The most that a request may hold. Backends take more; this is what a publisher keeps of a backend that is stuck.
@@ -32,7 +33,7 @@ pub struct SinkError {
 
 /// A destination.
 #[derive(Debug)]
-pub struct Sink {
+pub struct Destination {
     target: SinkTarget,
     level: Level,
 }
@@ -41,11 +42,11 @@ pub struct Sink {
 enum SinkTarget {
     Debug(DebugSink),
     File(FileWriter),
-    Graphite(LineWriter, GraphiteOptions),
+    Graphite(LineSender, GraphiteOptions),
     Influx(InfluxWriter),
 }
 
-impl Sink {
+impl Destination {
     /// The destination of a publisher.
     ///
     /// # Errors
@@ -55,9 +56,13 @@ impl Sink {
         let target = match &config.sink {
             SinkConfig::Debug(sink) => SinkTarget::Debug(sink.clone()),
             SinkConfig::File(sink) => SinkTarget::File(FileWriter::new(sink.path.clone())),
-            SinkConfig::Graphite(sink) => SinkTarget::Graphite(LineWriter::new(sink), graphite_options(sink)?),
+            SinkConfig::Graphite(sink) => {
+                SinkTarget::Graphite(LineSender::new(sink), graphite_options(sink)?)
+            }
             SinkConfig::Influxdb(sink) => SinkTarget::Influx(InfluxWriter::new(sink)),
-            SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => return Err(not_built_in()),
+            SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => {
+                return Err(not_built_in());
+            }
         };
         // A record in a file or a log line names its container, so records of several are not merged.
         let level = match &target {
@@ -85,7 +90,7 @@ impl Sink {
         match &self.target {
             SinkTarget::Debug(_) | SinkTarget::File(_) => encode_json(round, records, room),
             SinkTarget::Graphite(_, options) => encode_graphite(round, records, options, room),
-            SinkTarget::Influx(writer) => encode_influx(round, records, writer.options(), room),
+            SinkTarget::Influx(writer) => encode_influx(round, records, writer.encoding_options(), room),
         }
     }
 
@@ -130,7 +135,9 @@ impl Sink {
 /// When its type, or a setting, is not built in.
 pub fn check_support(config: &PublisherConfig) -> Result<(), SinkError> {
     match &config.sink {
-        SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => return Err(not_built_in()),
+        SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => {
+            return Err(not_built_in());
+        }
         SinkConfig::Graphite(sink) => drop(graphite_options(sink)?),
         SinkConfig::Debug(_) | SinkConfig::File(_) | SinkConfig::Influxdb(_) => {}
     }
@@ -139,7 +146,8 @@ pub fn check_support(config: &PublisherConfig) -> Result<(), SinkError> {
         return Err(SinkError { key: "workers", reason: reason.to_owned() });
     }
     if !config.batch.is_zero() {
-        let reason = "is not supported yet: each round is sent by itself; a longer interval makes fewer of them";
+        let reason =
+            "is not supported yet: each round is sent by itself; a longer interval makes fewer of them";
         return Err(SinkError { key: "batch", reason: reason.to_owned() });
     }
     Ok(())
@@ -151,7 +159,7 @@ fn not_built_in() -> SinkError {
 }
 
 fn graphite_options(sink: &GraphiteSink) -> Result<GraphiteOptions, SinkError> {
-    let template = PathTemplate::parse(&sink.template);
+    let template: Result<PathTemplate, TemplateError> = sink.template.parse();
     let template = template.map_err(|error| SinkError { key: "template", reason: error.to_string() })?;
     Ok(GraphiteOptions { template, tags: sink.tags })
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::render::publish::LeftOutReason;
+
 /// What became of a record.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Fate {
@@ -20,6 +22,15 @@ pub enum Fate {
 pub const EXPIRED: &str = "expired";
 /// The reason of records that were too old to be sent.
 pub const TOO_OLD: &str = "age";
+
+/// Every reason.
+pub const DROP_REASONS: [&str; 5] = [
+    EXPIRED,
+    TOO_OLD,
+    LeftOutReason::TooLarge.as_str(),
+    LeftOutReason::Unsupported.as_str(),
+    LeftOutReason::NoValue.as_str(),
+];
 
 /// Records by what became of them.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]

@@ -21,7 +21,9 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
     }
     if *dead_letters > 0 {
         let found = format!("{dead_letters} records were refused by the destination of {name}");
-        let advice = format!("see `tallyport publish dead {name}`; once the cause is gone, `tallyport publish replay {name}`");
+        let advice = format!(
+            "see `tallyport publish dead {name}`; once the cause is gone, `tallyport publish replay {name}`"
+        );
         findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(advice));
     }
     findings
@@ -31,13 +33,17 @@ fn check_delivery(publisher: &PublisherDocument) -> Finding {
     let PublisherDocument { name, destination, records, behind_seconds, .. } = publisher;
     let last = publisher.last_delivery.map(|last| format_elapsed(clock::wall_time(), last));
     let delivered = match last {
-        Some(last) => format!("{name} has delivered {} records to {destination}, the last {last} ago", records.delivered),
+        Some(last) => format!(
+            "{name} has delivered {} records to {destination}, the last {last} ago",
+            records.delivered
+        ),
         None => format!("{name} has delivered nothing to {destination} yet"),
     };
     let waits = matches!(&*publisher.state, "held" | "retrying");
     if !records.is_balanced() {
         let found = format!("{delivered}; its counts do not add up");
-        return Finding::new(CHECK, FindingStatus::Failed, found).with_advice("this is a bug; please report it");
+        return Finding::new(CHECK, FindingStatus::Failed, found)
+            .with_advice("this is a bug; please report it");
     }
     if publisher.state != "held" && *behind_seconds < BEHIND {
         return Finding::new(CHECK, FindingStatus::Ok, delivered);

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::client::outbound::{Client, ClientSettings, Credentials, OutboundError, Proxy, ProxyVariables};
+use crate::client::outbound::{
+    Credentials, OutboundClient, OutboundError, OutboundSettings, Proxy, ProxyVariables,
+};
 use crate::config::{self, HttpTarget, ProxyChoice};
 use crate::publish::answer::Answer;
 
@@ -12,7 +14,7 @@ const LONGEST_BODY: usize = 16 << 10;
 /// Posts bodies to one URL.
 #[derive(Debug)]
 pub(super) struct HttpPoster {
-    client: Client,
+    client: OutboundClient,
     url: String,
 }
 
@@ -35,10 +37,12 @@ impl HttpPoster {
         let proxy = match &target.proxy {
             ProxyChoice::Direct => Proxy::Direct,
             ProxyChoice::Url(url) => Proxy::Url(url.clone()),
-            ProxyChoice::Environment => Proxy::Variables(ProxyVariables::read(|name| std::env::var(name).ok())),
+            ProxyChoice::Environment => {
+                Proxy::Variables(ProxyVariables::read(|name| std::env::var(name).ok()))
+            }
         };
         let certificate = target.client_certificate.clone();
-        let client = Client::new(ClientSettings {
+        let client = OutboundClient::new(OutboundSettings {
             proxy,
             ca: target.ca.clone(),
             client_certificate: certificate.map(|files| (files.certificate, files.key)),
@@ -57,10 +61,14 @@ impl HttpPoster {
     ///
     /// # Errors
     /// When there is no whole answer, with what that means.
-    pub(super) async fn post(&self, headers: &[(&str, &str)], body: Vec<u8>) -> Result<HttpReply, Answer> {
-        let response = self.client.post(&self.url, headers, body.into()).await.map_err(|error| judge_failure(&error))?;
-        let retry_after = response.headers.get(http::header::RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    pub(super) async fn post_body(
+        &self,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<HttpReply, Answer> {
+        let response =
+            self.client.post(&self.url, headers, body.into()).await.map_err(|error| judge_failure(&error))?;
+        let retry_after = response.header_text("retry-after").map(str::to_owned);
         Ok(HttpReply { status: response.status, retry_after, body: response.body })
     }
 }

@@ -42,7 +42,7 @@ impl InfluxWriter {
         }
     }
 
-    pub(super) fn options(&self) -> &InfluxOptions {
+    pub(super) fn encoding_options(&self) -> &InfluxOptions {
         &self.options
     }
 
@@ -56,7 +56,7 @@ impl InfluxWriter {
             }
             false => body.to_vec(),
         };
-        match self.poster.post(&headers, body).await {
+        match self.poster.post_body(&headers, body).await {
             Ok(reply) => judge_influxdb(
                 HttpAnswer {
                     status: reply.status,

@@ -12,14 +12,14 @@ use crate::publish::answer::Answer;
 
 /// A connection to a server that takes lines. It is made by the first request.
 #[derive(Debug)]
-pub(super) struct LineWriter {
+pub(super) struct LineSender {
     host: String,
     port: u16,
     timeout: Duration,
     stream: Option<TcpStream>,
 }
 
-impl LineWriter {
+impl LineSender {
     pub(super) fn new(sink: &GraphiteSink) -> Self {
         Self { host: sink.host.clone(), port: sink.port, timeout: sink.timeout, stream: None }
     }
@@ -66,9 +66,9 @@ mod tests {
 
     use super::*;
 
-    fn writer(port: u16) -> LineWriter {
+    fn writer(port: u16) -> LineSender {
         let timeout = Duration::from_secs(5);
-        LineWriter { host: "127.0.0.1".to_owned(), port, timeout, stream: None }
+        LineSender { host: "127.0.0.1".to_owned(), port, timeout, stream: None }
     }
 
     #[tokio::test]
