@@ -347,7 +347,7 @@ impl PublisherTask {
             let Some(request) = &request else { return CutEnd::Finished };
             let answer = self.send_request(request).await;
             let Some(Outcome::Wait { wait: next, reason: because, why: said }) =
-                self.apply_answer(answer, progress)
+                self.apply_answer(answer, request.body.len(), progress)
             else {
                 return CutEnd::Finished;
             };
@@ -425,7 +425,7 @@ impl PublisherTask {
     }
 
     /// Applies an answer to what is under way. Returns the wait that it leads to.
-    fn apply_answer(&mut self, answer: Answer, progress: &mut CutProgress) -> Option<Outcome> {
+    fn apply_answer(&mut self, answer: Answer, sent: usize, progress: &mut CutProgress) -> Option<Outcome> {
         if answer == Answer::Ok {
             self.status.update_with(|status| {
                 status.last_delivery = Some(clock::wall_time());
@@ -435,7 +435,10 @@ impl PublisherTask {
         let mut waits = None;
         for outcome in progress.take_answer(answer, self.jitter.next_number()) {
             match outcome {
-                Outcome::Shrink => self.room.bytes = (self.room.bytes / 2).max(LEAST_ROOM),
+                Outcome::Shrink => {
+                    // What was sent was too large, however much more a request might have held.
+                    self.room.bytes = (self.room.bytes.min(sent) / 2).max(LEAST_ROOM);
+                }
                 wait => waits = Some(wait),
             }
         }

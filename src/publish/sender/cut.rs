@@ -160,7 +160,7 @@ impl PublisherTask {
                     break;
                 }
                 let answer = self.send_request(&request).await;
-                let Some(waits) = self.apply_answer(answer, progress) else { continue };
+                let Some(waits) = self.apply_answer(answer, request.body.len(), progress) else { continue };
                 let Outcome::Wait { wait, reason, why } = waits else { continue };
                 let same = progress.next_range().as_ref() == Some(&request.records);
                 return Err(StuckRequest { request: same.then_some(request), wait, reason, why });
