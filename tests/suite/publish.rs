@@ -40,6 +40,13 @@ pub(crate) struct Backend {
     script: Script,
 }
 
+impl Received {
+    /// The lines of its body.
+    pub(crate) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
 impl Backend {
     pub(crate) fn new(script: impl FnMut(&Received) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -57,7 +64,7 @@ impl Backend {
     }
 
     /// Answers by another script from now on.
-    fn follow(&self, script: impl FnMut(&Received) -> Reply + Send + 'static) {
+    pub(crate) fn follow(&self, script: impl FnMut(&Received) -> Reply + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
