@@ -179,9 +179,12 @@ impl Publishers {
             let publish = settings();
             tokio::time::sleep(publish.reap_every).await;
             let now = self.0.shared.began.elapsed();
+            // A request that is within its own time limit does not hang.
+            let longest = publish.publishers.iter().map(|config| config.sink.timeout_limit()).max();
+            let lease = publish.lease.max(longest.unwrap_or_default() + ENDING);
             let overdue = {
                 let mut leases = self.0.shared.leases.lock().unwrap_or_else(PoisonError::into_inner);
-                leases.reap_overdue(now, publish.lease, publish.reap_limit)
+                leases.reap_overdue(now, lease, publish.reap_limit)
             };
             let mut running = self.running();
             let ended = running.iter().filter(|(name, one)| {

@@ -120,6 +120,15 @@ impl SinkConfig {
         }
     }
 
+    /// The time limit of a request; zero for types without one.
+    #[must_use]
+    pub fn timeout_limit(&self) -> Duration {
+        match self {
+            Self::Graphite(sink) => sink.timeout,
+            other => other.http_target().map_or(Duration::ZERO, |target| target.timeout),
+        }
+    }
+
     /// How its server is reached, for types that use HTTP.
     #[must_use]
     pub const fn http_target(&self) -> Option<&HttpTarget> {

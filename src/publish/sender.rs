@@ -487,11 +487,13 @@ impl PublisherTask {
 
 /// Waits until the sequence has grown.
 async fn wait_for_windows(newest: Option<&mut watch::Receiver<u64>>) {
-    match newest {
-        // The store outlives its readers.
-        Some(newest) if newest.changed().await.is_ok() => {}
-        _ => std::future::pending().await,
+    if let Some(newest) = newest
+        && newest.changed().await.is_ok()
+    {
+        return;
     }
+    // Nothing is waited for, or the store is gone, which outlives its readers.
+    std::future::pending().await
 }
 
 /// A number that differs between processes.
