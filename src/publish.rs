@@ -25,6 +25,7 @@ mod sinks;
 mod split;
 mod status;
 mod tally;
+pub mod totals;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
