@@ -199,21 +199,21 @@ impl MetricsPage {
             for (outcome, n) in
                 [("delivered", counts.delivered), ("excluded", counts.excluded), ("dead", counts.dead)]
             {
-                records.write_sample(&[("publisher", name), ("outcome", outcome)], n as f64);
+                records.write_sample(&[("publisher", name.as_str()), ("outcome", outcome)], n as f64);
             }
         }
         let dropped = self.start_family(stats::PUBLISH_DROPPED);
         for PublisherDocument { name, records: counts, .. } in publishers {
             for reason in DROP_REASONS {
                 let n = counts.dropped.get(reason).copied().unwrap_or(0);
-                dropped.write_sample(&[("publisher", name), ("reason", reason)], n as f64);
+                dropped.write_sample(&[("publisher", name.as_str()), ("reason", reason)], n as f64);
             }
         }
         let requests = self.start_family(stats::PUBLISH_REQUESTS);
         for PublisherDocument { name, requests: counts, .. } in publishers {
             for answer in ANSWER_CLASSES {
                 let n = counts.get(answer).copied().unwrap_or(0);
-                requests.write_sample(&[("publisher", name), ("answer", answer)], n as f64);
+                requests.write_sample(&[("publisher", name.as_str()), ("answer", answer)], n as f64);
             }
         }
         let held = |publisher: &PublisherDocument| if publisher.state == "held" { 1.0 } else { 0.0 };
@@ -227,7 +227,7 @@ impl MetricsPage {
         for (family, value) in values {
             let family = self.start_family(family);
             for publisher in publishers {
-                family.write_sample(&[("publisher", &publisher.name)], value(publisher));
+                family.write_sample(&[("publisher", publisher.name.as_str())], value(publisher));
             }
         }
     }

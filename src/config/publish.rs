@@ -26,6 +26,7 @@ pub(super) use layers::{PublisherLayers, split_publisher_key};
 pub(super) use read::{PublisherValues, build_publishers, keep_fitting, read_publishers};
 
 use crate::render::prometheus::{Level, Naming, Timers};
+pub use crate::render::publish::InfluxFields;
 
 /// The keys of filters, in queries of the HTTP API and in `include` and `exclude`.
 pub const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
@@ -177,16 +178,6 @@ pub enum InfluxApi {
     V2 { org: String, bucket: String },
     /// `/api/v3/write_lp`.
     V3 { database: String },
-}
-
-/// Which fields of a record `InfluxDB` gets.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub enum InfluxFields {
-    /// Everything that a record contains.
-    #[default]
-    All,
-    /// What Kadabra writes: `value`, and `unit` of timers.
-    Kadabra,
 }
 
 /// Graphite.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::cursor_file::Position;
 use super::split::WaitReason;
 use super::tally::RecordTally;
-use crate::config::{Credentials, InfluxApi, PublisherConfig, SinkConfig};
+use crate::config::{CredentialFiles, InfluxApi, PublisherConfig, SinkConfig};
 use crate::model::Timestamp;
 use crate::store::Cursor;
 use crate::wire::{PublishedRecordsDocument, PublisherDocument};
@@ -174,13 +174,13 @@ pub fn advise_operator(reason: WaitReason, sink: &SinkConfig) -> Option<String> 
     match (reason, sink) {
         (WaitReason::Failing, _) => None,
         (WaitReason::Auth, sink) => Some(match sink.http_target().map(|target| &target.credentials) {
-            Some(Credentials::Token(file)) => {
+            Some(CredentialFiles::Token(file)) => {
                 format!("check the token in {}; it is read again when the file changes", file.display())
             }
-            Some(Credentials::Basic { user, password_file }) => {
+            Some(CredentialFiles::Basic { user, password_file }) => {
                 format!("check the user {user} and the password in {}", password_file.display())
             }
-            Some(Credentials::None) => "the server wants credentials; set token_file, or user and password_file".to_owned(),
+            Some(CredentialFiles::None) => "the server wants credentials; set token_file, or user and password_file".to_owned(),
             None => "the agent may not write there; check the owner and the mode".to_owned(),
         }),
         (WaitReason::Gone, SinkConfig::Influxdb(sink)) => Some(match &sink.api {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::client::outbound::{
     Credentials, OutboundClient, OutboundError, OutboundSettings, Proxy, ProxyVariables,
 };
-use crate::config::{self, HttpTarget, ProxyChoice};
+use crate::config::{CredentialFiles, HttpTarget, ProxyChoice};
 use crate::publish::answer::Answer;
 
 /// What is read of an answer's body, in bytes: enough for what the answer says, whatever the server sends.
@@ -30,9 +30,9 @@ impl HttpPoster {
     /// For a URL on the target's server. `scheme` is the word before a token in the header.
     pub(super) fn new(target: &HttpTarget, url: String, scheme: &'static str) -> Self {
         let credentials = match target.credentials.clone() {
-            config::Credentials::None => Credentials::None,
-            config::Credentials::Token(file) => Credentials::Token { scheme, file },
-            config::Credentials::Basic { user, password_file } => Credentials::Basic { user, password_file },
+            CredentialFiles::None => Credentials::None,
+            CredentialFiles::Token(file) => Credentials::Token { scheme, file },
+            CredentialFiles::Basic { user, password_file } => Credentials::Basic { user, password_file },
         };
         let proxy = match &target.proxy {
             ProxyChoice::Direct => Proxy::Direct,

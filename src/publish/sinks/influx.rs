@@ -7,10 +7,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::http::HttpPoster;
-use crate::config::{InfluxApi, InfluxFields, InfluxSink};
+use crate::config::{InfluxApi, InfluxSink};
 use crate::net::clock;
 use crate::publish::answer::{Answer, HttpAnswer, judge_influxdb};
-use crate::render::publish::{self, InfluxOptions};
+use crate::render::publish::InfluxOptions;
 
 /// How a token is named in the header of a request.
 const fn token_scheme(api: &InfluxApi) -> &'static str {
@@ -31,13 +31,9 @@ pub(super) struct InfluxWriter {
 impl InfluxWriter {
     pub(super) fn new(sink: &InfluxSink) -> Self {
         let url = format!("{}{}", sink.target.url.trim_end_matches('/'), write_route(&sink.api));
-        let fields = match sink.fields {
-            InfluxFields::All => publish::InfluxFields::All,
-            InfluxFields::Kadabra => publish::InfluxFields::Kadabra,
-        };
         Self {
             poster: HttpPoster::new(&sink.target, url, token_scheme(&sink.api)),
-            options: InfluxOptions { fields, metadata: BTreeSet::new() },
+            options: InfluxOptions { fields: sink.fields, metadata: BTreeSet::new() },
             compress: sink.compress,
         }
     }
