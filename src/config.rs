@@ -5,6 +5,7 @@
 //! parser, `config show`, the reference page, the shipped example and the behaviour at reload are derived from it.
 
 mod checks;
+mod error;
 mod kind;
 mod labels;
 mod layers;
@@ -20,8 +21,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use error::{ConfigError, ConfigErrors};
 pub use kind::SettingKind;
-pub use layers::{ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin};
+pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin};
 pub use publish::{
     CredentialFiles, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
     InfluxFields, InfluxSink, MOST_FILTERS, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::layers::{ConfigError, ConfigErrors, Layers, SettingOrigin};
+use super::error::{ConfigError, ConfigErrors};
+use super::layers::{Layers, SettingOrigin};
 use super::publish::{self, PublishConfig, PublisherValues};
 use super::values::SettingValues;
 use super::{

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::ConfigError;
 use super::kind::{SettingKind, Value};
-use super::layers::{ConfigError, Layers};
+use super::layers::Layers;
 use super::setting::{Effect, SETTINGS, Setting};
 use crate::aggregate::Bounds;
 

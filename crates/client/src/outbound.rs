@@ -46,11 +46,13 @@ const MOST_HEADERS: usize = 100;
 /// How a server is reached. Contains no secrets, except those in the URLs of [`ProxyVariables`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutboundSettings {
+    /// Which proxy requests go through.
     pub proxy: Proxy,
     /// PEM file with the only authorities to trust; `None` for those of the system.
     pub ca: Option<PathBuf>,
     /// PEM files with the certificate that the client shows, and with its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// What the client proves its identity with.
     pub credentials: Credentials,
     /// Header fields of every request.
     pub headers: Vec<(String, String)>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::layers::ConfigError;
+use super::super::error::ConfigError;
 use super::layers::{PublisherLayers, WrittenPublisher};
 use super::read::is_multiple;
 use super::setting::SinkType;

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
+use super::super::error::ConfigError;
 use super::super::kind::SettingKind;
-use super::super::layers::ConfigError;
 use super::layers::PublisherLayers;
 use super::setting::PublisherSetting;
 use crate::files;

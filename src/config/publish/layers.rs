@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::layers::{ConfigError, Environment, SettingOrigin, SettingValue};
+use super::super::error::ConfigError;
+use super::super::layers::{Environment, SettingOrigin, SettingValue};
 use super::setting::{PUBLISHER_SETTINGS, PublisherSetting, SinkType, VARIABLE_PREFIX};
 
 /// The table that publishers are in.

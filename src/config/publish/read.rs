@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::TlsFiles;
-use super::super::layers::{ConfigError, SettingOrigin};
+use super::super::error::ConfigError;
+use super::super::layers::SettingOrigin;
 use super::super::values::SettingValues;
 use super::layers::{PublisherLayers, WrittenPublisher, full_key};
 use super::setting::{PublisherSetting, SinkType};

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError};
 /// What a request was doing.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Phase {
+    /// Connecting, up to the end of the TLS handshake.
     Connect,
     /// Sending the request, and waiting for the head of the answer.
     Answer,
@@ -23,44 +24,89 @@ pub enum Phase {
 pub enum OutboundError {
     /// The request cannot be made as configured.
     #[error("the request cannot be made: {why}")]
-    Setting { why: String },
+    Setting {
+        /// What is wrong.
+        why: String,
+    },
     /// A file that the request needs cannot be used.
     #[error("{} {why}", path.display())]
     File {
+        /// The file.
         path: PathBuf,
         /// What is wrong, as a verb and its object.
         why: String,
     },
     /// The host's name has no address.
     #[error("{host} has no address: {why}")]
-    Dns { host: String, why: String },
+    Dns {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        why: String,
+    },
     /// The host rejects connections to the port.
     #[error("{address} refuses connections")]
-    Refused { address: String },
+    Refused {
+        /// The address and port.
+        address: String,
+    },
     /// The host cannot be reached.
     #[error("{address} cannot be reached: {why}")]
-    Unreachable { address: String, why: String },
+    Unreachable {
+        /// The address and port.
+        address: String,
+        /// What the system says.
+        why: String,
+    },
     /// There is no encrypted connection to the host.
     #[error("no TLS with {host}: {why}")]
-    Tls { host: String, why: String },
+    Tls {
+        /// The host, with its port where it is known.
+        host: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The proxy cannot be used, or refuses to forward.
     #[error("proxy {proxy}: {why}")]
-    Proxy { proxy: String, why: String },
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The time limit has passed.
-    #[error("{} {}", phase.lack(), humantime_text(*limit))]
-    Timeout { phase: Phase, limit: Duration },
-    /// The server closed the connection before the head of an answer.
+    #[error("{} {}", phase.lack(), limit_text(*limit))]
+    Timeout {
+        /// What the request was doing.
+        phase: Phase,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The server closed the connection before the end of the head of an answer.
     #[error("the server closed the connection without an answer")]
     Closed,
-    /// The server sends something else than HTTP, or a head beyond all bounds.
+    /// The server sends something else than HTTP, or a head that is too long.
     #[error("the server does not answer in HTTP: {why}")]
-    Garbled { why: String },
+    Garbled {
+        /// What the parser says.
+        why: String,
+    },
     /// The connection failed.
     #[error("the connection broke: {why}")]
-    Broken { why: String },
+    Broken {
+        /// What the system says.
+        why: String,
+    },
     /// The body of the answer ended before its end.
     #[error("the answer ({status}) broke off after {received} bytes of its body: {why}")]
-    Body { status: u16, received: usize, why: String },
+    Body {
+        /// The HTTP status code, 100 to 999.
+        status: u16,
+        /// The number of bytes before it broke off.
+        received: usize,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 impl Phase {
@@ -73,7 +119,7 @@ impl Phase {
     }
 }
 
-fn humantime_text(limit: Duration) -> String {
+fn limit_text(limit: Duration) -> String {
     match limit.subsec_millis() {
         0 => format!("{} s", limit.as_secs()),
         _ => format!("{} ms", limit.as_millis()),
@@ -113,29 +159,26 @@ impl OutboundError {
 
 /// The failure of a request, from the error of the library.
 pub(super) fn explain_failure(error: &(dyn Error + 'static)) -> OutboundError {
-    let mut cause = Some(error);
-    let mut deepest = error;
-    while let Some(current) = cause {
-        if let Some(ours) = current.downcast_ref::<OutboundError>() {
-            return ours.clone();
-        }
-        if let Some(tls) = find_tls_error(current) {
-            return OutboundError::Tls { host: "the server".to_owned(), why: explain_tls(tls) };
-        }
-        if let Some(found) = current.downcast_ref::<hyper::Error>().and_then(explain_http) {
-            return found;
-        }
-        deepest = current;
-        cause = current.source();
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    if let Some(ours) = causes().find_map(|cause| cause.downcast_ref::<OutboundError>()) {
+        return ours.clone();
     }
-    OutboundError::Broken { why: deepest.to_string() }
+    // A server that does not accept a client's certificate says so when the handshake is over. The library then reports a
+    // request that was canceled, because of that.
+    if let Some(tls) = causes().find_map(find_tls_error) {
+        return OutboundError::Tls { host: "the server".to_owned(), why: explain_tls(tls) };
+    }
+    let http = causes().find_map(|cause| cause.downcast_ref::<hyper::Error>().and_then(explain_http));
+    http.unwrap_or_else(|| {
+        let deepest = causes().last().map_or_else(String::new, ToString::to_string);
+        OutboundError::Broken { why: deepest }
+    })
 }
 
 fn explain_http(error: &hyper::Error) -> Option<OutboundError> {
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return Some(OutboundError::Closed);
     }
-    // An alert of the other side arrives while its answer is read, below an error of the parser.
     let is_garbled = error.is_parse() || error.is_parse_too_large();
     is_garbled.then(|| OutboundError::Garbled { why: error.to_string() })
 }

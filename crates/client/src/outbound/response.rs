@@ -15,6 +15,7 @@ use super::error::{OutboundError, Phase};
 pub struct OutboundResponse {
     /// The HTTP status code, 100 to 999.
     pub status: u16,
+    /// Its header fields.
     pub headers: HeaderMap,
     /// The body, up to the limit of the settings.
     pub body: Bytes,

@@ -15,14 +15,30 @@ const LONGEST: u64 = 16 << 10;
 /// What a client proves its identity with.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub enum Credentials {
+    /// Nothing.
     #[default]
     None,
-    /// The token in a file, in the field `Authorization` after a scheme such as `Bearer`.
-    Token { scheme: &'static str, file: PathBuf },
-    /// The key in a file, in a field of its own such as `dd-api-key`, in lower case.
-    Key { header: &'static str, file: PathBuf },
-    /// A user, and the password in a file.
-    Basic { user: String, password_file: PathBuf },
+    /// A token, in the field `Authorization`.
+    Token {
+        /// The word before the token, such as `Bearer`.
+        scheme: &'static str,
+        /// The file of the token.
+        file: PathBuf,
+    },
+    /// A key, in a field of its own.
+    Key {
+        /// The name of the field in lower case, such as `dd-api-key`.
+        header: &'static str,
+        /// The file of the key.
+        file: PathBuf,
+    },
+    /// A user and a password.
+    Basic {
+        /// The user.
+        user: String,
+        /// The file of the password.
+        password_file: PathBuf,
+    },
 }
 
 impl Credentials {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 
@@ -21,7 +21,7 @@ async fn failure_of(act: Act) -> OutboundError {
     let server = Server::start(act).await;
     let started = Instant::now();
     let error = post(&hasty(), &server.url("/")).await.unwrap_err();
-    assert!(started.elapsed() < LIMIT * 4, "{error} after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{error} after {:?}", started.elapsed());
     error
 }
 
@@ -66,7 +66,7 @@ async fn of_a_body_of_a_gibibyte_the_start_is_kept_and_the_rest_is_not_sent() {
         "HTTP/1.1 500 No\r\nconnection: close\r\n\r\n",
     ] {
         let server = Server::start(Act::Flood(head.to_owned(), 1 << 16)).await;
-        let client = hasty();
+        let client = OutboundClient::new(OutboundSettings::default());
         let response = post(&client, &server.url("/")).await.unwrap();
         assert_eq!((response.body.len(), response.is_cut), (64 << 10, true));
         let sent = || server.sent.load(std::sync::atomic::Ordering::SeqCst);
@@ -92,9 +92,10 @@ async fn a_body_as_long_as_the_limit_is_whole() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_is_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // Bound and not listening, so that no other test gets the port.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
     let error = post(&hasty(), &format!("http://{address}/")).await.unwrap_err();
     assert_eq!(error, OutboundError::Refused { address: address.clone() });
     assert_eq!(error.to_string(), format!("{address} refuses connections"));
