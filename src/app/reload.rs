@@ -34,21 +34,22 @@ impl Loader {
     /// # Errors
     /// With all errors of all sources.
     pub fn load_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
-        self.load_from(&ProcessEnvironment, |_| Vec::new())
+        self.load_from(&ProcessEnvironment, |_, _| Vec::new())
     }
 
-    /// Reads every layer, and checks the files that publishers name, for a process that is going to use them.
+    /// Reads every layer, and checks the destinations and the files that publishers name, for a process that is going to use
+    /// them.
     ///
     /// # Errors
     /// With all errors of all sources and files.
     pub fn load_checked_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
-        self.load_from(&ProcessEnvironment, Layers::check_files)
+        self.load_from(&ProcessEnvironment, check_publishers)
     }
 
     fn load_from(
         &self,
         environment: &dyn Environment,
-        check_files: fn(&Layers) -> Vec<ConfigError>,
+        check: fn(&Layers, Option<&AgentConfig>) -> Vec<ConfigError>,
     ) -> Result<(AgentConfig, Layers), ConfigErrors> {
         let mut layers = Layers::with_defaults(environment);
         let default = PathBuf::from(DEFAULT_FILE);
@@ -59,10 +60,7 @@ impl Loader {
             errors.extend(layers.set_value(key, value.clone(), SettingOrigin::Flag(flag.clone())).err());
         }
         let read = AgentConfig::from_layers(&layers).map_err(|ConfigErrors(more)| errors.extend(more));
-        errors.extend(check_files(&layers));
-        if let Ok(config) = &read {
-            errors.extend(check_destinations(config, &layers));
-        }
+        errors.extend(check(&layers, read.as_ref().ok()));
         match read {
             Ok(config) if errors.is_empty() => Ok((config, layers)),
             _ => Err(ConfigErrors(errors)),
@@ -70,14 +68,14 @@ impl Loader {
     }
 }
 
-/// What publishers are configured for that cannot be delivered.
-fn check_destinations(config: &AgentConfig, layers: &Layers) -> Vec<ConfigError> {
-    let publishers = config.publish.publishers.iter();
-    let wrong = publishers.filter_map(|publisher| {
+/// What is wrong with the files of publishers, and with where they send to.
+fn check_publishers(layers: &Layers, config: Option<&AgentConfig>) -> Vec<ConfigError> {
+    let publishers = config.into_iter().flat_map(|config| &config.publish.publishers);
+    let unsupported = publishers.filter_map(|publisher| {
         let error = check_support(publisher).err()?;
         layers.publisher_error(&publisher.name, error.key, &error.reason)
     });
-    wrong.collect()
+    layers.check_files().into_iter().chain(unsupported).collect()
 }
 
 /// Serves requests to reload, one at a time. A drain does not wait for it: it has nothing to finish.

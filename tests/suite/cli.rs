@@ -474,7 +474,7 @@ fn publishers_are_checked_with_their_files_and_shown() {
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
     }
     let sound = format!(
-        "windows.length = \"5s\"\n[publish.mimir]\ntype = \"remote_write\"\nurl = \"https://mimir/push\"\ntoken_file = {token:?}\n"
+        "windows.length = \"5s\"\n[publish.mimir]\ntype = \"influxdb\"\nurl = \"https://mimir/push\"\ntoken_file = {token:?}\n"
     );
     std::fs::write(&path, &sound).unwrap();
     assert_eq!(tallyport(&["config", "check", "--config", &path]).out, format!("{path} is sound\n"));
