@@ -39,7 +39,6 @@ use tokio::time::Instant;
 
 use self::dead_letters::DeadLetters;
 use self::follow::WindowFollower;
-use self::lease::Leases;
 use self::sender::{PublisherCall, PublisherTask, SharedParts, StopOrder};
 use self::status::{PublisherState, PublisherStatus};
 use crate::config::{PublishConfig, PublisherConfig};

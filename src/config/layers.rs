@@ -109,7 +109,7 @@ impl Layers {
     #[must_use]
     pub fn publisher_error(&self, name: &str, key: &str, reason: &str) -> Option<ConfigError> {
         let mut publishers = self.publishers.iter();
-        publishers.find(|(written, _)| *written == name).map(|(_, written)| written.error(name, key, reason))
+        publishers.find(|(written, _)| *written == name).map(|(_, written)| written.value_error(name, key, reason))
     }
 
     /// What is said about publishers.

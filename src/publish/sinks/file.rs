@@ -76,7 +76,7 @@ fn open_at_last_line(path: &Path) -> io::Result<File> {
     let tail_length = metadata.len().min(LONGEST_LINE);
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(metadata.len() - tail_length))?;
-    file.by_ref().take(tail_length).read_to_end(&mut tail)?;
+    (&file).take(tail_length).read_to_end(&mut tail)?;
     let whole = memchr::memrchr(b'\n', &tail).map_or(0, |at| at + 1);
     if whole > 0 && whole < tail.len() {
         file.set_len(metadata.len() - (tail.len() - whole) as u64)?;
