@@ -159,7 +159,7 @@ impl OutboundError {
 
 /// The failure of a request, from the error of the library.
 pub(super) fn explain_failure(error: &(dyn Error + 'static)) -> OutboundError {
-    let causes = || std::iter::successors(Some(error), |error| error.source());
+    let causes = || std::iter::successors(Some(error), |error| (*error).source());
     if let Some(ours) = causes().find_map(|cause| cause.downcast_ref::<OutboundError>()) {
         return ours.clone();
     }
@@ -179,8 +179,7 @@ fn explain_http(error: &hyper::Error) -> Option<OutboundError> {
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return Some(OutboundError::Closed);
     }
-    let is_garbled = error.is_parse() || error.is_parse_too_large();
-    is_garbled.then(|| OutboundError::Garbled { why: error.to_string() })
+    error.is_parse().then(|| OutboundError::Garbled { why: error.to_string() })
 }
 
 /// The error of the TLS library in an error of a connection.
