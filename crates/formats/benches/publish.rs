@@ -33,12 +33,17 @@ fn container(number: usize) -> (SeriesIdentity, Origin, Window) {
         container_id: ContainerId::new(&format!("{number:064x}")).unwrap(),
         generation: Generation(1),
         task_id: TaskId::new(&format!("shop_web-{number:08x}_uid")).unwrap(),
-        labels: [("namespace", "shop".to_owned()), ("pod", format!("web-{number:08x}")), ("container", "main".to_owned())]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into(),
+        labels: [
+            ("namespace", "shop".to_owned()),
+            ("pod", format!("web-{number:08x}")),
+            ("container", "main".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into(),
     };
     let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, start());
-    let now = |second| Moment { wall: start().saturating_add(Duration::from_secs(second)), mono: Duration::ZERO };
+    let now =
+        |second| Moment { wall: start().saturating_add(Duration::from_secs(second)), mono: Duration::ZERO };
     for series in 0..SERIES {
         let tags = format!("|#route:/pay/{series},status:200");
         let mut send = |line: String| aggregator.ingest_datagram(line.as_bytes(), now(4), None);

@@ -89,6 +89,7 @@ fn push_tags(out: &mut Vec<u8>, labels: &LabelReader<'_>, record: &RoundRecord<'
         tags.push((rename_tag(name, options), value));
     }
     tags.sort_unstable();
+    tags.dedup_by(|(a, _), (b, _)| a == b);
     // None is empty, which InfluxDB would refuse: a label without a value has the value "true".
     for (key, value) in &tags {
         out.push(b',');
@@ -98,10 +99,11 @@ fn push_tags(out: &mut Vec<u8>, labels: &LabelReader<'_>, record: &RoundRecord<'
     }
 }
 
-/// The key of a client's tag. A column `time` is refused or dropped, InfluxDB 3 refuses a tag with the name of a field, and two
+/// The key of a client's tag, without backslashes: a tag that is given twice is an error. A column `time` is refused or dropped, InfluxDB 3 refuses a tag with the name of a field, and two
 /// names are its own. Names that already look renamed are renamed once more, so that different keys stay different.
 fn rename_tag<'t>(name: Cow<'t, str>, options: &InfluxOptions) -> Cow<'t, str> {
     const PREFIX: &str = "client_";
+    let name = if name.contains('\\') { Cow::Owned(name.replace('\\', "/")) } else { name };
     let plain = name.trim_start_matches(PREFIX);
     let taken = matches!(plain, "time" | TYPE_LABEL | "_field" | "_measurement")
         || is_field_name(plain)

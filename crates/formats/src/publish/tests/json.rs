@@ -26,8 +26,9 @@ fn the_same_round_gives_the_same_lines() {
 fn a_merged_record_says_from_what_it_is() {
     let (one, other) = (origin("web.1", "c-1", &[]), origin("web.1", "c-2", &[]));
     let fixture = Fixture::from_lines(Level::Orchestrator, &[(one, "a:1|c\nb:1|c")]);
+    let others = [&other];
     let mut round = fixture.round();
-    round.records[0].merged = Some(Merged { records: 2, others: &[&other] });
+    round.records[0].merged = Some(Merged { records: 2, others: &others });
     round.records[0].number = None;
     let encoded = encode_json(&round, ALL, AMPLE);
     let lines: Vec<_> = only_text(&encoded).lines().collect();
