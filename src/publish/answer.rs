@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 /// The longest text that is kept of an answer, in bytes.
-pub const LONGEST_TEXT: usize = 512;
+pub(super) const LONGEST_TEXT: usize = 512;
 
 /// The names of what answers mean.
 pub const ANSWER_CLASSES: [&str; 6] = ["ok", "retry", "reject", "auth", "gone", "too_large"];
 
 /// What an answer means.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     /// Everything was taken.
     Ok,
     /// The server or the way to it fails: the same request is sent again.
@@ -51,7 +51,7 @@ pub enum Answer {
 impl Answer {
     /// The name of what it means, in documents and as a label.
     #[must_use]
-    pub const fn class_name(&self) -> &'static str {
+    pub(super) const fn class_name(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Retry { .. } => "retry",
@@ -65,7 +65,7 @@ impl Answer {
 
 /// The part of an HTTP answer that decides.
 #[derive(Copy, Clone, Debug)]
-pub struct HttpAnswer<'a> {
+pub(super) struct HttpAnswer<'a> {
     /// The status, 100 to 999.
     pub status: u16,
     /// The `Retry-After` header.
@@ -76,7 +76,7 @@ pub struct HttpAnswer<'a> {
 
 /// Judges an answer to line protocol, of InfluxDB 1, 2 and 3, and of what speaks like them.
 #[must_use]
-pub fn judge_influxdb(answer: HttpAnswer<'_>, now: Timestamp) -> Answer {
+pub(super) fn judge_influxdb(answer: HttpAnswer<'_>, now: Timestamp) -> Answer {
     let text = shown_text(answer.body);
     let why = describe_status(answer.status, &text);
     match answer.status {

@@ -12,7 +12,7 @@ const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// The waits between repeats of one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     last: Duration,
 }
 
@@ -26,7 +26,7 @@ impl Backoff {
     /// The next wait: between 100 ms and three times the one before, at most a minute. `random` is in `[0, 1)`.
     ///
     /// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    pub fn next_wait(&mut self, random: f64) -> Duration {
+    pub(super) fn next_wait(&mut self, random: f64) -> Duration {
         let most = self.last.saturating_mul(3).min(LONGEST);
         self.last = SHORTEST + most.saturating_sub(SHORTEST).mul_f64(random.clamp(0.0, 1.0));
         self.last
@@ -34,13 +34,13 @@ impl Backoff {
 
     /// The next wait, where a server asked for one: what it asked for, at most five minutes, and no shorter than the publisher
     /// itself would wait.
-    pub fn next_asked(&mut self, random: f64, asked: Option<Duration>) -> Duration {
+    pub(super) fn next_asked(&mut self, random: f64, asked: Option<Duration>) -> Duration {
         let own = self.next_wait(random);
         asked.map_or(own, |asked| asked.min(LONGEST_ASKED).max(own))
     }
 
     /// Starts over, after a success.
-    pub fn start_over(&mut self) {
+    pub(super) fn start_over(&mut self) {
         *self = Self::default();
     }
 }
@@ -48,17 +48,17 @@ impl Backoff {
 /// A source of random numbers for waits: a SplitMix64 sequence, which needs no quality beyond being different in every
 /// process.
 #[derive(Clone, Debug)]
-pub struct Jitter(u64);
+pub(super) struct Jitter(u64);
 
 impl Jitter {
     /// A sequence that depends on the seed alone.
     #[must_use]
-    pub const fn from_seed(seed: u64) -> Self {
+    pub(super) const fn from_seed(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number, in `[0, 1)`.
-    pub fn next_number(&mut self) -> f64 {
+    pub(super) fn next_number(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

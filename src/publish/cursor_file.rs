@@ -12,7 +12,7 @@ use crate::store::Cursor;
 
 /// Where a publisher is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Position {
+pub(super) struct Position {
     /// Everything up to here is sent or given up.
     pub cursor: Cursor,
     /// The end of the last round that is. After a restart, places are new ones, and this says which windows are left.
@@ -28,14 +28,14 @@ struct PositionDocument {
 
 /// The file of a publisher's position.
 #[derive(Clone, Debug)]
-pub struct CursorFile {
+pub(super) struct CursorFile {
     path: PathBuf,
 }
 
 impl CursorFile {
     /// The file of a publisher in the directory of publishers.
     #[must_use]
-    pub fn new(directory: &Path, name: &str) -> Self {
+    pub(super) fn new(directory: &Path, name: &str) -> Self {
         Self { path: directory.join(format!("{name}.json")) }
     }
 
@@ -43,7 +43,7 @@ impl CursorFile {
     ///
     /// # Errors
     /// When it cannot be read, or is damaged.
-    pub fn read(&self) -> io::Result<Option<Position>> {
+    pub(super) fn read(&self) -> io::Result<Option<Position>> {
         let bytes = match files::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -57,7 +57,7 @@ impl CursorFile {
     ///
     /// # Errors
     /// When it cannot be written; then the old one is still there.
-    pub fn write(&self, position: Position) -> io::Result<()> {
+    pub(super) fn write(&self, position: Position) -> io::Result<()> {
         let Position { cursor, through } = position;
         let document = PositionDocument { cursor: (cursor.epoch, cursor.seq), through };
         let new = self.path.with_extension("new");
@@ -71,7 +71,7 @@ impl CursorFile {
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub fn remove(&self) -> io::Result<()> {
+    pub(super) fn remove(&self) -> io::Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

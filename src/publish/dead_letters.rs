@@ -19,7 +19,7 @@ const MOST_BYTES: u64 = 16 << 20;
 
 /// The dead letters of a publisher.
 #[derive(Clone, Debug)]
-pub struct DeadLetters {
+pub(super) struct DeadLetters {
     path: PathBuf,
     most: u64,
 }
@@ -27,7 +27,7 @@ pub struct DeadLetters {
 impl DeadLetters {
     /// Those of a publisher, in the directory of publishers.
     #[must_use]
-    pub fn new(directory: &Path, name: &str) -> Self {
+    pub(super) fn new(directory: &Path, name: &str) -> Self {
         Self { path: directory.join(format!("{name}.dead")), most: MOST_BYTES }
     }
 
@@ -35,7 +35,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn append_letters(&self, letters: &[DeadLetterDocument]) -> io::Result<u64> {
+    pub(super) fn append_letters(&self, letters: &[DeadLetterDocument]) -> io::Result<u64> {
         let mut bytes = Vec::new();
         for letter in letters {
             serde_json::to_writer(&mut bytes, letter)?;
@@ -72,13 +72,13 @@ impl DeadLetters {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn read_letters(&self) -> io::Result<Vec<DeadLetterDocument>> {
+    pub(super) fn read_letters(&self) -> io::Result<Vec<DeadLetterDocument>> {
         Ok(self.read_lines()?.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// How many there are. 0 if the file cannot be read.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         files::read(&self.path).map_or(0, |bytes| memchr::memchr_iter(b'\n', &bytes).count() as u64)
     }
 
@@ -94,7 +94,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// When the file cannot be written; then all are still there.
-    pub fn keep_only(&self, letters: &[DeadLetterDocument]) -> io::Result<()> {
+    pub(super) fn keep_only(&self, letters: &[DeadLetterDocument]) -> io::Result<()> {
         let lines = letters.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
         self.replace(lines.into_iter())
     }
@@ -113,7 +113,7 @@ impl DeadLetters {
 
 /// A request as it is kept with a dead letter.
 #[must_use]
-pub fn request_document(request: &EncodedRequest) -> DeadRequestDocument {
+pub(super) fn request_document(request: &EncodedRequest) -> DeadRequestDocument {
     let text = std::str::from_utf8(&request.body).ok().map(str::to_owned);
     let base64 = text.is_none().then(|| BASE64_STANDARD.encode(&request.body));
     DeadRequestDocument {
@@ -126,7 +126,7 @@ pub fn request_document(request: &EncodedRequest) -> DeadRequestDocument {
 
 /// The body of a request that is kept. `None` if its base64 is damaged.
 #[must_use]
-pub fn request_body(request: &DeadRequestDocument) -> Option<Vec<u8>> {
+pub(super) fn request_body(request: &DeadRequestDocument) -> Option<Vec<u8>> {
     match (&request.body, &request.body_base64) {
         (Some(text), _) => Some(text.clone().into_bytes()),
         (None, Some(base64)) => BASE64_STANDARD.decode(base64).ok(),

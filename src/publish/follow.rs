@@ -14,13 +14,13 @@ use crate::store::{Cursor, Published, Store};
 /// It holds no windows itself, and what it returns is to be dropped before anything is waited for: the windows that a slow
 /// backend has not taken are the store's to keep or to give up.
 #[derive(Clone, Debug)]
-pub struct WindowFollower {
+pub(super) struct WindowFollower {
     store: Arc<Store>,
 }
 
 /// The windows after a cursor that can be had, and the cursor after them.
 #[derive(Debug)]
-pub struct FollowedWindows {
+pub(super) struct FollowedWindows {
     /// In the order of the sequence. Places between them that no window has are lost.
     pub windows: Vec<Arc<Published>>,
     /// The end of the sequence when they were read.
@@ -30,19 +30,19 @@ pub struct FollowedWindows {
 impl WindowFollower {
     /// A reader of the windows in memory.
     #[must_use]
-    pub fn new(store: Arc<Store>) -> Self {
+    pub(super) fn new(store: Arc<Store>) -> Self {
         Self { store }
     }
 
     /// The end of the sequence.
     #[must_use]
-    pub fn end_cursor(&self) -> Cursor {
+    pub(super) fn end_cursor(&self) -> Cursor {
         self.store.end_cursor()
     }
 
     /// The windows after a cursor, which has the epoch of the sequence.
     #[must_use]
-    pub fn read_after(&self, cursor: Cursor) -> FollowedWindows {
+    pub(super) fn read_after(&self, cursor: Cursor) -> FollowedWindows {
         if let Ok(since) = self.store.read_since(cursor) {
             return FollowedWindows { windows: since.published, end: since.next };
         }
@@ -55,7 +55,7 @@ impl WindowFollower {
 
     /// All windows that are kept whose rounds start at one of these moments.
     #[must_use]
-    pub fn read_rounds(&self, rules: &RoundRules, starts: &[Timestamp]) -> Vec<Arc<Published>> {
+    pub(super) fn read_rounds(&self, rules: &RoundRules, starts: &[Timestamp]) -> Vec<Arc<Published>> {
         let mut windows = self.store.kept_after(0);
         windows.retain(|published| starts.contains(&rules.round_start(published.window().span)));
         windows
@@ -63,13 +63,13 @@ impl WindowFollower {
 
     /// The names that carry a mark.
     #[must_use]
-    pub fn read_marks(&self, level: Level) -> MarksOfAll {
+    pub(super) fn read_marks(&self, level: Level) -> MarksOfAll {
         self.store.snapshot_at_level(level).2
     }
 
     /// Subscribes to the newest place in the sequence.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.store.subscribe()
     }
 }

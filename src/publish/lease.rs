@@ -5,14 +5,14 @@ use std::time::Duration;
 
 /// The requests under way, by the name of their publisher.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Leases {
+pub(super) struct Leases {
     /// When each was begun, in the time since some moment.
     begun: BTreeMap<String, Duration>,
 }
 
 impl Leases {
     /// Notes that a publisher sends a request. One that it had before has ended.
-    pub fn begin_request(&mut self, publisher: &str, now: Duration) {
+    pub(super) fn begin_request(&mut self, publisher: &str, now: Duration) {
         match self.begun.get_mut(publisher) {
             Some(begun) => *begun = now,
             None => drop(self.begun.insert(publisher.to_owned(), now)),
@@ -20,12 +20,12 @@ impl Leases {
     }
 
     /// Notes that a publisher has its answer, or waits.
-    pub fn end_request(&mut self, publisher: &str) {
+    pub(super) fn end_request(&mut self, publisher: &str) {
         self.begun.remove(publisher);
     }
 
     /// Takes back the leases that are older than `lease`, the oldest first, at most `most`.
-    pub fn reap_overdue(&mut self, now: Duration, lease: Duration, most: usize) -> Vec<String> {
+    pub(super) fn reap_overdue(&mut self, now: Duration, lease: Duration, most: usize) -> Vec<String> {
         let overdue = self.begun.iter().filter(|(_, begun)| now.saturating_sub(**begun) > lease);
         let mut overdue: Vec<_> = overdue.map(|(name, begun)| (*begun, name.clone())).collect();
         overdue.sort_unstable();

@@ -19,7 +19,7 @@ use crate::store::Published;
 
 /// When windows are complete.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct RoundRules {
+pub(super) struct RoundRules {
     /// The length of a round.
     pub interval: Duration,
     /// How long after its end a round is waited for.
@@ -30,7 +30,7 @@ pub struct RoundRules {
 
 /// A window, as far as it matters for where a cut ends.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct PlacedWindow {
+pub(super) struct PlacedWindow {
     /// Its interval.
     pub span: WindowSpan,
     /// Its number of records.
@@ -43,7 +43,7 @@ impl RoundRules {
     ///
     /// Windows that start further ahead than a clock that was corrected can explain are not waited for: what the clock says
     /// then is not known.
-    pub fn count_due(
+    pub(super) fn count_due(
         &self,
         windows: impl IntoIterator<Item = PlacedWindow>,
         now: Timestamp,
@@ -68,7 +68,7 @@ impl RoundRules {
 
     /// When the round that a window belongs to starts.
     #[must_use]
-    pub fn round_start(&self, span: WindowSpan) -> Timestamp {
+    pub(super) fn round_start(&self, span: WindowSpan) -> Timestamp {
         if self.is_one_window(span) { span.start } else { span.start.floor_to_window(self.interval) }
     }
 
@@ -91,7 +91,7 @@ impl RoundRules {
 
 /// What a publisher sends of windows.
 #[derive(Copy, Clone, Debug)]
-pub struct RoundScope<'a> {
+pub(super) struct RoundScope<'a> {
     /// When rounds are complete.
     pub rules: RoundRules,
     /// The level of identities; records of one identity are merged.
@@ -102,7 +102,7 @@ pub struct RoundScope<'a> {
 
 /// One interval's records of a cut.
 #[derive(Debug)]
-pub struct IntervalRecords<'w> {
+pub(super) struct IntervalRecords<'w> {
     /// Its start (inclusive).
     pub start: Timestamp,
     /// Its end (exclusive).
@@ -145,7 +145,7 @@ struct RecordPart<'w> {
 
 /// The intervals of a cut, oldest first, and how many of its records the publisher does not send.
 #[derive(Debug)]
-pub struct CutRecords<'w> {
+pub(super) struct CutRecords<'w> {
     /// Oldest first.
     pub intervals: Vec<IntervalRecords<'w>>,
     /// Records of the cut that are not selected.
@@ -156,7 +156,7 @@ impl<'w> CutRecords<'w> {
     /// Groups the records with places in `cut` by interval. `earlier` are windows that were cut before, or will be later: where
     /// records of the cut are a part of an identity's record, they are the other parts.
     #[must_use]
-    pub fn collect_records(
+    pub(super) fn collect_records(
         windows: &'w [Arc<Published>],
         earlier: &'w [Arc<Published>],
         cut: RangeInclusive<u64>,
@@ -218,26 +218,14 @@ impl<'w> IntervalRecords<'w> {
         (Self { start, end, level: scope.level, identities, entries }, excluded)
     }
 
-    /// The number of records.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// How many places of the cut each record stands for.
-    pub fn record_places(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn record_places(&self) -> impl Iterator<Item = u64> {
         self.entries.iter().map(|entry| entry.places)
     }
 
     /// The records as a round.
     #[must_use]
-    pub fn as_round<'s>(&'s self, node: &'s str, epoch: u64, marks: &'s MarksOfAll) -> Round<'s> {
+    pub(super) fn as_round<'s>(&'s self, node: &'s str, epoch: u64, marks: &'s MarksOfAll) -> Round<'s> {
         let records = self.entries.iter().filter_map(|entry| {
             let (view, number, merged) = match &entry.content {
                 Content::Alone(view, number) => (*view, Some(*number), None),

@@ -6,14 +6,14 @@ use crate::query::{Error, FILTERS, Filters, Query};
 
 /// Which series a publisher sends.
 #[derive(Clone, Default, Debug)]
-pub struct SeriesSelection {
+pub(super) struct SeriesSelection {
     include: Vec<Filters>,
     exclude: Vec<Filters>,
 }
 
 /// The filters that are left to decide for the series of one origin.
 #[derive(Debug)]
-pub struct OriginSelection<'s> {
+pub(super) struct OriginSelection<'s> {
     include: Vec<&'s Filters>,
     exclude: Vec<&'s Filters>,
     all: bool,
@@ -24,7 +24,7 @@ impl SeriesSelection {
     ///
     /// # Errors
     /// When a query is not one of filters. The configuration was checked for it.
-    pub fn from_config(config: &PublisherConfig) -> Result<Self, Error> {
+    pub(super) fn from_config(config: &PublisherConfig) -> Result<Self, Error> {
         let read = |queries: &[String]| {
             queries
                 .iter()
@@ -36,7 +36,7 @@ impl SeriesSelection {
 
     /// What is left to decide for series of this origin.
     #[must_use]
-    pub fn for_origin(&self, origin: &Origin) -> OriginSelection<'_> {
+    pub(super) fn for_origin(&self, origin: &Origin) -> OriginSelection<'_> {
         OriginSelection {
             include: choose_fitting(&self.include, origin),
             exclude: choose_fitting(&self.exclude, origin),
@@ -52,7 +52,7 @@ fn choose_fitting<'s>(filters: &'s [Filters], origin: &Origin) -> Vec<&'s Filter
 impl OriginSelection<'_> {
     /// Whether a series is sent.
     #[must_use]
-    pub fn contains(&self, series: &Series) -> bool {
+    pub(super) fn contains(&self, series: &Series) -> bool {
         let matched = |filters: &[&Filters]| filters.iter().any(|filters| filters.matches_series(series));
         (self.all || matched(&self.include)) && !matched(&self.exclude)
     }

@@ -33,7 +33,7 @@ pub struct SinkError {
 
 /// A destination.
 #[derive(Debug)]
-pub struct Destination {
+pub(super) struct Destination {
     target: SinkTarget,
     level: Level,
 }
@@ -51,7 +51,7 @@ impl Destination {
     ///
     /// # Errors
     /// When it cannot be delivered to.
-    pub fn open(config: &PublisherConfig) -> Result<Self, SinkError> {
+    pub(super) fn open(config: &PublisherConfig) -> Result<Self, SinkError> {
         check_support(config)?;
         let target = match &config.sink {
             SinkConfig::Debug(sink) => SinkTarget::Debug(sink.clone()),
@@ -74,19 +74,24 @@ impl Destination {
 
     /// The level of identities. Records of one identity are merged.
     #[must_use]
-    pub fn identity_level(&self) -> Level {
+    pub(super) fn identity_level(&self) -> Level {
         self.level
     }
 
     /// The most that a request may hold.
     #[must_use]
-    pub fn request_room(&self) -> RequestRoom {
+    pub(super) fn request_room(&self) -> RequestRoom {
         ROOM
     }
 
     /// Encodes records of a round.
     #[must_use]
-    pub fn encode_round(&self, round: &Round<'_>, records: Range<usize>, room: RequestRoom) -> Encoded {
+    pub(super) fn encode_round(
+        &self,
+        round: &Round<'_>,
+        records: Range<usize>,
+        room: RequestRoom,
+    ) -> Encoded {
         match &self.target {
             SinkTarget::Debug(_) | SinkTarget::File(_) => encode_json(round, records, room),
             SinkTarget::Graphite(_, options) => encode_graphite(round, records, options, room),
@@ -96,7 +101,7 @@ impl Destination {
 
     /// Whether a record of the publisher's own may be sent to try the destination.
     #[must_use]
-    pub fn takes_probes(&self) -> bool {
+    pub(super) fn takes_probes(&self) -> bool {
         match &self.target {
             SinkTarget::Debug(_) | SinkTarget::File(_) => false,
             SinkTarget::Graphite(..) | SinkTarget::Influx(_) => true,
@@ -104,7 +109,7 @@ impl Destination {
     }
 
     /// Sends a body, and judges the answer. It ends within the timeout of the destination.
-    pub async fn send_body(&mut self, body: &[u8], content_type: &str) -> Answer {
+    pub(super) async fn send_body(&mut self, body: &[u8], content_type: &str) -> Answer {
         match &mut self.target {
             SinkTarget::Debug(sink) => {
                 for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -120,7 +125,7 @@ impl Destination {
     }
 
     /// Makes it as it was at the start, after a reload: a file that was moved away is opened again.
-    pub fn open_again(&mut self) {
+    pub(super) fn open_again(&mut self) {
         match &mut self.target {
             SinkTarget::File(writer) => writer.close_file(),
             SinkTarget::Graphite(writer, _) => writer.close_connection(),

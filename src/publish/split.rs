@@ -24,7 +24,7 @@ const FAILING_REQUESTS: u32 = 6;
 
 /// The records of a round that are still to be sent.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub(super) struct Delivery {
     /// Beside the search; the next is last.
     rest: Vec<Range<usize>>,
     search: Option<Search>,
@@ -37,7 +37,7 @@ pub struct Delivery {
 
 /// What an answer leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// These records arrived.
     Delivered(Range<usize>),
     /// These records were refused for good.
@@ -62,7 +62,7 @@ pub enum Outcome {
 
 /// Why a publisher waits.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum WaitReason {
+pub(super) enum WaitReason {
     /// The backend, or the way to it, fails.
     Failing,
     /// It does not admit this client.
@@ -95,7 +95,7 @@ impl Delivery {
     /// All of this many records, in parts of at most `most`. `trusted` says whether the backend has accepted something lately:
     /// if not, and it refuses everything, nothing is given up.
     #[must_use]
-    pub fn new(records: usize, most: usize, trusted: bool) -> Self {
+    pub(super) fn new(records: usize, most: usize, trusted: bool) -> Self {
         let most = most.max(1);
         let parts = (0..records).step_by(most).map(|start| start..records.min(start + most));
         let mut rest: Vec<_> = parts.collect();
@@ -105,7 +105,7 @@ impl Delivery {
 
     /// The records that are sent next; `None` if nothing is left.
     #[must_use]
-    pub fn next_range(&self) -> Option<Range<usize>> {
+    pub(super) fn next_range(&self) -> Option<Range<usize>> {
         match &self.search {
             Some(search) => search.queue.front().cloned(),
             None => self.rest.last().cloned(),
@@ -114,7 +114,10 @@ impl Delivery {
 
     /// Replaces the next range by these parts of it: by none where nothing in it can be sent, by several where it is too
     /// large for one request.
-    pub fn replace_next(&mut self, parts: impl DoubleEndedIterator<Item = Range<usize>>) -> Vec<Outcome> {
+    pub(super) fn replace_next(
+        &mut self,
+        parts: impl DoubleEndedIterator<Item = Range<usize>>,
+    ) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         match &mut self.search {
             Some(search) => {
@@ -131,7 +134,7 @@ impl Delivery {
     }
 
     /// What the answer to the request for [`Self::next_range`] leads to. `random` is in `[0, 1)`.
-    pub fn take_answer(&mut self, answer: Answer, random: f64) -> Vec<Outcome> {
+    pub(super) fn take_answer(&mut self, answer: Answer, random: f64) -> Vec<Outcome> {
         let Some(range) = self.next_range() else { return Vec::new() };
         let mut outcomes = Vec::new();
         if let Some(search) = &mut self.search {

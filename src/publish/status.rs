@@ -14,7 +14,7 @@ use crate::wire::{PublishedRecordsDocument, PublisherDocument};
 
 /// What a publisher does.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub enum PublisherState {
+pub(super) enum PublisherState {
     /// It waits for the next round.
     #[default]
     Idle,
@@ -29,7 +29,7 @@ pub enum PublisherState {
 impl PublisherState {
     /// The name used in documents.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Sending => "sending",
@@ -43,7 +43,7 @@ impl PublisherState {
 impl WaitReason {
     /// The name used in documents.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Failing => "failing",
             Self::Auth => "auth",
@@ -55,11 +55,11 @@ impl WaitReason {
 
 /// The status of a publisher, which outlives the task that publishes.
 #[derive(Debug, Default)]
-pub struct PublisherStatus(Mutex<StatusValues>);
+pub(super) struct PublisherStatus(Mutex<StatusValues>);
 
 /// The values of a status.
 #[derive(Clone, Debug, Default)]
-pub struct StatusValues {
+pub(super) struct StatusValues {
     /// What it does.
     pub state: PublisherState,
     /// Where it is; `None` until it has begun.
@@ -91,12 +91,12 @@ pub struct StatusValues {
 impl PublisherStatus {
     /// A copy of the values.
     #[must_use]
-    pub fn values(&self) -> StatusValues {
+    pub(super) fn values(&self) -> StatusValues {
         self.lock().clone()
     }
 
     /// Changes the values.
-    pub fn update_with<T>(&self, change: impl FnOnce(&mut StatusValues) -> T) -> T {
+    pub(super) fn update_with<T>(&self, change: impl FnOnce(&mut StatusValues) -> T) -> T {
         change(&mut self.lock())
     }
 
@@ -109,7 +109,12 @@ impl PublisherStatus {
 impl StatusValues {
     /// The document of a publisher, where the sequence ends at `end`.
     #[must_use]
-    pub fn to_document(&self, config: &PublisherConfig, end: Cursor, now: Timestamp) -> PublisherDocument {
+    pub(super) fn to_document(
+        &self,
+        config: &PublisherConfig,
+        end: Cursor,
+        now: Timestamp,
+    ) -> PublisherDocument {
         let reason = match self.state {
             PublisherState::Waiting(reason) => Some(reason),
             _ => None,
@@ -138,7 +143,7 @@ impl StatusValues {
 
     /// What became of the records up to `end`.
     #[must_use]
-    pub fn count_records(&self, end: Cursor) -> PublishedRecordsDocument {
+    pub(super) fn count_records(&self, end: Cursor) -> PublishedRecordsDocument {
         let Some(Position { cursor, .. }) = self.position else { return PublishedRecordsDocument::default() };
         let closed = end.seq.saturating_sub(self.first_seq).saturating_sub(self.sent_before);
         let left_of_before = self.sent_before.saturating_sub(self.tally.sent_before);
@@ -156,7 +161,7 @@ impl StatusValues {
 
 /// Where a publisher sends to, as people write it.
 #[must_use]
-pub fn describe_destination(sink: &SinkConfig) -> String {
+pub(super) fn describe_destination(sink: &SinkConfig) -> String {
     match sink {
         SinkConfig::Debug(sink) => format!("log lines of {}", sink.logger),
         SinkConfig::File(sink) => sink.path.display().to_string(),
@@ -170,7 +175,7 @@ pub fn describe_destination(sink: &SinkConfig) -> String {
 
 /// What to do about a publisher that waits.
 #[must_use]
-pub fn advise_operator(reason: WaitReason, sink: &SinkConfig) -> Option<String> {
+pub(super) fn advise_operator(reason: WaitReason, sink: &SinkConfig) -> Option<String> {
     match (reason, sink) {
         (WaitReason::Failing, _) => None,
         (WaitReason::Auth, sink) => Some(match sink.http_target().map(|target| &target.credentials) {

@@ -9,7 +9,7 @@ use crate::render::publish::LeftOutReason;
 
 /// What became of a record.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub(super) enum Fate {
     /// The backend accepted it.
     Delivered,
     /// It refused it for good.
@@ -19,9 +19,9 @@ pub enum Fate {
 }
 
 /// The reason of records that were gone before they could be sent.
-pub const EXPIRED: &str = "expired";
+pub(super) const EXPIRED: &str = "expired";
 /// The reason of records that were too old to be sent.
-pub const TOO_OLD: &str = "age";
+pub(super) const TOO_OLD: &str = "age";
 
 /// Every reason.
 pub const DROP_REASONS: [&str; 5] = [
@@ -34,7 +34,7 @@ pub const DROP_REASONS: [&str; 5] = [
 
 /// Records by what became of them.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct RecordTally {
+pub(super) struct RecordTally {
     /// Accepted by the backend.
     pub delivered: u64,
     /// Not selected by the publisher.
@@ -49,7 +49,7 @@ pub struct RecordTally {
 
 impl RecordTally {
     /// Counts records.
-    pub fn add(&mut self, fate: Fate, records: u64) {
+    pub(super) fn add(&mut self, fate: Fate, records: u64) {
         match fate {
             Fate::Delivered => self.delivered += records,
             Fate::Dead => self.dead += records,
@@ -59,7 +59,7 @@ impl RecordTally {
     }
 
     /// Adds another tally.
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.delivered += other.delivered;
         self.excluded += other.excluded;
         self.dead += other.dead;
@@ -71,7 +71,7 @@ impl RecordTally {
 
     /// All of them.
     #[must_use]
-    pub fn sum(&self) -> u64 {
+    pub(super) fn sum(&self) -> u64 {
         let dropped: u64 = self.dropped.values().sum();
         self.delivered + self.excluded + dropped + self.dead + self.sent_before
     }
@@ -80,7 +80,7 @@ impl RecordTally {
 /// What became of the records of one round. A record may be settled again, as when a search is given up and everything is
 /// repeated; the first time counts.
 #[derive(Clone, Debug)]
-pub struct RoundTally {
+pub(super) struct RoundTally {
     /// Of each record, how many places of the sequence it stands for, and what became of it.
     records: Vec<(u64, Option<Fate>)>,
 }
@@ -88,12 +88,12 @@ pub struct RoundTally {
 impl RoundTally {
     /// For records that stand for so many places each.
     #[must_use]
-    pub fn new(places: impl Iterator<Item = u64>) -> Self {
+    pub(super) fn new(places: impl Iterator<Item = u64>) -> Self {
         Self { records: places.map(|places| (places, None)).collect() }
     }
 
     /// Settles what became of these records.
-    pub fn settle_records(&mut self, records: Range<usize>, fate: Fate) {
+    pub(super) fn settle_records(&mut self, records: Range<usize>, fate: Fate) {
         for (_, settled) in self.records.get_mut(records).into_iter().flatten() {
             settled.get_or_insert(fate);
         }
@@ -101,7 +101,7 @@ impl RoundTally {
 
     /// The sum of what is settled.
     #[must_use]
-    pub fn settled_records(&self) -> RecordTally {
+    pub(super) fn settled_records(&self) -> RecordTally {
         let mut tally = RecordTally::default();
         for (places, fate) in &self.records {
             if let Some(fate) = fate {

@@ -66,8 +66,11 @@ impl HttpPoster {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<HttpReply, Answer> {
-        let response =
-            self.client.post_body(&self.url, headers, body.into()).await.map_err(|error| judge_failure(&error))?;
+        let response = self
+            .client
+            .post_body(&self.url, headers, body.into())
+            .await
+            .map_err(|error| judge_failure(&error))?;
         let retry_after = response.header_text("retry-after").map(str::to_owned);
         Ok(HttpReply { status: response.status, retry_after, body: response.body })
     }
