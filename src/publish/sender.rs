@@ -179,7 +179,11 @@ impl PublisherTask {
             }
             Some(Position { through: None, .. }) => Position { cursor: start, through: None },
             None if self.config.start == StartAt::Kept => Position { cursor: start, through: None },
-            None => Position { cursor: end, through: None },
+            // The interval under way is the first that is sent, also if the agent is restarted before its end.
+            None => {
+                let through = clock::wall_time().floor_to_window(self.config.interval);
+                Position { cursor: end, through: Some(through) }
+            }
         };
         let first_seq = self.position.cursor.seq;
         let followed = self.shared.follower.read_after(self.position.cursor);
