@@ -22,6 +22,7 @@ mod own;
 mod page;
 mod pages;
 mod parts;
+mod publishers;
 mod routes;
 mod tasks;
 #[cfg(feature = "dcos")]

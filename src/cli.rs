@@ -30,6 +30,7 @@ mod paragraphs;
 #[cfg(feature = "top")]
 mod plot;
 mod probe;
+mod publish;
 mod records;
 mod resolve;
 mod resources;
@@ -60,7 +61,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::Cli;
-use args::{Command, ConfigCommand, ContainersCommand, MetricsCommand};
+use args::{Command, ConfigCommand, ContainersCommand, MetricsCommand, PublishCommand};
 use failure::Failure;
 use output::Console;
 
@@ -141,6 +142,13 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
                 MetricsCommand::Watch(args) => watch::watch_task(&args, out).await?,
                 #[cfg(feature = "top")]
                 MetricsCommand::Plot(args) => plot::plot_series(&args, out).await?,
+            },
+            Command::Publish { command } => match command {
+                PublishCommand::List(args) => publish::list_publishers(&args, out).await?,
+                PublishCommand::Show(args) => publish::show_publisher(&args, out).await?,
+                PublishCommand::Check(args) => return publish::check_publisher(&args, out).await,
+                PublishCommand::Dead(args) => publish::list_dead_letters(&args, out).await?,
+                PublishCommand::Replay(args) => return publish::replay_publisher(&args, out).await,
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
             Command::Tail(args) => lines::tail_lines(&args, out).await?,

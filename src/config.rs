@@ -5,12 +5,15 @@
 //! parser, `config show`, the reference page, the shipped example and the behaviour at reload are derived from it.
 
 mod checks;
+mod error;
 mod kind;
 mod labels;
 mod layers;
+mod publish;
 mod read;
 mod reference;
 mod setting;
+mod url;
 mod values;
 
 use std::collections::BTreeMap;
@@ -18,15 +21,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use error::{ConfigError, ConfigErrors};
 pub use kind::SettingKind;
-pub use layers::{
-    ConfigError, ConfigErrors, Environment, Layers, ProcessEnvironment, SettingOrigin, SettingValue,
+pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin, SettingValue};
+pub use publish::{
+    CredentialFiles, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
+    InfluxFields, InfluxSink, MOST_FILTERS, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig,
+    PublisherChange, PublisherChanges, PublisherConfig, PublisherEffect, PublisherEntry, PublisherSetting,
+    RemoteWriteSink, RemoteWriteVersion, SinkConfig, SinkType, StartAt, Temporality,
 };
 pub use reference::{render_example, render_reference};
 pub use setting::{Effect, SETTINGS, Setting};
 
 use crate::aggregate::{AggregatorSettings, GaugeSign, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
+use publish::PublisherValues;
 use values::SettingValues;
 
 /// The default configuration file.
@@ -71,11 +80,15 @@ pub struct AgentConfig {
     pub dcos_host: Option<IpAddr>,
     /// Containers' metrics for Prometheus.
     pub prometheus: PrometheusConfig,
+    /// Where windows are sent to.
+    pub publish: PublishConfig,
     pub log: LogConfig,
     /// Threads and shutdown.
     pub process: ProcessConfig,
     /// The values that all of this was read from.
     values: SettingValues,
+    /// The same for publishers, sorted by name.
+    publishers: Vec<PublisherValues>,
 }
 
 /// The HTTP listener.
@@ -382,7 +395,18 @@ impl AgentConfig {
     /// that take effect at restart only.
     #[must_use]
     pub fn applied_over(self, running: &Self) -> Self {
-        read::build_config(self.values.applied_over(&running.values), self.node_labels)
+        let window = running.aggregation.window;
+        let publishers = publish::keep_fitting(self.publishers, &running.publishers, window);
+        read::build_config(self.values.applied_over(&running.values), self.node_labels, publishers)
+    }
+
+    /// What a reload has to do with the publishers of `running`, so that they become those of this configuration.
+    #[must_use]
+    pub fn publisher_changes(&self, running: &Self) -> PublisherChanges {
+        fn configured(config: &AgentConfig) -> Vec<(&PublisherValues, &PublisherConfig)> {
+            config.publishers.iter().zip(&config.publish.publishers).collect()
+        }
+        PublisherChanges::find_changes(&configured(running), &configured(self))
     }
 }
 

@@ -27,6 +27,7 @@ pub mod net;
 pub mod nri;
 pub mod parallel;
 pub mod products;
+pub mod publish;
 pub mod query;
 pub mod restart;
 pub mod shard;

@@ -72,6 +72,22 @@ impl ApiError {
         }
     }
 
+    /// A publisher that is not configured.
+    #[must_use]
+    pub fn unknown_publisher(name: &str) -> Self {
+        Self::new(
+            404,
+            "unknown_publisher",
+            format!("there is no publisher {name:?}; see `tallyport publish list`"),
+        )
+    }
+
+    /// Dead letters that cannot be read.
+    #[must_use]
+    pub fn unreadable_letters(name: &str, error: &std::io::Error) -> Self {
+        Self::new(500, "unreadable", format!("the dead letters of {name:?} cannot be read: {error}"))
+    }
+
     /// A container that is not on this node.
     #[must_use]
     pub fn unknown_container(id: &str, nearest: Vec<String>) -> Self {

@@ -12,11 +12,13 @@ use crate::aggregate::{Accounting, Dropped};
 use crate::containers::{ContainerInfo, LifecycleState};
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::RefusalReason;
+use crate::publish::{ANSWER_CLASSES, DROP_REASONS};
 use crate::query::Sink as _;
 use crate::render::exposition::{Exposition, Format};
 use crate::shard::ContainerStats;
 use crate::stats::{self, AgentMetricFamily, ListenerName, NriOutcome, NriStats, StateFile};
 use crate::statsd::Rejected;
+use crate::wire::PublisherDocument;
 
 /// `GET /metrics`
 pub(super) async fn get_agent_metrics(
@@ -61,6 +63,7 @@ fn render_page(
     page.write_received(&counts);
     page.write_windows(agent);
     page.write_window_log(agent);
+    page.write_publishers(&agent.publishers.list_documents());
     page.write_http(agent);
     page.write_pages(agent.reading.pages.load_counts());
     page.write_nri(&agent.reading.stats.nri, agent.reading.data.current_config().nri.enabled);
@@ -188,6 +191,45 @@ impl MetricsPage {
         damaged.write_sample(&[("what", "file")], damage.files as f64);
         self.write_value(stats::CHECKPOINTS, log.checkpoints as f64);
         self.write_value(stats::CHECKPOINT_INTERVAL, log.interval.as_secs_f64());
+    }
+
+    fn write_publishers(&mut self, publishers: &[PublisherDocument]) {
+        let records = self.start_family(stats::PUBLISH_RECORDS);
+        for PublisherDocument { name, records: counts, .. } in publishers {
+            for (outcome, n) in
+                [("delivered", counts.delivered), ("excluded", counts.excluded), ("dead", counts.dead)]
+            {
+                records.write_sample(&[("publisher", name.as_str()), ("outcome", outcome)], n as f64);
+            }
+        }
+        let dropped = self.start_family(stats::PUBLISH_DROPPED);
+        for PublisherDocument { name, records: counts, .. } in publishers {
+            for reason in DROP_REASONS {
+                let n = counts.dropped.get(reason).copied().unwrap_or(0);
+                dropped.write_sample(&[("publisher", name.as_str()), ("reason", reason)], n as f64);
+            }
+        }
+        let requests = self.start_family(stats::PUBLISH_REQUESTS);
+        for PublisherDocument { name, requests: counts, .. } in publishers {
+            for answer in ANSWER_CLASSES {
+                let n = counts.get(answer).copied().unwrap_or(0);
+                requests.write_sample(&[("publisher", name.as_str()), ("answer", answer)], n as f64);
+            }
+        }
+        let held = |publisher: &PublisherDocument| if publisher.state == "held" { 1.0 } else { 0.0 };
+        let values: [(AgentMetricFamily, fn(&PublisherDocument) -> f64); 5] = [
+            (stats::PUBLISH_PENDING, |publisher| publisher.records.pending as f64),
+            (stats::PUBLISH_BEHIND, |publisher| publisher.behind_seconds),
+            (stats::PUBLISH_HELD, held),
+            (stats::PUBLISH_DEAD_LETTERS, |publisher| publisher.dead_letters as f64),
+            (stats::PUBLISH_RESTARTS, |publisher| publisher.restarts as f64),
+        ];
+        for (family, value) in values {
+            let family = self.start_family(family);
+            for publisher in publishers {
+                family.write_sample(&[("publisher", publisher.name.as_str())], value(publisher));
+            }
+        }
     }
 
     fn write_http(&mut self, agent: &AgentContext) {

@@ -11,6 +11,7 @@ use crate::containers::{ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
 use crate::model::{ContainerId, Timestamp};
 use crate::net::http::Connections;
+use crate::publish::Publishers;
 use crate::query::Data;
 use crate::shutdown::{Drain, Readiness};
 use crate::stats::Stats;
@@ -49,6 +50,8 @@ pub struct AgentContext {
     pub containers: ContainerTableHandle,
     /// The conditions of readiness.
     pub readiness: Readiness,
+    /// What delivers windows to backends.
+    pub publishers: Publishers,
     /// The window log, where there is one.
     pub window_log: Option<Arc<window_log::LogStatus>>,
     /// Open connections of the HTTP listener and of the admin socket.
@@ -75,6 +78,8 @@ pub struct LifecycleContext {
 pub struct MaintenanceContext {
     /// The container table.
     pub containers: ContainerTableHandle,
+    /// What delivers windows to backends.
+    pub publishers: Publishers,
     /// Requests about the configuration.
     pub config_requests: mpsc::Sender<ConfigRequest>,
     /// Requests that the wrapper's notes are read.

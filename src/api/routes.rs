@@ -16,7 +16,8 @@ use super::metrics::ScraperHeaders;
 use super::pages::Asker;
 use super::{AgentContext, ApiResponse, Body, LifecycleContext, MaintenanceContext, ReaderContext, Routes};
 use super::{
-    admin as admin_calls, health, lifecycle as container_calls, metrics, openapi, overview, own, tasks, watch,
+    admin as admin_calls, health, lifecycle as container_calls, metrics, openapi, overview, own,
+    publishers as publisher_calls, tasks, watch,
 };
 use crate::net::http::Peer;
 use crate::query::Query;
@@ -302,6 +303,10 @@ fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
         .and(no_query())
         .and(with_api(agent))
         .map(|agent: AgentContext| health::get_node(&agent).into_response());
+    let publishers = at!(get / "v1" / "publishers")
+        .and(no_query())
+        .and(with_api(agent))
+        .map(|agent: AgentContext| publisher_calls::list_publishers(&agent).into_response());
     let overview = at!(get / "v1" / "watch").and(raw_query()).and(request_asker()).and(with_api(agent)).then(
         |raw: String, asker: Asker, agent: AgentContext| async move {
             build_response(overview::watch_node(&agent, asker, &raw).await)
@@ -310,6 +315,7 @@ fn node_routes(agent: &AgentContext) -> BoxedFilter<(Response,)> {
     let openapi = at!(get / "v1" / "openapi.json")
         .map(|| ApiResponse::with_body(200, super::JSON, openapi::served_document()).into_response());
     let metrics = scrape.or(own).unify().or(of_tasks).unify().or(targets).unify();
+    let metrics = metrics.or(publishers).unify();
     metrics.or(accounting).unify().or(node).unify().or(overview).unify().or(openapi).unify().boxed()
 }
 
@@ -375,6 +381,22 @@ fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
             build_response(admin_calls::reconcile_containers(&maintenance).await)
         },
     );
+    let check = at!(post / "v1" / "publishers" / _ / "check").and(with_api(maintenance)).then(
+        |name: PathSegment, maintenance: MaintenanceContext| async move {
+            build_response(publisher_calls::check_publisher(&maintenance, &name.0).await)
+        },
+    );
+    let dead = at!(get / "v1" / "publishers" / _ / "dead").and(with_api(maintenance)).map(
+        |name: PathSegment, maintenance: MaintenanceContext| {
+            build_response(publisher_calls::list_dead_letters(&maintenance, &name.0))
+        },
+    );
+    let replay = at!(post / "v1" / "publishers" / _ / "replay")
+        .and(raw_query())
+        .and(with_api(maintenance))
+        .then(|name: PathSegment, raw: String, maintenance: MaintenanceContext| async move {
+            build_response(publisher_calls::replay_publisher(&maintenance, &name.0, &raw).await)
+        });
     let tail = at!(get / "v1" / "tasks" / _ / "tail")
         .and(raw_query())
         .and(request_asker())
@@ -382,5 +404,7 @@ fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
         .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
             build_response(admin_calls::tail_task(&reading, asker, &id.0, &raw).await)
         });
-    config.or(reload).unify().or(reconcile).unify().or(tail).unify().boxed()
+    let publishers = check.or(dead).unify().or(replay).unify();
+    let config = config.or(reload).unify();
+    config.or(reconcile).unify().or(tail).unify().or(publishers).unify().boxed()
 }

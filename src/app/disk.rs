@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::error::StartError;
@@ -113,21 +114,23 @@ impl AgentWindowLog {
         Ok(Self { status, writer: LogWriterState::Now(writer) })
     }
 
-    /// Continues the log of the previous process once that has ended. `None` if the log is disabled.
+    /// Continues the log of the previous process once that has ended, which `ended` is told as well. `None` if the log is
+    /// disabled.
     pub(super) fn start_after(
         before: Option<Channel>,
         sources: WriterSources,
         config: Arc<AgentConfig>,
+        ended: oneshot::Sender<()>,
     ) -> Option<Self> {
         if !config.window_log.enabled {
+            tokio::task::spawn_blocking(move || wait_for_end(before, ended));
             return None;
         }
         let status = Arc::new(LogStatus::new(RecoveryReport::default()));
         let shown = Arc::clone(&status);
         let writer = tokio::task::spawn_blocking(move || {
             let failing = Arc::clone(&shown);
-            // The only event on this connection is its end.
-            let _either_way = before.map(|before| before.receive(ENDING));
+            wait_for_end(before, ended);
             let start = || {
                 let files = open(&config)?;
                 let survey = survey_log(&files);
@@ -188,6 +191,14 @@ impl AgentWindowLog {
             LogWriterState::Never => None,
         }
     }
+}
+
+/// Waits for the end of the previous process, and passes it on.
+fn wait_for_end(before: Option<Channel>, ended: oneshot::Sender<()>) {
+    // The only event on this connection is its end.
+    let _either_way = before.map(|before| before.receive(ENDING));
+    // Nobody waits where the agent ends before it has begun to serve.
+    let _either_way = ended.send(());
 }
 
 fn writer_settings(config: &AgentConfig) -> WindowLogSettings {

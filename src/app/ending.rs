@@ -194,6 +194,8 @@ impl AgentShutdown {
     ) {
         let Self { running, window_log, drain, holding, names, state, .. } = self;
         names.into_iter().for_each(BoundSocket::leave_to_successor);
+        // Before the other process goes on at their cursors.
+        running.publishers.stop_all().await;
         drop((holding, running));
         let last_windows = async {
             if let Some(log) = window_log {
@@ -218,10 +220,17 @@ impl AgentShutdown {
         let ending = async {
             let started = tokio::time::Instant::now();
             running.containers.drain_all().await;
+            // A backend that does not answer leaves time for everything else.
+            let for_backends = deadline.saturating_sub(started.elapsed()) / 2;
+            let publishers = running.publishers.clone();
             drop((running, holding));
-            if let Some(log) = window_log {
-                log.finish_in_order().await;
-            }
+            let last_windows = async {
+                if let Some(log) = window_log {
+                    log.finish_in_order().await;
+                }
+            };
+            tokio::join!(publishers.flush_all(for_backends), last_windows);
+            drop(publishers);
             drain.start(deadline.saturating_sub(started.elapsed())).await
         };
         let done = tokio::select! {

@@ -1,7 +1,6 @@
 //! Access settings of the HTTP listener: TLS, tokens and host names, from files that a reload reads again.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,7 +139,7 @@ fn warn_of_expiry(expires: Option<Timestamp>) {
 fn warn_of_unsafe_settings(http: &HttpConfig) {
     let secrets = http.tls.iter().map(|files| &files.key).chain(&http.tokens);
     for path in secrets {
-        if std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o007 != 0) {
+        if std::fs::metadata(path).is_ok_and(|file| crate::files::is_open_to_others(&file)) {
             tracing::warn!(path = %path.display(), "everybody on this machine may read this secret; chmod o= it");
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{AgentWindowLog, PreviousLog};
 use super::entrance::{self, Entrance};
@@ -15,6 +15,7 @@ use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::Guard;
+use crate::publish::Publishers;
 use crate::query::Data;
 use crate::restart::MovableParts;
 use crate::shard::{ShardPlan, ShardPool};
@@ -36,6 +37,8 @@ pub(super) struct Running {
     pub(super) config: Arc<RwLock<Arc<AgentConfig>>>,
     /// Windows that are no longer in memory, for publishers.
     pub(super) spool: Arc<Spool>,
+    /// What delivers windows to backends.
+    pub(super) publishers: Publishers,
     /// Counters that belong to no other module.
     pub(super) stats: Arc<Stats>,
     /// Answers that are being built or sent.
@@ -92,6 +95,8 @@ pub(super) struct AgentParts {
     pub(super) routes: Routes,
     pub(super) table: ContainerTable,
     pub(super) window_log: Option<AgentWindowLog>,
+    /// The end of the process that this one has taken over from, which may still write its last files.
+    pub(super) predecessor_ended: Option<oneshot::Receiver<()>>,
     pub(super) config_requests: mpsc::Receiver<ConfigRequest>,
     pub(super) missed: mpsc::Receiver<crate::api::MissedRequest>,
     pub(super) drain: DrainTrigger,
@@ -138,6 +143,7 @@ impl AgentParts {
         let entrance = Entrance::new(&config.http, asked, &stats);
         let (requesting_config, config_requests) = mpsc::channel(8);
         let log_enabled = config.window_log.enabled;
+        let publishers = Publishers::new(Arc::clone(&store), config.node.clone(), &config.state_dir);
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let pages = Pages::new(&config);
@@ -151,6 +157,7 @@ impl AgentParts {
             containers,
             config,
             spool,
+            publishers,
             stats,
             pages,
             readiness,
@@ -162,6 +169,7 @@ impl AgentParts {
                 reading: running.reader_context(),
                 containers: running.containers.clone(),
                 readiness: running.readiness.clone(),
+                publishers: running.publishers.clone(),
                 window_log: None,
                 connections: Default::default(),
                 http_address,
@@ -170,6 +178,7 @@ impl AgentParts {
             },
             maintenance: MaintenanceContext {
                 containers: running.containers.clone(),
+                publishers: running.publishers.clone(),
                 config_requests: running.config_requests.clone(),
                 missed,
             },
@@ -181,6 +190,7 @@ impl AgentParts {
             routes,
             table,
             window_log: None,
+            predecessor_ended: None,
             config_requests,
             missed: missed_requests,
             drain: trigger,

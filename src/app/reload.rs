@@ -10,9 +10,11 @@ use super::parts::{Running, table_settings};
 use super::plugin::PluginControl;
 use crate::api::ConfigRequest;
 use crate::config::{
-    AgentConfig, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment, SettingOrigin,
+    AgentConfig, ConfigError, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment,
+    SettingOrigin,
 };
 use crate::containers::ContainerTableHandle;
+use crate::publish::{Publishers, check_support};
 use crate::shard::ShardPool;
 use crate::stats::Stats;
 use crate::telemetry::LogFilter;
@@ -47,10 +49,23 @@ impl Loader {
     /// # Errors
     /// With all errors of all sources.
     pub fn load_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
-        self.load_from(&ProcessEnvironment)
+        self.load_from(&ProcessEnvironment, |_, _| Vec::new())
     }
 
-    fn load_from(&self, environment: &dyn Environment) -> Result<(AgentConfig, Layers), ConfigErrors> {
+    /// Reads every layer, and checks the destinations and the files that publishers name, for a process that is going to use
+    /// them.
+    ///
+    /// # Errors
+    /// With all errors of all sources and files.
+    pub fn load_checked_config(&self) -> Result<(AgentConfig, Layers), ConfigErrors> {
+        self.load_from(&ProcessEnvironment, check_publishers)
+    }
+
+    fn load_from(
+        &self,
+        environment: &dyn Environment,
+        check: fn(&Layers, Option<&AgentConfig>) -> Vec<ConfigError>,
+    ) -> Result<(AgentConfig, Layers), ConfigErrors> {
         let mut layers = Layers::with_defaults(environment);
         let default = PathBuf::from(DEFAULT_FILE);
         let file = self.file.clone().or_else(|| default.exists().then_some(default));
@@ -59,15 +74,23 @@ impl Loader {
         for (key, value, flag) in &self.flags {
             errors.extend(layers.set_value(key, value.clone(), SettingOrigin::Flag(flag.clone())).err());
         }
-        match AgentConfig::from_layers(&layers) {
+        let read = AgentConfig::from_layers(&layers).map_err(|ConfigErrors(more)| errors.extend(more));
+        errors.extend(check(&layers, read.as_ref().ok()));
+        match read {
             Ok(config) if errors.is_empty() => Ok((config, layers)),
-            Ok(_) => Err(ConfigErrors(errors)),
-            Err(ConfigErrors(more)) => {
-                errors.extend(more);
-                Err(ConfigErrors(errors))
-            }
+            _ => Err(ConfigErrors(errors)),
         }
     }
+}
+
+/// What is wrong with the files of publishers, and with where they send to.
+fn check_publishers(layers: &Layers, config: Option<&AgentConfig>) -> Vec<ConfigError> {
+    let publishers = config.into_iter().flat_map(|config| &config.publish.publishers);
+    let unsupported = publishers.filter_map(|publisher| {
+        let error = check_support(publisher).err()?;
+        layers.publisher_error(&publisher.name, error.key, &error.reason)
+    });
+    layers.check_files().into_iter().chain(unsupported).collect()
 }
 
 /// Serves requests about the configuration, one at a time. A drain does not wait for it: it has nothing to finish.
@@ -78,7 +101,7 @@ pub(super) async fn serve_config(
     parts: ReloadParts,
 ) {
     let ConfigSources { loader, mut layers } = sources;
-    let ReloadParts { pool, containers, stats, config, pods, entrance } = parts;
+    let ReloadParts { pool, containers, publishers, stats, config, pods, entrance } = parts;
     while let Some(request) = requests.recv().await {
         let (force, reply) = match request {
             ConfigRequest::Reload { force, reply } => (force, reply),
@@ -96,6 +119,7 @@ pub(super) async fn serve_config(
                 entrance.apply_settings(&applied.http, asked);
                 containers.apply_settings(table_settings(&applied)).await;
                 pods.apply_settings(&applied);
+                publishers.apply_settings(&applied.publish).await;
                 // The main loop notices shards that have ended.
                 let _either_way = pool.apply_settings(
                     &settings,
@@ -133,7 +157,7 @@ struct Reloaded {
 /// # Errors
 /// With all errors, or with the protection that the new configuration would remove, unless `force` is set.
 fn reload_config(loader: &Loader, old: &AgentConfig, force: bool) -> Result<Reloaded, String> {
-    let (new, layers) = loader.load_config().map_err(|errors| errors.to_string())?;
+    let (new, layers) = loader.load_checked_config().map_err(|errors| errors.to_string())?;
     let needs_restart = new.needs_restart(old);
     let applied = new.applied_over(old);
     if !force && let Some(dropped) = applied.http.dropped_protection(&old.http) {
@@ -150,6 +174,7 @@ fn reload_config(loader: &Loader, old: &AgentConfig, force: bool) -> Result<Relo
 pub(super) struct ReloadParts {
     pool: Arc<ShardPool>,
     containers: ContainerTableHandle,
+    publishers: Publishers,
     stats: Arc<Stats>,
     config: Arc<RwLock<Arc<AgentConfig>>>,
     pods: PluginControl,
@@ -161,6 +186,7 @@ impl ReloadParts {
         Self {
             pool: Arc::clone(&running.pool),
             containers: running.containers.clone(),
+            publishers: running.publishers.clone(),
             stats: Arc::clone(&running.stats),
             config: Arc::clone(&running.config),
             pods,
@@ -198,6 +224,13 @@ mod tests {
             SettingKind::Size(least, most) => vec![format!("\"{least}B\""), format!("\"{most}B\"")],
             SettingKind::Time(least, most) => vec![format!("\"{least}ms\""), format!("\"{most}ms\"")],
             SettingKind::Mode => text(&["0604"]),
+            // Only publishers have these.
+            SettingKind::OptionalTime(..)
+            | SettingKind::Host
+            | SettingKind::OptionalUrl
+            | SettingKind::Proxy
+            | SettingKind::InputFile
+            | SettingKind::SecretFile => Vec::new(),
         }
     }
 
@@ -210,7 +243,11 @@ mod tests {
         let limits = (node_limits.memory, node_limits.remembered);
         let access = (&http.tls, &http.tokens, &http.hosts, http.page_memory);
         let ending = (process.drain_deadline, process.after_hand_over, &process.instance);
-        format!("{shards:?} {limits:?} {access:?} {prometheus:?} {ending:?} {}", config.log.filter)
+        let publish = &config.publish;
+        format!(
+            "{shards:?} {limits:?} {access:?} {prometheus:?} {publish:?} {ending:?} {}",
+            config.log.filter
+        )
     }
 
     /// The same for settings that apply to new containers. The port of sockets and the queue and directory of Unix

@@ -1,7 +1,7 @@
 //! A bound agent, and serving until it is told to end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,9 +13,11 @@ use super::parts::{AgentParts, Running};
 use super::reload::{self, ConfigSources};
 use super::{missed, plugin, serve};
 use crate::api::ConfigRequest;
-use crate::config::AfterHandOver;
+use crate::config::{AfterHandOver, AgentConfig};
 use crate::nri::Carried;
+use crate::publish::Publishers;
 use crate::restart::{AgentResources, Holding, Successor, serve_successors};
+use crate::shutdown::Drain;
 use crate::telemetry::LogFilter;
 
 /// How the agent ended.
@@ -55,7 +57,8 @@ impl BoundAgent {
     pub async fn run(self, on_ready: impl FnOnce(&str)) -> Result<Ended, StartError> {
         let unheard = |source| StartError::System { what: "listening to signals", source };
         let mut signals = Signals::new().map_err(unheard)?;
-        let Self { parts, held, sources, log, nri } = self;
+        let Self { mut parts, held, sources, log, nri } = self;
+        let predecessor_ended = parts.predecessor_ended.take();
         let AgentParts {
             running,
             routes,
@@ -66,6 +69,7 @@ impl BoundAgent {
             drain,
             latch,
             entrance,
+            ..
         } = parts;
         let config = running.current_config();
         let shards = running.readiness.add_latch("shards");
@@ -86,6 +90,7 @@ impl BoundAgent {
         let socket = config.admin.socket.clone();
         tasks.spawn(missed::run(socket, running.containers.clone(), missed, running.drain.clone()));
         tasks.spawn(crate::api::descriptors(routes.lifecycle_context(), descriptors));
+        tasks.spawn(run_publishers(PublisherParts::new(&running), predecessor_ended));
         latch.open();
         on_ready(&log_addresses(&running, routes.agent.http_address));
         // The listeners have their own copies and drop them when they end. One kept here would keep the store and the
@@ -140,6 +145,35 @@ impl BoundAgent {
             signals.told_to_end().await;
         }
         Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
+    }
+}
+
+/// What publishers are started with. Not the whole agent: the store is to be free when it ends.
+struct PublisherParts {
+    publishers: Publishers,
+    config: Arc<RwLock<Arc<AgentConfig>>>,
+    drain: Drain,
+}
+
+impl PublisherParts {
+    fn new(running: &Running) -> Self {
+        let Running { publishers, config, drain, .. } = running;
+        Self { publishers: publishers.clone(), config: Arc::clone(config), drain: drain.clone() }
+    }
+}
+
+/// Starts publishers, once no other process publishes at the same cursors, and keeps them running until the agent ends.
+async fn run_publishers(parts: PublisherParts, predecessor_ended: Option<oneshot::Receiver<()>>) {
+    let PublisherParts { publishers, config, mut drain } = parts;
+    if let Some(ended) = predecessor_ended {
+        // Closed without a word where the wait for it failed.
+        let _either_way = ended.await;
+    }
+    let settings = move || config.read().unwrap_or_else(PoisonError::into_inner).publish.clone();
+    publishers.apply_settings(&settings()).await;
+    tokio::select! {
+        () = publishers.restart_failed(settings) => {}
+        () = drain.wait_for_start() => {}
     }
 }
 

@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::disk::{self, AgentWindowLog};
 use super::entrance;
 use super::error::StartError;
@@ -131,7 +133,9 @@ async fn resume_agent(
     let containers = parts.running.containers.directory().all_containers().len();
     timing.log_pause(receiving, source.name(), containers);
     let window_sources = parts.running.window_sources();
-    parts.window_log = AgentWindowLog::start_after(source.into_connection(), window_sources, config);
+    let (ended, predecessor_ended) = oneshot::channel();
+    parts.window_log = AgentWindowLog::start_after(source.into_connection(), window_sources, config, ended);
+    parts.predecessor_ended = Some(predecessor_ended);
     parts.routes.agent.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
     Ok(BoundAgent { parts, held, sources, log, nri })
 }

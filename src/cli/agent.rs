@@ -39,7 +39,7 @@ fn run_in_foreground(args: &AgentArgs) -> Result<ExitCode, Failure> {
     // Before any descriptor is opened.
     let inherited = Inherited::from_environment().map_err(|error| Failure::system_error(&error))?;
     let loader = loader_from_args(args)?;
-    let (config, layers) = loader.load_config()?;
+    let (config, layers) = loader.load_checked_config()?;
     let sources = ConfigSources::new(loader, layers);
     let log = telemetry::start(&config.log);
     // Before other threads are started.

@@ -5,6 +5,7 @@ mod format;
 #[cfg(feature = "top")]
 mod live;
 pub(super) mod numbers;
+mod publishing;
 mod reading;
 mod target;
 pub(super) mod times;
@@ -17,6 +18,7 @@ pub(super) use agent::*;
 pub(super) use format::*;
 #[cfg(feature = "top")]
 pub(super) use live::{PlotArgs, PlotField, TaskColumn, TopArgs};
+pub(super) use publishing::*;
 pub(super) use reading::*;
 pub(super) use target::*;
 
@@ -123,6 +125,11 @@ It needs a terminal. For pipes, `tallyport tasks -o ndjson` lists tasks and
     Containers {
         #[command(subcommand)]
         command: ContainersCommand,
+    },
+    /// Show what publishers have delivered, and try or repeat a delivery
+    Publish {
+        #[command(subcommand)]
+        command: PublishCommand,
     },
     /// Show the metrics of a task
     Metrics {
@@ -249,6 +256,43 @@ Examples:
   tallyport containers reconcile
   tallyport containers reconcile --json")]
     Reconcile(ReconcileArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PublishCommand {
+    /// List the publishers, what they have delivered, and what is left
+    #[command(after_help = "\
+Examples:
+  tallyport publish list
+  tallyport publish list --json")]
+    List(PublishListArgs),
+    /// Show one publisher: its state, its records, and what its destination said last
+    #[command(after_help = "\
+Examples:
+  tallyport publish show influx")]
+    Show(PublisherArgs),
+    /// Send one record to a publisher's destination, and report the answer
+    #[command(after_help = "\
+Examples:
+  tallyport publish check influx
+
+The record is a counter named tallyport.publish.check. A file is only opened. The exit code is 1 if the
+destination does not accept.")]
+    Check(PublisherCallArgs),
+    /// List the records that a publisher's destination refused
+    #[command(after_help = "\
+Examples:
+  tallyport publish dead influx
+  tallyport publish dead influx -o ndjson")]
+    Dead(PublisherCallArgs),
+    /// Send dead letters again, or with --since what was already sent
+    #[command(after_help = "\
+Examples:
+  tallyport publish replay influx
+  tallyport publish replay influx --since 5m
+
+Dead letters that are accepted are removed. A file gets what is sent again once more.")]
+    Replay(PublishReplayArgs),
 }
 
 #[derive(Debug, Subcommand)]

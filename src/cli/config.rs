@@ -34,7 +34,7 @@ struct ConfiguredValue {
 
 pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Failure> {
     let loader = loader_from_sources(&args.sources)?;
-    let (config, _) = loader.load_config()?;
+    let (config, _) = loader.load_checked_config()?;
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.selected_format() {
@@ -78,8 +78,8 @@ const COLUMNS: [Column; 4] = [
     Column::new("CONFIGURED HERE", CellKind::Text).with_drop_order(1),
 ];
 
-/// The settings of the agent, each with the value that is configured here if it is another. A setting that only an agent of another
-/// version has is no difference.
+/// The settings of the agent, each with the value that is configured here if it is another, and those of publishers that it does
+/// not have. A setting that only an agent of another version has is no difference.
 fn compare_settings(running: Vec<SettingDocument>, configured: Vec<SettingDocument>) -> Vec<RunningSetting> {
     let mut configured: BTreeMap<Word, SettingDocument> =
         configured.into_iter().map(|setting| (setting.key.clone(), setting)).collect();
@@ -88,7 +88,14 @@ fn compare_settings(running: Vec<SettingDocument>, configured: Vec<SettingDocume
         let configured = here.map(|SettingDocument { value, origin, .. }| ConfiguredValue { value, origin });
         RunningSetting { running, configured }
     };
-    running.into_iter().map(compare).collect()
+    let mut all: Vec<RunningSetting> = running.into_iter().map(compare).collect();
+    configured.retain(|key, _| key.starts_with("publish.") && key.matches('.').count() == 2);
+    all.extend(configured.into_values().map(|setting| {
+        let running = SettingDocument { value: String::new(), origin: "none".to_owned(), ..setting.clone() };
+        let SettingDocument { value, origin, .. } = setting;
+        RunningSetting { running, configured: Some(ConfiguredValue { value, origin }) }
+    }));
+    all
 }
 
 fn print_running(

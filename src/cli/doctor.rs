@@ -5,6 +5,7 @@ pub(super) mod finding;
 mod guard;
 mod node;
 mod plugin;
+mod publishers;
 mod series;
 mod state;
 
@@ -17,7 +18,7 @@ use super::probe::run_probes;
 use super::resolve::parse_response;
 use super::socket_access::explain_access;
 use crate::client::Client;
-use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, Task};
+use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, PublisherDocument, Task};
 use finding::{Finding, FindingStatus, drop_contradicted, merge_repeated, print_findings};
 
 pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<ExitCode, Failure> {
@@ -30,6 +31,7 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     findings.push(guard::check_guard(&node, &containers));
     findings.extend(state::check_window_log(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(plugin::plugin_findings));
+    findings.extend(fetch_publishers(&client).await.iter().flat_map(publishers::check_publisher));
     findings.extend(state::totals_finding(node.totals_evicted));
     findings.extend(series::check_limits(&accounting));
     findings.extend(series::check_names(&node));
@@ -75,6 +77,12 @@ async fn fetch_containers(admin: &Client, node: &NodeDocument) -> (Finding, Vec<
         None => {}
     }
     (finding, Vec::new())
+}
+
+/// The publishers; none from an agent without that route.
+pub(super) async fn fetch_publishers(client: &Client) -> Vec<PublisherDocument> {
+    let Ok(response) = client.get("/v1/publishers").await else { return Vec::new() };
+    parse_response(&response).unwrap_or_default()
 }
 
 /// The rejected lines of tasks that have not ended; none without the admin socket.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use self::rejected::{find_recently_rejected, format_rejected, suggest_fix};
 use super::args::{ExplainArgs, OutputFormat};
 use super::details::format_value;
+use super::doctor::fetch_publishers;
 use super::documents::{format_elapsed, name as name_of, sorted_counts};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
@@ -21,7 +22,9 @@ use crate::client::Client;
 use crate::model::Glob;
 use crate::net::clock;
 use crate::render::prometheus::SPAN_SECONDS;
-use crate::wire::{ContainerDocument, ExposedNameDocument, RecordDocument, Task, TaskMetrics, TaskNames};
+use crate::wire::{
+    ContainerDocument, ExposedNameDocument, PublisherDocument, RecordDocument, Task, TaskMetrics, TaskNames,
+};
 
 /// The result at a station.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
@@ -61,7 +64,8 @@ pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Resul
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let names = fetch_names(&client, &task, args.name.as_deref()).await;
-    let explanation = build_explanation(&task, &metrics, &names, args.name.as_deref());
+    let publishers = fetch_publishers(&client).await;
+    let explanation = build_explanation(&task, &metrics, &names, &publishers, args.name.as_deref());
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&explanation)?,
         OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
@@ -87,6 +91,7 @@ fn build_explanation(
     task: &Task,
     records: &[RecordDocument],
     names: &[ExposedNameDocument],
+    publishers: &[PublisherDocument],
     name: Option<&str>,
 ) -> Explanation {
     let arrives = matching_records(records, name).next().is_some();
@@ -99,6 +104,7 @@ fn build_explanation(
         check_records(records, name),
         check_scrapes(task, names),
     ];
+    stations.extend(publishers.iter().map(check_publisher));
     end_at_stop(&mut stations, task, arrives);
     let stopped = stations.iter().find(|station| station.outcome == StationOutcome::Bad);
     let subject = name.map_or_else(|| "its metrics".to_owned(), |name| format!("{name:?}"));
@@ -147,6 +153,22 @@ impl Station {
         self.advice.extend(advice);
         self
     }
+}
+
+/// Whether a publisher delivers. What it selects is not known here, so it stops nothing.
+fn check_publisher(publisher: &PublisherDocument) -> Station {
+    let PublisherDocument { name, state, records, .. } = publisher;
+    let last = publisher.last_delivery.map(|last| format_elapsed(clock::wall_time(), last));
+    let delivered = match last {
+        Some(last) => format!("to {name}, last {last} ago"),
+        None => format!("nothing to {name} yet"),
+    };
+    if !matches!(&**state, "held" | "retrying") {
+        return new_station("published", StationOutcome::Good, delivered);
+    }
+    let answer = publisher.last_answer.as_ref().map_or(String::new(), |answer| format!(": {answer}"));
+    let found = format!("{delivered}; it is {state} with {} records pending{answer}", records.pending);
+    new_station("published", StationOutcome::Note, found).with_advice(publisher.advice.clone())
 }
 
 fn check_containers(task: &Task) -> Station {

@@ -3,7 +3,8 @@
 use std::path::{Component, Path};
 
 use super::AgentConfig;
-use super::layers::{ConfigError, Layers};
+use super::error::ConfigError;
+use super::layers::Layers;
 use super::setting::SETTINGS;
 use crate::products::Product;
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::url;
 use crate::aggregate::{Bounds, MOST_BOUNDS};
 use crate::identity::read_switch;
 
@@ -41,8 +42,20 @@ pub enum SettingKind {
     Size(u64, u64),
     /// A time, with a unit, from the first to the second, in milliseconds.
     Time(u64, u64),
+    /// A time as in [`Self::Time`], or nothing.
+    OptionalTime(u64, u64),
     /// Permissions, in octal.
     Mode,
+    /// A host name or an IP address.
+    Host,
+    /// The URL of a server that speaks HTTP, without secrets; or nothing.
+    OptionalUrl,
+    /// `env`, the URL of a proxy, or nothing.
+    Proxy,
+    /// The absolute path of a file that has to be there when the configuration is used, or nothing.
+    InputFile,
+    /// The same, for a file that users other than its owner and group must not be able to read.
+    SecretFile,
 }
 
 /// One value.
@@ -62,6 +75,7 @@ pub(super) enum Value {
     /// `None` if it is unlimited.
     Rate(Option<u64>),
     Time(Duration),
+    OptionalTime(Option<Duration>),
 }
 
 /// Maximum number of entries in a list. Many lists contain patterns, each of which is matched against names from
@@ -79,7 +93,9 @@ impl SettingKind {
             Self::Text(0, most) => format!("text of at most {most} bytes"),
             Self::Text(least, most) => format!("text of {least} to {most} bytes"),
             Self::LogFilter => format!("a level ({}) or target=level pairs", LEVELS.join(", ")),
-            Self::Path | Self::OptionalPath => "an absolute path".to_owned(),
+            Self::Path | Self::OptionalPath | Self::InputFile | Self::SecretFile => {
+                "an absolute path".to_owned()
+            }
             Self::Ip => "an IP address".to_owned(),
             Self::Address => "an address and port, such as 127.0.0.1:9725".to_owned(),
             Self::Switch => "true or false".to_owned(),
@@ -94,10 +110,15 @@ impl SettingKind {
             Self::Size(least, most) => {
                 format!("a size from {} to {}", size_text(*least), size_text(*most))
             }
-            Self::Time(least, most) => {
+            Self::Time(least, most) | Self::OptionalTime(least, most) => {
                 format!("a time from {} to {}", time_text(*least), time_text(*most))
             }
             Self::Mode => "permissions in octal, such as \"0660\"".to_owned(),
+            Self::Host => "a host name or an IP address".to_owned(),
+            Self::OptionalUrl => "a URL that starts with http:// or https://".to_owned(),
+            Self::Proxy => {
+                "\"env\", the URL of a proxy such as http://proxy.example:3128, or nothing".to_owned()
+            }
         }
     }
 
@@ -112,8 +133,10 @@ impl SettingKind {
                 fits.then(|| Value::Text(text.to_owned()))
             }
             Self::LogFilter => log_filter(text).then(|| Value::Text(text.to_owned())),
-            Self::OptionalPath if text.is_empty() => Some(Value::Path(None)),
-            Self::Path | Self::OptionalPath => Some(PathBuf::from(text))
+            Self::OptionalPath | Self::InputFile | Self::SecretFile if text.is_empty() => {
+                Some(Value::Path(None))
+            }
+            Self::Path | Self::OptionalPath | Self::InputFile | Self::SecretFile => Some(PathBuf::from(text))
                 .filter(|path| path.is_absolute())
                 .map(|path| Value::Path(Some(path))),
             Self::Ip if text.is_empty() => Some(Value::Ip(None)),
@@ -127,12 +150,17 @@ impl SettingKind {
             Self::Rate if text == "unlimited" => Some(Value::Rate(None)),
             Self::Rate => text.parse().ok().filter(|rate| *rate > 0).map(|rate| Value::Rate(Some(rate))),
             Self::Size(least, most) => number_in_range(Some(parse_size(text)?), least, most),
-            Self::Time(least, most) => {
-                let time = parse_duration(text)?;
-                let range = Duration::from_millis(least)..=Duration::from_millis(most);
-                range.contains(&time).then_some(Value::Time(time))
+            Self::OptionalTime(..) if text.is_empty() => Some(Value::OptionalTime(None)),
+            Self::OptionalTime(least, most) => {
+                time_in_range(text, least, most)?.map(|time| Value::OptionalTime(Some(time)))
             }
+            Self::Time(least, most) => time_in_range(text, least, most)?.map(Value::Time),
             Self::Mode => number_in_range(u64::from_str_radix(text, 8).ok(), 0, 0o777),
+            Self::Host => url::is_host(text).then(|| Value::Text(text.to_owned())),
+            Self::OptionalUrl if text.is_empty() => Some(Value::Text(String::new())),
+            Self::OptionalUrl => Some(Value::Text(url::check_url(text).map(|()| text.to_owned())?)),
+            Self::Proxy if matches!(text, "env" | "") => Some(Value::Text(text.to_owned())),
+            Self::Proxy => Some(Value::Text(url::check_proxy(text).map(|()| text.to_owned())?)),
         };
         read.ok_or_else(|| format!("is not {}", self.expected_form()))
     }
@@ -160,6 +188,11 @@ impl SettingKind {
 
 fn number_in_range(read: Option<u64>, least: u64, most: u64) -> Option<Value> {
     read.filter(|number| (least..=most).contains(number)).map(Value::Number)
+}
+
+fn time_in_range(text: &str, least: u64, most: u64) -> Result<Option<Duration>, String> {
+    let range = Duration::from_millis(least)..=Duration::from_millis(most);
+    Ok(Some(parse_duration(text)?).filter(|time| range.contains(time)))
 }
 
 /// Rejects misspelled levels, which the library would treat as targets.

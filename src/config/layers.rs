@@ -7,6 +7,9 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use super::error::ConfigError;
+use super::kind::SettingKind;
+use super::publish::{self, PUBLISHER_SETTINGS, PublisherEntry, PublisherLayers};
 use super::setting::{Effect, SETTINGS, Setting};
 use crate::files;
 
@@ -65,16 +68,7 @@ pub struct SettingValue {
 pub struct Layers {
     defaults: BTreeMap<&'static str, String>,
     written: BTreeMap<&'static str, SettingValue>,
-}
-
-impl ConfigError {
-    /// An invalid value of a setting.
-    pub(super) fn value(layers: &Layers, key: &str, reason: &str) -> Self {
-        match layers.get(key) {
-            Some(written) => Self::new(&written.origin, key, format!(" = {:?} {reason}", written.text)),
-            None => Self::new(&SettingOrigin::Default, key, format!(" {reason}")),
-        }
-    }
+    publishers: PublisherLayers,
 }
 
 impl Layers {
@@ -92,7 +86,7 @@ impl Layers {
         let written = defaults
             .iter()
             .map(|(key, text)| (*key, SettingValue { text: text.clone(), origin: SettingOrigin::Default }));
-        Self { written: written.collect(), defaults }
+        Self { written: written.collect(), defaults, publishers: PublisherLayers::default() }
     }
 
     /// The default text of a setting.
@@ -124,11 +118,39 @@ impl Layers {
         self
     }
 
+    /// An error in a setting of a publisher, at the place where it is set.
+    #[must_use]
+    pub fn publisher_error(&self, name: &str, key: &str, reason: &str) -> Option<ConfigError> {
+        let mut publishers = self.publishers.iter();
+        publishers
+            .find(|(written, _)| *written == name)
+            .map(|(_, written)| written.value_error(name, key, reason))
+    }
+
+    /// What is said about publishers.
+    pub(super) fn publisher_layers(&self) -> &PublisherLayers {
+        &self.publishers
+    }
+
+    /// All settings of all publishers, in the order of their table, with their text and source.
+    pub fn publisher_entries(&self) -> impl Iterator<Item = PublisherEntry<'_>> {
+        self.publishers.entries()
+    }
+
+    /// Checks the files that publishers name; returns the errors.
+    #[must_use]
+    pub fn check_files(&self) -> Vec<ConfigError> {
+        publish::check_files(&self.publishers)
+    }
+
     /// Sets a value.
     ///
     /// # Errors
     /// When there is no such setting.
     pub fn set_value(&mut self, key: &str, text: String, origin: SettingOrigin) -> Result<(), ConfigError> {
+        if let Some((name, key)) = publish::split_publisher_key(key) {
+            return self.publishers.set_value(name, key, SettingValue { text, origin });
+        }
         match Setting::find(key) {
             Some(setting) => {
                 self.written.insert(setting.key, SettingValue { text, origin });
@@ -174,16 +196,22 @@ impl Layers {
             let key = format!("{prefix}{}", name.get_ref());
             let origin = at(name.span().start);
             let written = match value.get_ref() {
+                DeValue::Table(inner) if prefix == PUBLISHERS => {
+                    match self.publishers.add_publisher(name.get_ref(), &origin) {
+                        Ok(_) => self.add_table(&format!("{key}."), inner, at, found),
+                        Err(error) => found.push(error),
+                    }
+                    continue;
+                }
                 DeValue::Table(inner) if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{key}."))) => {
                     self.add_table(&format!("{key}."), inner, at, found);
                     continue;
                 }
                 value => text_of(value),
             };
-            let result = match (Setting::find(&key), written) {
-                (None, _) => Err(ConfigError::unknown_setting(&key, &origin)),
-                (Some(_), Some(text)) => self.set_value(&key, text, origin),
-                (Some(setting), None) => Err(ConfigError::not_a_value(setting, &origin)),
+            let result = match (written, find_kind(&key)) {
+                (None, Some(kind)) => Err(ConfigError::not_a_value(&key, &kind, &origin)),
+                (text, _) => self.set_value(&key, text.unwrap_or_default(), origin),
             };
             found.extend(result.err());
         }
@@ -199,6 +227,20 @@ impl Layers {
                     .insert(setting.key, SettingValue { text, origin: SettingOrigin::Variable(name) });
             }
         }
+        self.publishers.add_variables(environment);
+    }
+}
+
+/// Prefix of the keys of a publisher's table.
+const PUBLISHERS: &str = "publish.";
+
+/// The form of values of a key, or one of several where that depends on the type of a publisher.
+fn find_kind(key: &str) -> Option<SettingKind> {
+    match publish::split_publisher_key(key) {
+        Some((_, key)) => {
+            PUBLISHER_SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind)
+        }
+        None => Setting::find(key).map(|setting| setting.kind),
     }
 }
 
@@ -254,65 +296,5 @@ impl fmt::Display for SettingOrigin {
             Self::File(name, line) => write!(f, "{name}:{line}"),
             Self::Variable(name) | Self::Flag(name) => f.write_str(name),
         }
-    }
-}
-
-/// An error in a configuration.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{place}{key}{reason}")]
-pub struct ConfigError {
-    place: String,
-    key: String,
-    reason: String,
-}
-
-/// All errors of a configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigErrors(pub Vec<ConfigError>);
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-impl ConfigError {
-    pub(super) fn new(origin: &SettingOrigin, key: &str, reason: String) -> Self {
-        let place = match origin {
-            SettingOrigin::Default => String::new(),
-            origin => format!("{origin}: "),
-        };
-        Self { place, key: key.to_owned(), reason }
-    }
-
-    pub(super) fn unknown_setting(key: &str, origin: &SettingOrigin) -> Self {
-        let nearest =
-            Setting::nearest_key(key).map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
-        Self::new(origin, key, format!(" is not a setting{nearest}"))
-    }
-
-    pub(super) fn not_a_value(setting: &Setting, origin: &SettingOrigin) -> Self {
-        Self::new(origin, setting.key, format!(" takes {}", setting.kind.expected_form()))
-    }
-
-    pub(super) fn invalid_syntax(origin: &SettingOrigin, message: &str) -> Self {
-        Self::new(origin, "", message.to_owned())
-    }
-
-    pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
-        Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
-    }
-
-    /// Whether it is about a setting in this table.
-    pub(super) fn is_in(&self, table: &str) -> bool {
-        self.key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::layers::{ConfigError, ConfigErrors, Layers, SettingOrigin};
+use super::error::{ConfigError, ConfigErrors};
+use super::layers::{Layers, SettingOrigin};
+use super::publish::{self, PublishConfig, PublisherValues};
 use super::values::SettingValues;
 use super::{
     AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, HttpConfig, KubernetesConfig,
@@ -20,8 +22,12 @@ pub(super) fn read_config(layers: &Layers) -> Result<AgentConfig, ConfigErrors> 
         errors.extend(mistakes);
         BTreeMap::new()
     });
-    let config = build_config(values, labels);
+    let (publishers, mistakes) = publish::read_publishers(layers.publisher_layers());
+    errors.extend(mistakes);
+    let config = build_config(values, labels, publishers);
     checks::check_values(&config, layers, &mut errors);
+    let window = config.aggregation.window;
+    publish::check_publishers(&config.publish.publishers, layers.publisher_layers(), window, &mut errors);
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
 
@@ -44,7 +50,11 @@ fn read_node_labels(
 }
 
 /// Builds the configuration from values. This is the only place that reads settings.
-pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, String>) -> AgentConfig {
+pub(super) fn build_config(
+    values: SettingValues,
+    node_labels: BTreeMap<String, String>,
+    publishers: Vec<PublisherValues>,
+) -> AgentConfig {
     AgentConfig {
         node: values.raw_text("node"),
         node_labels,
@@ -95,6 +105,7 @@ pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, 
         kubernetes: read_kubernetes(&values),
         dcos_host: values.ip_value("dcos.host"),
         prometheus: build_prometheus(&values),
+        publish: build_publish(&values, &publishers),
         log: LogConfig {
             filter: values.raw_text("log.filter"),
             format: values.choice_value("log.format", &LOG_FORMATS),
@@ -107,6 +118,7 @@ pub(super) fn build_config(values: SettingValues, node_labels: BTreeMap<String, 
             instance: values.raw_text("agent.instance"),
         },
         values,
+        publishers,
     }
 }
 
@@ -192,6 +204,17 @@ pub(super) fn required_counting(values: &SettingValues) -> Counting {
 
 fn timers(values: &SettingValues) -> Timers {
     values.choice_value("prometheus.timers", &Timers::ALL.map(|timers| (timers.as_str(), timers)))
+}
+
+fn build_publish(values: &SettingValues, publishers: &[PublisherValues]) -> PublishConfig {
+    PublishConfig {
+        spool: values.count_value("publish.spool"),
+        settle: values.duration_value("publish.settle"),
+        lease: values.duration_value("publish.lease"),
+        reap_every: values.duration_value("publish.reap_every"),
+        reap_limit: values.count_value("publish.reap_limit"),
+        publishers: publish::build_publishers(publishers, values.duration_value("windows.length")),
+    }
 }
 
 /// Builds the configuration of the HTTP listener from values.

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::kind::SettingKind;
-use super::setting::{SETTINGS, Setting};
+use super::publish::{PUBLISHER_SETTINGS, PublisherSetting, SinkType};
+use super::setting::SETTINGS;
 
 /// The reference page, in Markdown.
 #[must_use]
@@ -18,19 +19,67 @@ pub fn render_reference() -> String {
          `POST /v1/config/reload` on the admin socket read everything again; an invalid file changes nothing.\n",
     );
     for setting in SETTINGS {
-        let default =
-            if setting.default.is_empty() { "none".to_owned() } else { format!("`{}`", setting.default) };
         let _infallible = write!(
             page,
-            "\n## `{}`\n\n{}\n\n{}. Default {default}. Variable `{}`. Takes effect {}.\n",
+            "\n## `{}`\n\n{}\n\n{}. Default {}. Variable `{}`. Takes effect {}.\n",
             setting.key,
             setting.help,
             capitalize_first(&setting.kind.expected_form()),
+            default_text(setting.default),
             setting.variable_name(),
             setting.effect.effect_time(),
         );
     }
+    add_publishers(&mut page);
     page
+}
+
+/// The part about publishers: which type has which settings, and what they mean.
+fn add_publishers(page: &mut String) {
+    page.push_str(
+        "\n## `[publish.NAME]`\n\n\
+         Each table `[publish.NAME]` is a publisher. NAME has 1 to 32 of the characters a-z, 0-9 and -, and names the publisher's\n\
+         cursor, dead letters and metrics. A reload starts publishers that are new, stops those that are gone, and changes the\n\
+         others, which keep their place: even with another URL, a publisher goes on where it was. Variables are\n\
+         `TALLYPORT_PUBLISH_NAME_KEY`, with `_` for `-`; `TALLYPORT_PUBLISH_NAME_TYPE` alone is enough for a publisher.\n\n\
+         | type | settings besides those of every type |\n|---|---|\n",
+    );
+    let of_every_type =
+        |setting: &PublisherSetting| PublisherSetting::types_with(setting.key).len() == SinkType::ALL.len();
+    for sink in SinkType::ALL {
+        let own = PublisherSetting::of_type(sink).filter(|setting| !of_every_type(setting));
+        let keys: Vec<String> = own.map(|setting| format!("`{}`", setting.key)).collect();
+        let _infallible = writeln!(page, "| `{}` | {} |", sink.as_str(), keys.join(", "));
+    }
+    let mut heading = "";
+    for setting in PUBLISHER_SETTINGS {
+        if setting.key != heading {
+            heading = setting.key;
+            let _infallible = write!(page, "\n### `publish.NAME.{heading}`\n");
+        }
+        let _infallible = write!(
+            page,
+            "\n{}\n\n{}. Default {}. {}. Takes effect {}.\n",
+            setting.help,
+            capitalize_first(&setting.kind.expected_form()),
+            default_text(setting.default),
+            types_text(setting),
+            setting.effect.effect_time(),
+        );
+    }
+}
+
+/// The types that a setting belongs to, as a phrase.
+fn types_text(setting: &PublisherSetting) -> String {
+    if setting.types.len() == SinkType::ALL.len() {
+        return "Every type".to_owned();
+    }
+    let types: Vec<String> = setting.types.iter().map(|sink| format!("`{}`", sink.as_str())).collect();
+    format!("Type {}", types.join(", "))
+}
+
+fn default_text(default: &str) -> String {
+    if default.is_empty() { "none".to_owned() } else { format!("`{default}`") }
 }
 
 /// An example file: every setting at its default, commented out.
@@ -50,20 +99,49 @@ pub fn render_example() -> String {
         for line in wrap_text(setting.help, 100) {
             let _infallible = writeln!(file, "# {line}");
         }
-        let _infallible = writeln!(file, "# {name} = {}", toml_value(setting));
+        let _infallible = writeln!(file, "# {name} = {}", toml_value(&setting.kind, setting.default));
     }
+    add_example_publishers(&mut file);
     file
 }
 
-fn toml_value(setting: &Setting) -> String {
-    match setting.kind {
-        SettingKind::Switch | SettingKind::Count(..) => setting.default.to_owned(),
-        SettingKind::Bounds { .. } => format!("[{}]", setting.default.replace(',', ", ")),
+/// A publisher of each type, with all its settings. They are commented out in another way than settings at their default,
+/// because a publisher is not there by default.
+fn add_example_publishers(file: &mut String) {
+    file.push_str(
+        "\n# Publishers, one of each type. `tallyport config reference` explains the settings. NAME is up to you.\n",
+    );
+    for sink in SinkType::ALL {
+        let _infallible = write!(file, "\n#[publish.my-{}]\n", sink.as_str().replace('_', "-"));
+        for setting in PublisherSetting::of_type(sink) {
+            let value = toml_value(&setting.kind, example_of(setting.key, sink).unwrap_or(setting.default));
+            let _infallible = writeln!(file, "#{} = {value}", setting.key);
+        }
+    }
+}
+
+/// A value for a setting that must be set.
+fn example_of(key: &str, sink: SinkType) -> Option<&'static str> {
+    match (key, sink) {
+        ("type", sink) => Some(sink.as_str()),
+        ("path", SinkType::File) => Some("/var/log/tallyport/records.ndjson"),
+        ("url", SinkType::RemoteWrite) => Some("https://mimir.example/api/v1/push"),
+        ("url", SinkType::Otlp) => Some("http://collector.example:4318/v1/metrics"),
+        ("url", SinkType::Datadog) => Some("https://api.datadoghq.com"),
+        ("token_file", SinkType::Datadog) => Some("/etc/tallyport/datadog.key"),
+        _ => None,
+    }
+}
+
+fn toml_value(kind: &SettingKind, text: &str) -> String {
+    match kind {
+        SettingKind::Switch | SettingKind::Count(..) => text.to_owned(),
+        SettingKind::Bounds { .. } => format!("[{}]", text.replace(',', ", ")),
         SettingKind::Words(_) => {
-            let words = setting.default.split(',').filter(|word| !word.is_empty());
+            let words = text.split(',').filter(|word| !word.is_empty());
             format!("[{}]", words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))
         }
-        _ => format!("{:?}", setting.default),
+        _ => format!("{text:?}"),
     }
 }
 

@@ -625,6 +625,42 @@ pub const SETTINGS: &[Setting] = &[
                values. This should exceed the scrape interval; values above containers.tombstone have no effect.",
     },
     Setting {
+        key: "publish.spool",
+        kind: SettingKind::Size(0, 1024 * GIB),
+        default: "1GiB",
+        effect: Effect::AtOnce,
+        help: "Maximum total size of files of windows that are kept for publishers alone, in addition to windows.log_size. \
+               Above it, the oldest are deleted, and counted for each publisher that has not sent them. 0B keeps none.",
+    },
+    Setting {
+        key: "publish.settle",
+        kind: SettingKind::Time(0, MINUTE),
+        default: "1s",
+        effect: Effect::AtOnce,
+        help: "How long after the end of an interval publishers wait for its last windows.",
+    },
+    Setting {
+        key: "publish.lease",
+        kind: SettingKind::Time(SECOND, HOUR),
+        default: "60s",
+        effect: Effect::AtOnce,
+        help: "How long a publisher's worker may keep an interval without a result. After that, another sends it.",
+    },
+    Setting {
+        key: "publish.reap_every",
+        kind: SettingKind::Time(SECOND, HOUR),
+        default: "30s",
+        effect: Effect::AtOnce,
+        help: "Interval at which expired leases are looked for.",
+    },
+    Setting {
+        key: "publish.reap_limit",
+        kind: SettingKind::Count(1, 1_000_000),
+        default: "5000",
+        effect: Effect::AtOnce,
+        help: "Maximum number of expired leases that are given to other workers at a time, the oldest first.",
+    },
+    Setting {
         key: "log.filter",
         kind: SettingKind::LogFilter,
         default: "info",

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kind::Value;
-use super::layers::{ConfigError, Layers};
+use super::error::ConfigError;
+use super::kind::{SettingKind, Value};
+use super::layers::Layers;
 use super::setting::{Effect, SETTINGS, Setting};
 use crate::aggregate::Bounds;
 
@@ -18,19 +19,31 @@ impl SettingValues {
     /// Parses all values, and returns all errors. An invalid value is replaced by the default, so that the other
     /// settings can be checked as well; the caller does not use the values if there are errors.
     pub(super) fn read(layers: &Layers) -> (Self, Vec<ConfigError>) {
-        let mut errors = Vec::new();
-        let mut values = BTreeMap::new();
-        for (setting, written) in layers.iter() {
-            let value = setting.kind.read(written.text.trim()).or_else(|reason| {
-                errors.push(ConfigError::value(layers, setting.key, &reason));
-                setting.kind.read(layers.default_of(setting))
-            });
-            // The host name may be invalid, which has been reported already.
-            values.insert(setting.key, value.unwrap_or_else(|_| Value::Text(String::new())));
-        }
-        let mut values = Self(values);
+        let rows = layers.iter().map(|(setting, written)| {
+            (setting.key, setting.kind, layers.default_of(setting), written.text.as_str())
+        });
+        let (mut values, wrong) = Self::read_rows(rows);
+        let errors =
+            wrong.into_iter().map(|(key, reason)| ConfigError::value(layers, key, &reason)).collect();
         values.fill_dependent_defaults();
         (values, errors)
+    }
+
+    /// Parses the values of rows, each a key, a kind, a default and a text, and returns the keys of invalid ones with the reasons.
+    pub(super) fn read_rows<'a>(
+        rows: impl Iterator<Item = (&'static str, SettingKind, &'a str, &'a str)>,
+    ) -> (Self, Vec<(&'static str, String)>) {
+        let mut wrong = Vec::new();
+        let mut values = BTreeMap::new();
+        for (key, kind, default, text) in rows {
+            let value = kind.read(text.trim()).or_else(|reason| {
+                wrong.push((key, reason));
+                kind.read(default)
+            });
+            // A default may be invalid, too, such as the host's name, which has been reported already.
+            values.insert(key, value.unwrap_or_else(|_| Value::Text(String::new())));
+        }
+        (Self(values), wrong)
     }
 
     /// Fills in defaults that depend on other settings or on the machine, so that they are compared and kept like any value.
@@ -65,8 +78,18 @@ impl SettingValues {
         !is_default && !matches!(value, Value::Switch(false) | Value::Word("off"))
     }
 
+    /// Whether there is a row with this key. Only publishers of some types have all rows that readers ask for.
+    pub(super) fn has_row(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// The value of a row, if there is one with this key.
+    pub(super) fn find(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
     fn get(&self, key: &'static str) -> &Value {
-        self.0.get(key).unwrap_or_else(|| panic!("{key} is not a row of the table of settings"))
+        self.find(key).unwrap_or_else(|| panic!("{key} is not a row of the table of settings"))
     }
 
     pub(super) fn raw_text(&self, key: &'static str) -> String {
@@ -118,6 +141,14 @@ impl SettingValues {
         chosen.map_or_else(|| kind_mismatch(key, value), |(_, choice)| *choice)
     }
 
+    /// The word of a setting that is one of several.
+    pub(super) fn word_value(&self, key: &'static str) -> &'static str {
+        match self.get(key) {
+            Value::Word(word) => word,
+            other => kind_mismatch(key, other),
+        }
+    }
+
     pub(super) fn word_values(&self, key: &'static str) -> Vec<String> {
         match self.get(key) {
             Value::Words(words) => words.clone(),
@@ -145,6 +176,13 @@ impl SettingValues {
     pub(super) fn rate_value(&self, key: &'static str) -> Option<u64> {
         match self.get(key) {
             Value::Rate(rate) => *rate,
+            other => kind_mismatch(key, other),
+        }
+    }
+
+    pub(super) fn optional_duration(&self, key: &'static str) -> Option<Duration> {
+        match self.get(key) {
+            Value::OptionalTime(time) => *time,
             other => kind_mismatch(key, other),
         }
     }

@@ -63,13 +63,18 @@ impl Query {
         };
         self.last_value(key).map(parse).transpose()
     }
+
+    /// The moment of `since`: a timestamp, or a time before `now`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse_since(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        self.last_value("since").map(|text| parse_since(text, now)).transpose()
+    }
 }
 
-/// The keys of [`Filters`].
-pub(crate) const FILTERS: [&str; 5] = ["task", "container", "name", "tag", "label"];
+pub(crate) use crate::config::{FILTERS, MOST_FILTERS};
 
-/// Maximum number of filters in a query.
-pub(crate) const MOST_FILTERS: usize = 32;
 /// Maximum length of a filter in bytes: more than names, tasks and containers have by default.
 pub(crate) const LONGEST_FILTER: usize = 1024;
 
@@ -227,7 +232,7 @@ impl Selection {
     /// # Errors
     /// When `window`, `since` or `by` is invalid.
     pub fn read(query: &Query, now: Timestamp) -> Result<Self, Error> {
-        let since = query.last_value("since").map(|text| parse_since(text, now)).transpose()?;
+        let since = query.parse_since(now)?;
         let windows = match query.last_value("window") {
             // `since` alone selects all windows since then.
             None if since.is_some() => Windows::All,

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::config::{AgentConfig, Effect, Layers, Setting, SettingValue};
+use crate::config::{AgentConfig, Effect, Layers, PublisherEntry, Setting, SettingValue};
 use crate::wire::SettingDocument;
 
-/// Every setting in the order of the table. `config` is what was read from `layers`.
+/// Every setting in the order of the tables, those of publishers last. `config` is what was read from `layers`.
 #[must_use]
 pub fn setting_documents(config: &AgentConfig, layers: &Layers) -> Vec<SettingDocument> {
     let document = |(setting, written): (&'static Setting, &SettingValue)| {
@@ -22,7 +22,23 @@ pub fn setting_documents(config: &AgentConfig, layers: &Layers) -> Vec<SettingDo
             takes_effect: Cow::Borrowed(setting.effect.effect_time()),
         }
     };
-    layers.iter().map(document).collect()
+    let publishers = layers.publisher_entries().map(|entry| publisher_document(layers, &entry));
+    layers.iter().map(document).chain(publishers).collect()
+}
+
+fn publisher_document(layers: &Layers, entry: &PublisherEntry<'_>) -> SettingDocument {
+    // The default of the interval is another setting.
+    let value = match (entry.setting.key, entry.raw_text()) {
+        ("interval", "") => layers.get("windows.length").map_or("", |written| &written.text),
+        (_, text) => text,
+    };
+    SettingDocument {
+        key: Cow::Owned(entry.key()),
+        value: value.to_owned(),
+        origin: entry.origin().to_string(),
+        reload: true,
+        takes_effect: Cow::Borrowed(entry.setting.effect.effect_time()),
+    }
 }
 
 #[cfg(test)]

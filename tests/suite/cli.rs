@@ -1,6 +1,7 @@
 //! The commands as users type them.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -461,6 +462,45 @@ fn config_is_checked_and_shown() {
         refused.err
     );
     assert_eq!(tallyport(&["config", "check", "--config", "/no/such/file"]).code, 1);
+}
+
+#[test]
+fn publishers_are_checked_with_their_files_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (path, token, open) = (at("agent.toml"), at("token"), at("open"));
+    for (file, mode) in [(&token, 0o600), (&open, 0o644)] {
+        std::fs::write(file, "geheim\n").unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let sound = format!(
+        "windows.length = \"5s\"\n[publish.mimir]\ntype = \"influxdb\"\nurl = \"https://mimir/push\"\ntoken_file = {token:?}\n"
+    );
+    std::fs::write(&path, &sound).unwrap();
+    assert_eq!(tallyport(&["config", "check", "--config", &path]).out, format!("{path} is sound\n"));
+    let workers = "publish.mimir.workers=3";
+    let shown = tallyport(&["config", "show", "--config", &path, "--set", workers, "--json"]);
+    let shown: Vec<Value> = serde_json::from_str(&shown.out).unwrap();
+    let of = |key: &str| shown.iter().find(|held| held["key"] == key).unwrap().clone();
+    assert_eq!(of("publish.mimir.url")["value"], "https://mimir/push");
+    assert_eq!(of("publish.mimir.url")["origin"], format!("{path}:4"));
+    assert_eq!(of("publish.mimir.workers")["value"], "3");
+    assert_eq!(of("publish.mimir.max_age")["origin"], "default");
+    assert_eq!(of("publish.mimir.interval")["value"], "5s", "the length of a window");
+    let wrong = sound.replace(&token, &open).replace("https:", "") + "interval = \"7s\"\nwindow = 1\n";
+    std::fs::write(&path, wrong).unwrap();
+    let refused = tallyport(&["config", "check", "--config", &path]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    for part in [
+        ":4: publish.mimir.url is not a URL",
+        ":5: publish.mimir.token_file = ",
+        "chmod o=",
+        ":6: publish.mimir.interval = \"7s\" is not a multiple of windows.length, which is 5s",
+        ":7: publish.mimir.window is not a setting",
+    ] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+    assert!(!refused.err.contains("geheim"), "{}", refused.err);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tallyport::aggregate::Dropped;
-use tallyport::config::{SETTINGS, SettingKind};
+use tallyport::config::{PUBLISHER_SETTINGS, SETTINGS, SettingKind};
 use tallyport::statsd::Rejected;
 
 fn root() -> &'static Path {
@@ -142,6 +142,13 @@ fn the_fuzzer_of_configurations_knows_every_setting_and_its_words() {
             );
         }
         if let SettingKind::OneOf(words) | SettingKind::Words(words) = setting.kind {
+            words.iter().for_each(|word| assert!(known.contains(word), "{word} of {}", setting.key));
+        }
+    }
+    assert!(known.contains("[publish.a]\\x0a"));
+    for setting in PUBLISHER_SETTINGS {
+        assert!(known.contains(setting.key), "{}", setting.key);
+        if let SettingKind::OneOf(words) = setting.kind {
             words.iter().for_each(|word| assert!(known.contains(word), "{word} of {}", setting.key));
         }
     }

@@ -59,6 +59,7 @@ mod page;
 mod probe;
 mod prometheus;
 mod protobuf;
+mod publish;
 mod readers;
 mod reading;
 mod receiving;

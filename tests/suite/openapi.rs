@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::agent::{Address, Agent, PATIENCE};
 use crate::nri::Runtime;
+use crate::publish::{Backend, Reply};
 
 const DOCUMENT: &str = include_str!("../../proto/openapi.json");
 const ROUTES: &str = concat!(
@@ -829,6 +830,44 @@ fn call_wrongly(contract: &Contract) {
     }
 }
 
+/// Publishers of the agent: one whose backend refuses a series, then everything, and one that writes a file.
+fn publish(contract: &Contract) {
+    let refused = |line: &String| line.starts_with("hits");
+    let backend = Backend::new(move |request| match request.lines().iter().any(refused) {
+        true => Reply::Status(400, "", "partial write"),
+        false => Reply::Status(204, "", ""),
+    });
+    let settings = contract.agent.admin_socket().with_file_name("agent.toml");
+    let archive = settings.with_file_name("records");
+    let publishers = format!(
+        "[publish.influx]\ntype = \"influxdb\"\nurl = \"http://{}\"\n[publish.archive]\ntype = \"file\"\npath = {archive:?}\n",
+        backend.address
+    );
+    std::fs::write(&settings, format!("{SETTINGS}{publishers}")).unwrap();
+    contract.change("POST /v1/config/reload", &Value::Null, 200);
+    let address = contract.change("POST /v1/containers", &json!({"container_id": "c-47", "ttl": null}), 201);
+    let address = Address::of(&address);
+    contract.agent.until("a record is refused and others are not", || {
+        address.send("hits:1|c\nothers:1|c");
+        let influx = contract.get("/v1/publishers")[1].clone();
+        influx["dead_letters"].as_u64() > Some(0) && influx["last_delivery"].is_string()
+    });
+    contract.change("GET /v1/publishers/influx/dead", &Value::Null, 200);
+    backend.follow(|_| Reply::Status(401, "", "who are you"));
+    contract.change("POST /v1/publishers/influx/check", &Value::Null, 200);
+    contract.change("POST /v1/publishers/influx/replay?since=1s", &Value::Null, 200);
+    contract.change("POST /v1/publishers/influx/replay", &Value::Null, 200);
+    contract.agent.until("it is held", || contract.get("/v1/publishers")[1]["next_attempt"].is_string());
+    for request in
+        ["POST /v1/publishers/nope/check", "GET /v1/publishers/nope/dead", "POST /v1/publishers/nope/replay"]
+    {
+        contract.refused(request, &Value::Null, 404, "unknown_publisher");
+    }
+    contract.refused("POST /v1/publishers/influx/replay?since=soon", &Value::Null, 400, "bad_parameter");
+    std::fs::create_dir(settings.with_file_name("state").join("publish/archive.dead")).unwrap();
+    contract.refused("GET /v1/publishers/archive/dead", &Value::Null, 500, "unreadable");
+}
+
 fn reload(contract: &Contract) {
     let settings = contract.agent.admin_socket().with_file_name("agent.toml");
     let write = |more: &str| std::fs::write(&settings, format!("{SETTINGS}{more}")).unwrap();
@@ -863,6 +902,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
     speak_the_dcos_dialect(&contract);
     ask_for_what_cannot_be(&contract);
     call_wrongly(&contract);
+    publish(&contract);
     reload(&contract);
 
     let mut answers = Vec::new();
@@ -904,7 +944,8 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
         }
     });
     assert!(keys.len() > 200, "{}", keys.len());
-    // Adopted pods, which need root (`mute.rs`), a reader that is too slow, and damaged files (`damaged.rs`).
+    // Adopted pods, which need root (`mute.rs`), a reader that is too slow, damaged files (`damaged.rs`), and requests that are
+    // no text.
     let damage = "/components/schemas/Node/properties/state_damage/items/properties";
     let rare = [
         "/components/schemas/Container/properties/adopted".to_owned(),
@@ -912,6 +953,8 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
         format!("{damage}/file"),
         format!("{damage}/places"),
         format!("{damage}/found"),
+        "/components/schemas/DeadRequest/properties/content_encoding".to_owned(),
+        "/components/schemas/DeadRequest/properties/body_base64".to_owned(),
     ];
     assert_eq!(contract.unseen(keys), rare);
 }
@@ -935,7 +978,9 @@ fn give(path: &str, parameter: &Value, code: &impl Fn(&str) -> Value) {
 #[test]
 fn parameters_that_the_document_names_are_taken_and_others_refused() {
     // Histograms can be requested only if they are counted.
-    let contract = Contract::with(Agent::with(&["--set", "prometheus.timers=histogram"]));
+    let histograms = ["--set", "prometheus.timers=histogram"];
+    let contract =
+        Contract::with(Agent::with(&[histograms, ["--set", "publish.influx.type=debug"]].concat()));
     contract.agent.reserve("c-42", "web.1");
     let document = &contract.document;
     let error = |method: &str, target: &str| {

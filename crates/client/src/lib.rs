@@ -1,6 +1,8 @@
-//! A client for the agent's API, over HTTP, HTTPS or its admin socket.
+//! A client for the agent's API, over HTTP, HTTPS or its admin socket; and one for the servers that an agent sends to
+//! ([`outbound`]).
 
 mod lines;
+pub mod outbound;
 mod tls;
 
 use std::io;

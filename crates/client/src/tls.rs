@@ -7,36 +7,50 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::WantsClientCert;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, ConfigBuilder, RootCertStore};
+
+/// The authorities that the system trusts.
+pub(super) fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let _some_are_odd = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
 
 /// Trusts the authorities that the system trusts. If there are none, no server is trusted, and connecting fails with that reason.
 pub(super) fn connector_from_system_roots() -> Option<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    let _some_are_odd = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    build_connector(roots).ok()
+    build_connector(system_roots()).ok()
 }
 
 /// Trusts the authorities of a file.
 pub(super) fn connector_from_ca_file(file: &Path) -> Result<TlsConnector, String> {
     let text = tallyport_linux::files::read(file).map_err(|error| error.to_string())?;
-    let read = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    build_connector(parse_roots(&text)?).map_err(|error| error.to_string())
+}
+
+/// The authorities in the text of a PEM file, of which there is at least one.
+pub(super) fn parse_roots(text: &[u8]) -> Result<RootCertStore, String> {
+    let read = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     let mut roots = RootCertStore::empty();
     for certificate in read.map_err(|error| error.to_string())? {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    if roots.is_empty() {
-        return Err("there is none in it".to_owned());
-    }
-    build_connector(roots).map_err(|error| error.to_string())
+    if roots.is_empty() { Err("there is none in it".to_owned()) } else { Ok(roots) }
 }
 
 fn build_connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
+    Ok(TlsConnector::from(Arc::new(trusting_roots(roots)?.with_no_client_auth())))
+}
+
+/// The start of a configuration that trusts these authorities.
+pub(super) fn trusting_roots(
+    roots: RootCertStore,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?;
-    Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots))
 }
 
 /// An encrypted connection to a server that has shown a certificate for the requested name.

@@ -46,6 +46,12 @@ pub fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}; a regular file is needed")))
 }
 
+/// Whether users other than the owner and the group may read or change a file, which a file of secrets must not allow.
+#[must_use]
+pub fn is_open_to_others(metadata: &std::fs::Metadata) -> bool {
+    metadata.mode() & 0o007 != 0
+}
+
 /// The whole of a file.
 ///
 /// # Errors

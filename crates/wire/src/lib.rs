@@ -12,6 +12,7 @@ mod container;
 mod counts;
 mod maintenance;
 mod node;
+mod publisher;
 mod record;
 mod reservation;
 mod task;
@@ -33,6 +34,10 @@ pub use node::{
     DegradedDocument, FailingDocument, HealthDocument, MarkedNameDocument, NodeDocument, PagesDocument,
     PluginDocument, ReadyDocument, StateDamageDocument, TargetDocument, TargetLabels, TotalsEvicted,
     WindowLogDocument,
+};
+pub use publisher::{
+    DeadLetterDocument, DeadRequestDocument, PublishedRecordsDocument, PublisherCheckDocument,
+    PublisherDocument, ReplayedDocument,
 };
 pub use record::{RecordDocument, RecordOrigin, TaskMetrics, WindowEvent};
 pub use reservation::{

@@ -4,9 +4,24 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::ManualPage;
 use super::sections::add_related_pages;
-use crate::config::{SETTINGS, Setting};
+use crate::config::{PUBLISHER_SETTINGS, PublisherSetting, SETTINGS, Setting, SinkType};
 
 const NAME: &str = "agent.toml";
+
+const EXAMPLE: [&str; 12] = [
+    "node = \"n7\"",
+    "",
+    "[windows]",
+    "length = \"5s\"",
+    "",
+    "[limits]",
+    "series = 2000",
+    "",
+    "[publish.mimir]",
+    "type = \"remote_write\"",
+    "url = \"https://mimir.example/api/v1/push\"",
+    "token_file = \"/etc/tallyport/mimir.token\"",
+];
 
 pub(super) fn render_page() -> std::io::Result<ManualPage> {
     let mut roff = Roff::new();
@@ -30,9 +45,17 @@ pub(super) fn render_page() -> std::io::Result<ManualPage> {
     for setting in SETTINGS {
         add_setting(&mut roff, setting);
     }
+    roff.control("SH", ["PUBLISHERS"]);
+    roff.text([roman(
+        "Each table [publish.NAME] is a publisher; NAME has 1 to 32 of the characters a-z, 0-9 and -. The variable for a key is \
+         TALLYPORT_PUBLISH_NAME_KEY, with _ for -. Which settings a publisher has depends on its type.",
+    )]);
+    for setting in PUBLISHER_SETTINGS {
+        add_publisher_setting(&mut roff, setting);
+    }
     roff.control("SH", ["EXAMPLES"]);
     roff.control("nf", []);
-    for line in ["node = \"n7\"", "", "[windows]", "length = \"5s\"", "", "[limits]", "series = 2000"] {
+    for line in EXAMPLE {
         roff.text([roman(line)]);
     }
     roff.control("fi", []);
@@ -62,6 +85,26 @@ fn add_setting(roff: &mut Roff, setting: &Setting) {
         "Form: {}.{default} Variable: {}. Takes effect {}.",
         setting.kind.expected_form().replace('`', ""),
         setting.variable_name(),
+        setting.effect.effect_time()
+    ))]);
+}
+
+fn add_publisher_setting(roff: &mut Roff, setting: &PublisherSetting) {
+    roff.control("TP", []);
+    roff.text([bold(setting.key)]);
+    roff.text([roman(setting.help.replace('`', ""))]);
+    let default = match setting.default {
+        "" => String::new(),
+        default => format!(" Default: {default}."),
+    };
+    let types = match setting.types.len() == SinkType::ALL.len() {
+        true => "every".to_owned(),
+        false => setting.types.iter().map(|sink| sink.as_str()).collect::<Vec<_>>().join(", "),
+    };
+    roff.control("IP", []);
+    roff.text([roman(format!(
+        "Form: {}.{default} Type: {types}. Takes effect {}.",
+        setting.kind.expected_form().replace('`', ""),
         setting.effect.effect_time()
     ))]);
 }

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Publishes to a real InfluxDB with nothing configured but the type: influxdb.py BINARIES
+
+BINARIES is the directory of tallyport. The server listens at the default port, which must be free.
+
+1. The database does not exist yet: everything is held, nothing is lost, and doctor says what to create.
+2. A timer of 0.828 ms arrives as one point with its value, unit and tag. Sent again several times, it is still one point.
+3. A field of another type in the database: that series becomes a dead letter, and all others arrive.
+4. The server is down while containers come and go: their sums arrive afterwards.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "common"), str(ROOT / "peers")]
+from agent import Agent, Container, check, main, until  # noqa: E402
+from influxdb import PORT, InfluxDB  # noqa: E402
+
+CONFIG = """[publish.i]
+type = "influxdb"
+fields = "kadabra"
+"""
+
+
+def publisher(agent):
+    publisher = agent.get("/v1/publishers")[1][0]
+    records = publisher["records"]
+    closed = sum(records[key] for key in ("delivered", "excluded", "dead", "pending")) + sum(records["dropped"].values())
+    check(closed == records["closed"], "the counts do not add up:", records)
+    return publisher
+
+
+def delivered(agent):
+    until("everything is delivered", lambda: publisher(agent)["records"]["pending"] == 0)
+
+
+def points(influx, measurement):
+    series = influx.query(f'select * from "{measurement}"')
+    return [dict(zip(series[0]["columns"], values)) for values in series[0]["values"]] if series else []
+
+
+def total(influx, measurement):
+    return sum(point["value"] for point in points(influx, measurement))
+
+
+def example(agent, influx):
+    command = 'echo "runTime:0.828|ms|#program:fibonacci" > /dev/udp/$STATSD_UDP_HOST/$STATSD_UDP_PORT'
+    ran = agent.command("run", "--task-id", "fib", "--", "bash", "-c", command)
+    check(ran.returncode == 0, ran.stderr.decode())
+    until("it is held", lambda: publisher(agent)["state"] == "held")
+    doctor = agent.command("doctor").stdout.decode()
+    check("create the database kadabra" in doctor, doctor)
+    influx.query("create database kadabra")
+    until("the point arrives", lambda: points(influx, "runTime"))
+    delivered(agent)
+    for _ in range(10):
+        replayed = agent.command("publish", "replay", "i", "--since", "5m")
+        check(replayed.returncode == 0, replayed.stdout.decode())
+    found = points(influx, "runTime")
+    print("select * from runTime:", json.dumps(found))
+    check(len(found) == 1, "one point became", len(found))
+    found = found[0]
+    check((found["value"], found["unit"], found["program"]) == (0.828, "milliseconds", "fibonacci"), found)
+    check(publisher(agent)["replayed"] == 10, publisher(agent))
+
+
+def poison(agent, influx):
+    influx.ask("/write?db=kadabra", b'poison value="text"\n')
+    container = Container(agent, "c-poison", process=False)
+    for n in range(500):
+        container.send(b"series.%d:1|c" % n)
+    container.send(b"poison:1|c")
+    until("it is dead", lambda: publisher(agent)["records"]["dead"] == 1)
+    delivered(agent)
+    arrived = sum(total(influx, f"series.{n}") for n in range(500))
+    check(arrived == 500, "of 500 others arrived", arrived)
+    dead = agent.command("publish", "dead", "i").stdout.decode()
+    print("publish dead:", dead.strip())
+    check("field type conflict" in dead and len(dead.splitlines()) == 1, dead)
+
+
+def outage(agent, influx):
+    influx.stop()
+    sent = 0
+    for n in range(10):
+        container = Container(agent, f"c-{n}", process=False)
+        for _ in range(20):
+            container.send(b"hits:3|c\nhits:2|c|#route:/pay")
+            sent += 5
+        time.sleep(0.5)
+        agent.admin("DELETE", f"/v1/containers/c-{n}")
+    until("it is tried again", lambda: publisher(agent)["state"] in ("retrying", "sending"))
+    influx.start()
+    until("the sums arrive", lambda: total(influx, "hits") == sent, patience=90)
+    delivered(agent)
+    print(f"after the outage: {sent} sent, {total(influx, 'hits'):.0f} in the database, {publisher(agent)['records']}")
+
+
+def run():
+    with tempfile.TemporaryDirectory() as directory:
+        (server := pathlib.Path(directory) / "influxdb").mkdir()
+        influx = InfluxDB(server, PORT)
+        config = pathlib.Path(directory) / "agent.toml"
+        config.write_text(CONFIG)
+        agent = Agent(sys.argv[1], directory, ["--window", "1s", "--config", config])
+        try:
+            influx.start()
+            agent.start()
+            example(agent, influx)
+            poison(agent, influx)
+            outage(agent, influx)
+        finally:
+            agent.stop()
+            influx.stop()
+    print("publish: OK")
+
+
+main(run)

@@ -1,0 +1,59 @@
+//! What doctor says of publishers: whether each delivers, and what was lost.
+
+use super::finding::{Finding, FindingStatus};
+use crate::cli::units::format_elapsed;
+use crate::net::clock;
+use crate::wire::PublisherDocument;
+
+const CHECK: &str = "publishers";
+/// Seconds that a publisher may be behind before that is worth a warning.
+const BEHIND: f64 = 60.0;
+
+pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
+    let mut findings = vec![check_delivery(publisher)];
+    let PublisherDocument { name, records, dead_letters, .. } = publisher;
+    if !records.dropped.is_empty() {
+        let dropped = records.dropped.iter().map(|(reason, n)| format!("{n} ({reason})"));
+        let found = format!("{name} has lost records: {}", dropped.collect::<Vec<_>>().join(", "));
+        findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(
+            "expired records were no longer kept when the destination came back: raise windows.keep; the reasons are in docs/publish.md",
+        ));
+    }
+    if *dead_letters > 0 {
+        let found = format!("{dead_letters} records were refused by the destination of {name}");
+        let advice = format!(
+            "see `tallyport publish dead {name}`; once the cause is gone, `tallyport publish replay {name}`"
+        );
+        findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(advice));
+    }
+    findings
+}
+
+fn check_delivery(publisher: &PublisherDocument) -> Finding {
+    let PublisherDocument { name, destination, records, behind_seconds, .. } = publisher;
+    let last = publisher.last_delivery.map(|last| format_elapsed(clock::wall_time(), last));
+    let delivered = match last {
+        Some(last) => format!(
+            "{name} has delivered {} records to {destination}, the last {last} ago",
+            records.delivered
+        ),
+        None => format!("{name} has delivered nothing to {destination} yet"),
+    };
+    let waits = matches!(&*publisher.state, "held" | "retrying");
+    if !records.is_balanced() {
+        let found = format!("{delivered}; its counts do not add up");
+        return Finding::new(CHECK, FindingStatus::Failed, found)
+            .with_advice("this is a bug; please report it");
+    }
+    if publisher.state != "held" && *behind_seconds < BEHIND {
+        return Finding::new(CHECK, FindingStatus::Ok, delivered);
+    }
+    let answer = publisher.last_answer.as_ref().map_or(String::new(), |answer| format!(": {answer}"));
+    let state = if waits { format!("; it is {}{answer}", publisher.state) } else { String::new() };
+    let found = format!("{delivered}; {} records wait for {behind_seconds:.0} s{state}", records.pending);
+    let finding = Finding::new(CHECK, FindingStatus::Warning, found);
+    match &publisher.advice {
+        Some(advice) => finding.with_advice(advice.clone()),
+        None => finding.with_advice(format!("try `tallyport publish check {name}`")),
+    }
+}

@@ -1,0 +1,80 @@
+//! Mistakes in a configuration, each with the place where it was made.
+
+use std::fmt;
+
+use super::kind::SettingKind;
+use super::layers::{Layers, SettingOrigin};
+use super::setting::Setting;
+
+/// An error in a configuration.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{place}{key}{reason}")]
+pub struct ConfigError {
+    place: String,
+    key: String,
+    reason: String,
+}
+
+/// All errors of a configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl ConfigError {
+    /// An invalid value of a setting.
+    pub(super) fn value(layers: &Layers, key: &str, reason: &str) -> Self {
+        match layers.get(key) {
+            Some(written) => Self::new(&written.origin, key, format!(" = {:?} {reason}", written.text)),
+            None => Self::new(&SettingOrigin::Default, key, format!(" {reason}")),
+        }
+    }
+
+    pub(super) fn new(origin: &SettingOrigin, key: &str, reason: String) -> Self {
+        let place = match origin {
+            SettingOrigin::Default => String::new(),
+            origin => format!("{origin}: "),
+        };
+        Self { place, key: key.to_owned(), reason }
+    }
+
+    pub(super) fn unknown_setting(key: &str, origin: &SettingOrigin) -> Self {
+        let nearest =
+            Setting::nearest_key(key).map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+        Self::new(origin, key, format!(" is not a setting{nearest}"))
+    }
+
+    pub(super) fn not_a_value(key: &str, kind: &SettingKind, origin: &SettingOrigin) -> Self {
+        Self::new(origin, key, format!(" takes {}", kind.expected_form()))
+    }
+
+    pub(super) fn invalid_syntax(origin: &SettingOrigin, message: &str) -> Self {
+        Self::new(origin, "", message.to_owned())
+    }
+
+    pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
+        Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
+    }
+
+    /// The key that it is about; empty if it is about no setting.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether it is about a setting in this table.
+    pub(super) fn is_in(&self, table: &str) -> bool {
+        self.key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
+    }
+}

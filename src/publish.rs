@@ -1,0 +1,294 @@
+//! Publishers: every closed window, delivered to the backends that people use.
+//!
+//! ```text
+//! Store ─▶ follow ─▶ round (one interval, each series once) ─▶ encoder ─▶ request ─▶ backend
+//!                      ▲                                                   │
+//!                      └── cursor ◀── tally ◀── split ◀── answer ◀─────────┘
+//! ```
+//!
+//! Each publisher is one task with a cursor in the node's sequence. It cuts what has settled into rounds, sends them in order,
+//! repeats what fails, searches for the series that a backend refuses, and counts what became of every record. A backend that
+//! is away holds up its own publisher alone, which then keeps one request and its cursor, and no windows.
+//!
+//! `round`, `split`, `tally`, `lease`, `backoff` and `answer` know no clock and no socket; `sender` and `sinks` do.
+
+mod answer;
+mod backoff;
+mod cursor_file;
+mod dead_letters;
+mod follow;
+mod lease;
+mod round;
+mod selection;
+mod sender;
+mod sinks;
+mod split;
+mod status;
+mod tally;
+pub mod totals;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use self::dead_letters::DeadLetters;
+use self::follow::WindowFollower;
+use self::sender::{PublisherCall, PublisherTask, SharedParts, StopOrder};
+use self::status::{PublisherState, PublisherStatus};
+use crate::config::{PublishConfig, PublisherConfig};
+use crate::model::Timestamp;
+use crate::net::clock;
+use crate::store::Store;
+use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
+
+pub use answer::ANSWER_CLASSES;
+pub use sinks::{SinkError, check_support};
+pub use tally::DROP_REASONS;
+
+/// How long a task may take to end, beyond a request that is under way.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// The publishers of the agent. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Publishers(Arc<PublishersParts>);
+
+#[derive(Debug)]
+struct PublishersParts {
+    shared: SharedParts,
+    running: Mutex<BTreeMap<String, RunningPublisher>>,
+}
+
+#[derive(Debug)]
+struct RunningPublisher {
+    config: PublisherConfig,
+    settle: Duration,
+    status: Arc<PublisherStatus>,
+    calls: mpsc::Sender<PublisherCall>,
+    stop: watch::Sender<Option<StopOrder>>,
+    task: JoinHandle<()>,
+}
+
+impl Publishers {
+    /// No publishers yet. Their files are in `publish` below the state directory.
+    #[must_use]
+    pub fn new(store: Arc<Store>, node: String, state_dir: &std::path::Path) -> Self {
+        let shared = SharedParts {
+            node,
+            follower: WindowFollower::new(store),
+            directory: state_dir.join("publish"),
+            leases: Arc::default(),
+            began: Instant::now(),
+        };
+        Self(Arc::new(PublishersParts { shared, running: Mutex::default() }))
+    }
+
+    /// Makes the publishers those of a configuration. One that is configured differently goes on at its cursor.
+    pub async fn apply_settings(&self, publish: &PublishConfig) {
+        let mut stopped = Vec::new();
+        {
+            let mut running = self.running();
+            let unchanged = |name: &str, one: &RunningPublisher| {
+                let configured = publish.publishers.iter().find(|config| config.name == name);
+                configured == Some(&one.config) && one.settle == publish.settle
+            };
+            let names: Vec<_> = running.keys().cloned().collect();
+            for name in names {
+                match running.get(&name).is_some_and(|one| unchanged(&name, one)) {
+                    // Files are opened again, for rotation.
+                    true => drop(running.get(&name).map(|one| one.calls.try_send(PublisherCall::OpenAgain))),
+                    false => stopped.extend(running.remove(&name)),
+                }
+            }
+        }
+        let mut kept = BTreeMap::new();
+        for one in stopped {
+            let name = one.config.name.clone();
+            let status = Arc::clone(&one.status);
+            one.end(StopOrder::AtOnce, Instant::now() + ENDING).await;
+            kept.insert(name, status);
+        }
+        let configured = |name: &str| publish.publishers.iter().any(|config| config.name == name);
+        for name in kept.keys().filter(|name| !configured(name)) {
+            self.forget_publisher(name);
+        }
+        self.start_missing(publish, &kept);
+    }
+
+    /// Starts the configured publishers that do not run, with the status of those that ran before.
+    fn start_missing(&self, publish: &PublishConfig, before: &BTreeMap<String, Arc<PublisherStatus>>) {
+        if publish.publishers.is_empty() {
+            return;
+        }
+        let directory = &self.0.shared.directory;
+        match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                tracing::error!(directory = %directory.display(), %error, "cursors cannot be saved");
+            }
+            _ => {}
+        }
+        let mut running = self.running();
+        for config in &publish.publishers {
+            if running.contains_key(&config.name) {
+                continue;
+            }
+            let status = before.get(&config.name).cloned().unwrap_or_default();
+            if let Some(started) = self.start_publisher(config.clone(), publish.settle, status) {
+                running.insert(config.name.clone(), started);
+            }
+        }
+    }
+
+    fn start_publisher(
+        &self,
+        config: PublisherConfig,
+        settle: Duration,
+        status: Arc<PublisherStatus>,
+    ) -> Option<RunningPublisher> {
+        let (calls, received) = mpsc::channel(4);
+        let (stop, told) = watch::channel(None);
+        let shared = self.0.shared.clone();
+        let task = PublisherTask::new((config.clone(), settle), shared, Arc::clone(&status), received, told);
+        match task {
+            Ok(task) => {
+                let task = tokio::spawn(task.run());
+                Some(RunningPublisher { config, settle, status, calls, stop, task })
+            }
+            Err(error) => {
+                tracing::error!(publisher = config.name, %error, "it is not started");
+                None
+            }
+        }
+    }
+
+    /// Removes the cursor of a publisher that is no longer configured. Its dead letters stay, for a person to read.
+    fn forget_publisher(&self, name: &str) {
+        if let Err(error) = cursor_file::CursorFile::new(&self.0.shared.directory, name).remove() {
+            tracing::warn!(publisher = name, %error, "the cursor of a removed publisher cannot be removed");
+        }
+    }
+
+    /// Starts publishers again that have failed or hang, for as long as this is polled.
+    pub async fn restart_failed(self, settings: impl Fn() -> PublishConfig) {
+        loop {
+            let publish = settings();
+            tokio::time::sleep(publish.reap_every).await;
+            let now = self.0.shared.began.elapsed();
+            // A request that is within its own time limit does not hang.
+            let longest = publish.publishers.iter().map(|config| config.sink.timeout_limit()).max();
+            let lease = publish.lease.max(longest.unwrap_or_default() + ENDING);
+            let overdue = {
+                let mut leases = self.0.shared.leases.lock().unwrap_or_else(PoisonError::into_inner);
+                leases.reap_overdue(now, lease, publish.reap_limit)
+            };
+            let mut running = self.running();
+            let ended = running.iter().filter(|(name, one)| {
+                one.stop.borrow().is_none() && (one.task.is_finished() || overdue.contains(name))
+            });
+            let ended: Vec<_> = ended.map(|(name, _)| name.clone()).collect();
+            for name in ended {
+                let Some(one) = running.remove(&name) else { continue };
+                one.task.abort();
+                one.status.update_with(|status| status.restarts += 1);
+                tracing::error!(
+                    publisher = name,
+                    "it has failed or hung, and is started again at its cursor"
+                );
+                if let Some(started) = self.start_publisher(one.config, one.settle, one.status) {
+                    running.insert(name, started);
+                }
+            }
+        }
+    }
+
+    /// Sends what is left, for as long as there is time, and ends all publishers.
+    pub async fn flush_all(&self, time: Duration) {
+        let until = Instant::now() + time;
+        self.end_all(StopOrder::Flush(until), until).await;
+    }
+
+    /// Ends all publishers at once; another process goes on at their cursors.
+    pub async fn stop_all(&self) {
+        self.end_all(StopOrder::AtOnce, Instant::now() + ENDING).await;
+    }
+
+    async fn end_all(&self, order: StopOrder, until: Instant) {
+        let running = std::mem::take(&mut *self.running());
+        for one in running.values() {
+            one.stop.send_replace(Some(order));
+        }
+        for one in running.into_values() {
+            one.end(order, until).await;
+        }
+    }
+
+    /// Each publisher's document, by name.
+    #[must_use]
+    pub fn list_documents(&self) -> Vec<PublisherDocument> {
+        let (end, now) = (self.0.shared.follower.end_cursor(), clock::wall_time());
+        let running = self.running();
+        running.values().map(|one| one.status.values().to_document(&one.config, end, now)).collect()
+    }
+
+    /// Has a publisher send one record. `None` if there is no publisher of this name, or it ends.
+    pub async fn check_publisher(&self, name: &str) -> Option<PublisherCheckDocument> {
+        self.call_publisher(name, PublisherCall::Check).await
+    }
+
+    /// Has a publisher send kept windows that end after `since` again, or else its dead letters.
+    pub async fn replay_publisher(&self, name: &str, since: Option<Timestamp>) -> Option<ReplayedDocument> {
+        self.call_publisher(name, |reply| PublisherCall::Replay(since, reply)).await
+    }
+
+    async fn call_publisher<T>(
+        &self,
+        name: &str,
+        call: impl FnOnce(oneshot::Sender<T>) -> PublisherCall,
+    ) -> Option<T> {
+        let calls = self.running().get(name)?.calls.clone();
+        let (reply, answer) = oneshot::channel();
+        calls.send(call(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The dead letters of a publisher. `None` if there is no publisher of this name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read_dead_letters(&self, name: &str) -> std::io::Result<Option<Vec<DeadLetterDocument>>> {
+        if !self.running().contains_key(name) {
+            return Ok(None);
+        }
+        DeadLetters::new(&self.0.shared.directory, name).read_letters().map(Some)
+    }
+
+    /// The directory of the publishers' files.
+    #[must_use]
+    pub fn directory_path(&self) -> &PathBuf {
+        &self.0.shared.directory
+    }
+
+    // Poisoning is ignored: publishers are only ever added or removed.
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, RunningPublisher>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningPublisher {
+    /// Ends the task; one that does not end is aborted, and its request may be sent again.
+    async fn end(self, order: StopOrder, until: Instant) {
+        self.stop.send_replace(Some(order));
+        let mut task = self.task;
+        if tokio::time::timeout_at(until + ENDING, &mut task).await.is_err() {
+            task.abort();
+            // Its last word is the cursor that it has saved.
+            let _cancelled = task.await;
+        }
+        self.status.update_with(|status| status.state = PublisherState::Stopped);
+    }
+}

@@ -1,0 +1,330 @@
+//! One cut of the sequence: its rounds, what is left of them, and what became of their records.
+
+use std::collections::BTreeSet;
+use std::hash::{Hash as _, Hasher as _};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{MOST_UNACCEPTED, PublisherTask};
+use crate::model::{SeriesKey, Timestamp};
+use crate::net::clock;
+use crate::publish::answer::Answer;
+use crate::publish::dead_letters::request_document;
+use crate::publish::round::{CutRecords, IntervalRecords, PlacedWindow};
+use crate::publish::split::{Delivery, Outcome, WaitReason};
+use crate::publish::tally::{EXPIRED, Fate, RecordTally, RoundTally, TOO_OLD};
+use crate::render::prometheus::Level;
+use crate::render::publish::{EncodedRequest, RequestRoom, Round, encode_json};
+use crate::store::{Cursor, Published};
+use crate::wire::DeadLetterDocument;
+
+/// A range of places of the sequence.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Cut {
+    /// The cursor before it.
+    pub(super) from: Cursor,
+    /// The cursor after it.
+    pub(super) to: Cursor,
+}
+
+/// A request that was not accepted, and the wait before it is repeated.
+#[derive(Debug)]
+pub(super) struct StuckRequest {
+    /// `None` if another request is next.
+    pub(super) request: Option<EncodedRequest>,
+    pub(super) wait: Duration,
+    pub(super) reason: WaitReason,
+    pub(super) why: String,
+}
+
+/// How far a cut is sent. Holds no windows.
+#[derive(Debug, Default)]
+pub(super) struct CutProgress {
+    /// The starts of the rounds that are finished.
+    finished: BTreeSet<Timestamp>,
+    current: Option<CurrentRound>,
+    /// What became of records outside the current round.
+    tally: RecordTally,
+    counted: bool,
+    accepted: bool,
+    answered: bool,
+    newest_start: Option<Timestamp>,
+    newest_end: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct CurrentRound {
+    start: Timestamp,
+    /// Of its series: after it was read again it may have others.
+    fingerprint: u64,
+    delivery: Delivery,
+    tally: RoundTally,
+    /// Records that were refused and are not kept yet, because their round was not in hand.
+    dead: Vec<(Range<usize>, String)>,
+}
+
+/// A window, as far as it matters for where a cut ends.
+pub(super) fn placed_window(published: &Published) -> PlacedWindow {
+    PlacedWindow { span: published.window().span, records: published.window().len() }
+}
+
+impl PublisherTask {
+    /// Sends what is left of a cut.
+    ///
+    /// # Errors
+    /// With the request that has to be repeated, when windows are to be held no longer.
+    pub(super) async fn send_windows(
+        &mut self,
+        cut: &Cut,
+        progress: &mut CutProgress,
+    ) -> Result<(), StuckRequest> {
+        let mut windows = self.shared.follower.read_after(cut.from).windows;
+        windows.retain(|published| published.last_seq() <= cut.to.seq);
+        let before = windows.iter().filter(|published| self.is_sent_before(published));
+        let sent_before = before.map(|published| published.window().len() as u64).sum();
+        windows.retain(|published| !self.is_sent_before(published));
+        let earlier = self.read_earlier(&windows, cut);
+        let places = cut.from.seq.saturating_add(1)..=cut.to.seq;
+        let records = CutRecords::collect_records(&windows, &earlier, places, self.scope());
+        progress.count_unsent(records.excluded, sent_before);
+        let marks = self.shared.follower.read_marks(self.sink.identity_level());
+        let node = self.shared.node.clone();
+        for interval in &records.intervals {
+            if progress.finished.contains(&interval.start) {
+                continue;
+            }
+            let round = interval.as_round(&node, cut.to.epoch, &marks);
+            let trusted = self.unaccepted < MOST_UNACCEPTED;
+            progress.begin_round(&round, interval, self.room.records, trusted);
+            if self.is_too_old(interval.end) {
+                progress.settle_records(0..round.records.len(), Fate::Dropped(TOO_OLD));
+            } else {
+                self.send_round(&round, progress).await?;
+            }
+            progress.finish_round(interval);
+        }
+        Ok(())
+    }
+
+    fn is_too_old(&self, end: Timestamp) -> bool {
+        self.config.max_age.is_some_and(|age| end.saturating_add(age) < clock::wall_time())
+    }
+
+    /// The other windows of rounds that this cut has a late part of, where records of several windows are merged.
+    fn read_earlier(&self, windows: &[Arc<Published>], cut: &Cut) -> Vec<Arc<Published>> {
+        let rules = self.rules();
+        let through = self.position.through;
+        let is_merged = |published: &Published| {
+            let span = published.window().span;
+            self.sink.identity_level() != Level::High || span.nominal_length() < rules.interval
+        };
+        let mut starts: Vec<_> = windows
+            .iter()
+            .filter(|published| is_merged(published))
+            .map(|published| rules.round_start(published.window().span))
+            .filter(|start| {
+                self.newest_sent.is_some_and(|newest| *start <= newest)
+                    || through.is_some_and(|through| *start < through)
+            })
+            .collect();
+        starts.sort_unstable();
+        starts.dedup();
+        if starts.is_empty() {
+            return Vec::new();
+        }
+        let mut earlier = self.shared.follower.read_rounds(&rules, &starts);
+        earlier
+            .retain(|published| published.last_seq() <= cut.from.seq || published.first_seq() > cut.to.seq);
+        earlier
+    }
+
+    async fn send_round(
+        &mut self,
+        round: &Round<'_>,
+        progress: &mut CutProgress,
+    ) -> Result<(), StuckRequest> {
+        loop {
+            self.keep_dead(round, progress);
+            let Some(range) = progress.next_range() else { return Ok(()) };
+            let encoded = self.sink.encode_round(round, range, self.room);
+            for left_out in &encoded.left_out {
+                let records = left_out.record..left_out.record.saturating_add(1);
+                progress.settle_records(records, Fate::Dropped(left_out.why.as_str()));
+            }
+            progress.replace_next(encoded.requests.iter().map(|request| request.records.clone()));
+            for request in encoded.requests {
+                if progress.next_range().as_ref() != Some(&request.records) {
+                    break;
+                }
+                let answer = self.send_request(&request).await;
+                let Some(waits) = self.apply_answer(answer, request.body.len(), progress) else { continue };
+                let Outcome::Wait { wait, reason, why } = waits else { continue };
+                let same = progress.next_range().as_ref() == Some(&request.records);
+                return Err(StuckRequest { request: same.then_some(request), wait, reason, why });
+            }
+        }
+    }
+
+    /// Keeps records that were refused, each with the request that has it alone.
+    fn keep_dead(&self, round: &Round<'_>, progress: &mut CutProgress) {
+        let refused = progress.take_dead();
+        if refused.is_empty() {
+            return;
+        }
+        let mut letters = Vec::new();
+        for (records, why) in refused {
+            for record in records.clone() {
+                letters.extend(self.dead_letter(round, record, &why));
+            }
+            progress.settle_records(records, Fate::Dead);
+        }
+        let kept = letters.len() as u64;
+        match self.dead.append_letters(&letters) {
+            Ok(given_up) => self.status.update_with(|status| {
+                status.dead_letters = (status.dead_letters + kept).saturating_sub(given_up);
+            }),
+            Err(error) => {
+                let name = &self.config.name;
+                tracing::error!(publisher = name, %error, records = kept, "refused records cannot be kept");
+            }
+        }
+    }
+
+    fn dead_letter(&self, round: &Round<'_>, record: usize, why: &str) -> Option<DeadLetterDocument> {
+        const ANY_SIZE: RequestRoom = RequestRoom { bytes: usize::MAX, records: 1 };
+        let only = record..record.saturating_add(1);
+        let request = self.sink.encode_round(round, only.clone(), ANY_SIZE).requests.into_iter().next()?;
+        let document = encode_json(round, only, ANY_SIZE).requests.into_iter().next();
+        let record = document.and_then(|document| serde_json::from_slice(&document.body).ok());
+        let name = &self.config.name;
+        tracing::warn!(
+            publisher = name,
+            answer = why,
+            "a record was refused; see `tallyport publish dead {name}`"
+        );
+        Some(DeadLetterDocument {
+            at: clock::wall_time(),
+            answer: why.to_owned(),
+            record: record.unwrap_or_default(),
+            request: request_document(&request),
+        })
+    }
+}
+
+impl CutProgress {
+    /// Counts, once, records of the cut that are not sent.
+    fn count_unsent(&mut self, excluded: u64, sent_before: u64) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.tally.excluded += excluded;
+            self.tally.sent_before += sent_before;
+        }
+    }
+
+    /// Begins a round, or goes on with it if it still has the same series.
+    fn begin_round(&mut self, round: &Round<'_>, interval: &IntervalRecords<'_>, most: usize, trusted: bool) {
+        let fingerprint = fingerprint_series(round);
+        if self.current.as_ref().is_some_and(|it| it.start == interval.start && it.fingerprint == fingerprint)
+        {
+            return;
+        }
+        self.current = Some(CurrentRound {
+            start: interval.start,
+            fingerprint,
+            delivery: Delivery::new(round.records.len(), most, trusted || self.accepted),
+            tally: RoundTally::new(interval.record_places()),
+            dead: Vec::new(),
+        });
+    }
+
+    fn finish_round(&mut self, interval: &IntervalRecords<'_>) {
+        if let Some(current) = self.current.take() {
+            self.tally.merge(&current.tally.settled_records());
+        }
+        self.finished.insert(interval.start);
+        self.newest_start = self.newest_start.max(Some(interval.start));
+        self.newest_end = self.newest_end.max(Some(interval.end));
+    }
+
+    /// The records that are sent next.
+    pub(super) fn next_range(&self) -> Option<Range<usize>> {
+        self.current.as_ref()?.delivery.next_range()
+    }
+
+    fn replace_next(&mut self, parts: impl DoubleEndedIterator<Item = Range<usize>>) {
+        let Some(current) = &mut self.current else { return };
+        let outcomes = current.delivery.replace_next(parts);
+        // A search that ends here has nothing to wait for.
+        let _no_wait = self.settle_outcomes(outcomes);
+    }
+
+    /// What an answer to the next request leads to: the wait, where there is one, and whether requests have to be smaller.
+    pub(super) fn take_answer(&mut self, answer: Answer, random: f64) -> Vec<Outcome> {
+        self.answered = true;
+        self.accepted |= answer == Answer::Ok;
+        let Some(current) = &mut self.current else { return Vec::new() };
+        let outcomes = current.delivery.take_answer(answer, random);
+        self.settle_outcomes(outcomes)
+    }
+
+    /// Notes what became of records. Returns the other outcomes.
+    fn settle_outcomes(&mut self, outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        let Some(current) = &mut self.current else { return outcomes };
+        let mut rest = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Delivered(records) => current.tally.settle_records(records, Fate::Delivered),
+                Outcome::Dead { records, why } => current.dead.push((records, why)),
+                other => rest.push(other),
+            }
+        }
+        rest
+    }
+
+    fn take_dead(&mut self) -> Vec<(Range<usize>, String)> {
+        self.current.as_mut().map(|current| std::mem::take(&mut current.dead)).unwrap_or_default()
+    }
+
+    fn settle_records(&mut self, records: Range<usize>, fate: Fate) {
+        if let Some(current) = &mut self.current {
+            current.tally.settle_records(records, fate);
+        }
+    }
+
+    /// Whether a request of the cut was accepted; `None` if none was answered.
+    pub(super) fn is_accepted(&self) -> Option<bool> {
+        self.answered.then_some(self.accepted)
+    }
+
+    /// The start of the newest round.
+    pub(super) fn newest_start(&self) -> Option<Timestamp> {
+        self.newest_start
+    }
+
+    /// The end of the newest round.
+    pub(super) fn newest_end(&self) -> Option<Timestamp> {
+        self.newest_end
+    }
+
+    /// What became of the records of the cut. Those that were gone before they could be sent are lost.
+    pub(super) fn finish_tally(&self, cut: &Cut) -> RecordTally {
+        let mut tally = self.tally.clone();
+        if let Some(current) = &self.current {
+            tally.merge(&current.tally.settled_records());
+        }
+        let places = cut.to.seq.saturating_sub(cut.from.seq);
+        tally.add(Fate::Dropped(EXPIRED), places.saturating_sub(tally.sum()));
+        tally
+    }
+}
+
+/// A hash of the series of a round, in their order.
+fn fingerprint_series(round: &Round<'_>) -> u64 {
+    let mut hasher = Xxh3::new();
+    for record in &round.records {
+        (record.identity.as_str(), SeriesKey(record.series)).hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,112 @@
+//! InfluxDB's write routes, over HTTP.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::http::HttpPoster;
+use crate::config::{InfluxApi, InfluxSink};
+use crate::net::clock;
+use crate::publish::answer::{Answer, HttpAnswer, judge_influxdb};
+use crate::render::publish::InfluxOptions;
+
+/// How a token is named in the header of a request.
+const fn token_scheme(api: &InfluxApi) -> &'static str {
+    match api {
+        InfluxApi::V1 { .. } | InfluxApi::V2 { .. } => "Token",
+        InfluxApi::V3 { .. } => "Bearer",
+    }
+}
+
+/// A write route of InfluxDB.
+#[derive(Debug)]
+pub(super) struct InfluxWriter {
+    poster: HttpPoster,
+    options: InfluxOptions,
+    compress: bool,
+}
+
+impl InfluxWriter {
+    pub(super) fn new(sink: &InfluxSink) -> Self {
+        let url = format!("{}{}", sink.target.url.trim_end_matches('/'), write_route(&sink.api));
+        Self {
+            poster: HttpPoster::new(&sink.target, url, token_scheme(&sink.api)),
+            options: InfluxOptions { fields: sink.fields, metadata: BTreeSet::new() },
+            compress: sink.compress,
+        }
+    }
+
+    pub(super) fn encoding_options(&self) -> &InfluxOptions {
+        &self.options
+    }
+
+    /// Posts lines.
+    pub(super) async fn post_lines(&self, body: &[u8], content_type: &str) -> Answer {
+        let mut headers = vec![("content-type", content_type)];
+        let body = match self.compress {
+            true => {
+                headers.push(("content-encoding", "gzip"));
+                compress(body)
+            }
+            false => body.to_vec(),
+        };
+        match self.poster.post_body(&headers, body).await {
+            Ok(reply) => judge_influxdb(
+                HttpAnswer {
+                    status: reply.status,
+                    retry_after: reply.retry_after.as_deref(),
+                    body: &reply.body,
+                },
+                clock::wall_time(),
+            ),
+            Err(answer) => answer,
+        }
+    }
+}
+
+/// The path and the query of writing with timestamps in milliseconds.
+fn write_route(api: &InfluxApi) -> String {
+    let query = |pairs: &[(&str, &str)]| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty()));
+        query.finish()
+    };
+    match api {
+        InfluxApi::V1 { database } => format!("/write?{}", query(&[("db", database), ("precision", "ms")])),
+        InfluxApi::V2 { org, bucket } => {
+            format!("/api/v2/write?{}", query(&[("org", org), ("bucket", bucket), ("precision", "ms")]))
+        }
+        InfluxApi::V3 { database } => {
+            format!("/api/v3/write_lp?{}", query(&[("db", database), ("precision", "millisecond")]))
+        }
+    }
+}
+
+fn compress(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    // Writing to memory does not fail.
+    let _infallible = encoder.write_all(body);
+    encoder.finish().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_api_has_its_route_and_names_are_encoded() {
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            write_route(&InfluxApi::V1 { database: text("kadabra") }),
+            "/write?db=kadabra&precision=ms"
+        );
+        let v2 = InfluxApi::V2 { org: text("a&b"), bucket: text("db/rp") };
+        assert_eq!(write_route(&v2), "/api/v2/write?org=a%26b&bucket=db%2Frp&precision=ms");
+        let v2 = InfluxApi::V2 { org: String::new(), bucket: text("b") };
+        assert_eq!(write_route(&v2), "/api/v2/write?bucket=b&precision=ms");
+        let v3 = InfluxApi::V3 { database: text("k") };
+        assert_eq!(write_route(&v3), "/api/v3/write_lp?db=k&precision=millisecond");
+    }
+}
