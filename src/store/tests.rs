@@ -354,8 +354,7 @@ fn counted(store: &Store) -> (usize, usize) {
     let (histories, ..) = store.snapshot_at_level(Level::High);
     let published = histories.iter().flat_map(|(_, history)| history.published_windows());
     let added = |published: &Published| published.added_apart().map_or(0, Window::bytes);
-    let bytes: Vec<_> =
-        published.map(|published| published.window().bytes() + added(published)).collect();
+    let bytes: Vec<_> = published.map(|published| published.window().bytes() + added(published)).collect();
     (bytes.len(), bytes.iter().sum())
 }
 
