@@ -29,7 +29,7 @@ pub fn setting_documents(config: &AgentConfig, layers: &Layers) -> Vec<SettingDo
 fn publisher_document(layers: &Layers, entry: &PublisherEntry<'_>) -> SettingDocument {
     // The default of the interval is another setting.
     let value = match (entry.setting.key, entry.raw_text()) {
-        ("interval", "") => layers.get("windows.length").map_or("", |written| &written.text),
+        ("interval", "") => layers.get("windows.length").map_or("", |written| written.text.as_str()),
         (_, text) => text,
     };
     SettingDocument {
