@@ -13,6 +13,7 @@ mod json;
 mod labels;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::cmp::Ordering;
 use std::ops::Range;
