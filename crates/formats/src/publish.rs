@@ -18,6 +18,7 @@ mod scraped;
 mod split;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::cmp::Ordering;
 use std::ops::Range;

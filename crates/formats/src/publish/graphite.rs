@@ -12,7 +12,8 @@ use std::ops::Range;
 use tallyport_core::aggregate::{PERCENTILES, View};
 
 use super::body::{BodyFormat, split_records};
-use super::labels::{LabelReader, TYPE_LABEL, push_number};
+use super::labels::{LabelReader, TYPE_LABEL};
+use super::text::push_number;
 use super::{Encoded, Framing, LeftOutReason, RequestRoom, Round, RoundRecord};
 use crate::number::{finite_value, to_seconds};
 use path::{PathPlace, push_node, push_tag_key, push_tag_value};

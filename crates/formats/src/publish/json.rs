@@ -7,6 +7,7 @@ use tallyport_core::aggregate::WindowSpan;
 use tallyport_core::model::Origin;
 
 use super::body::{BodyFormat, split_records};
+use super::text::push_json;
 use super::{Encoded, Framing, RequestRoom, Round, RoundRecord};
 use crate::record::RecordFrame;
 
@@ -14,12 +15,11 @@ const FORMAT: BodyFormat = BodyFormat { content_type: "application/x-ndjson", fr
 
 /// Encodes records as lines of JSON. Bodies can be joined with [`Framing::BARE`].
 #[must_use]
-#[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub fn encode_json(round: &Round<'_>, records: Range<usize>, room: RequestRoom) -> Encoded {
     let mut frames = FrameCache { round, key: None, frame: None };
     split_records(round, records, room, FORMAT, |record, out| {
         let document = frames.enter_window(record).series_document(record.number, record.series, record.view);
-        serde_json::to_writer(&mut *out, &document).expect("a type that JSON can express");
+        push_json(out, &document);
         out.push(b'\n');
         Ok(())
     })

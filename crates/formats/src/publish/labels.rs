@@ -6,7 +6,6 @@ use tallyport_core::model::TagSet;
 
 use super::{Round, RoundRecord};
 use crate::exposition::Escaping;
-use crate::number::Whole;
 use crate::prometheus::identity::{identity_labels, label_value};
 use crate::prometheus::scraped::SeriesNames;
 use crate::prometheus::{Level, Marks, MarksOfAll, Naming, SeriesIdentity};
@@ -73,8 +72,3 @@ impl<'a> LabelReader<'a> {
 
 /// The label under which receivers that know no types get the type of a series.
 pub(super) const TYPE_LABEL: &str = "metric_type";
-
-/// Appends a finite number, without a decimal point if it is whole.
-pub(super) fn push_number(out: &mut Vec<u8>, value: f64) {
-    let _infallible = serde_json::to_writer(out, &Whole(value));
-}

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tallyport_core::aggregate::View;
 
+use crate::publish::text::push_json;
 use crate::publish::{LeftOutReason, Round, RoundRecord};
 
 /// The most characters of a message that Datadog keeps.
@@ -22,7 +23,6 @@ struct DatadogCheck<'a> {
 }
 
 /// Writes a record as an element of the list of checks.
-#[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub(super) fn push_check(
     out: &mut Vec<u8>,
     round: &Round<'_>,
@@ -38,6 +38,6 @@ pub(super) fn push_check(
         message: outcome.message.as_ref().map(|message| message.chars().take(MESSAGE).collect()),
         tags,
     };
-    serde_json::to_writer(out, &document).expect("a type that JSON can express");
+    push_json(out, &document);
     Ok(())
 }

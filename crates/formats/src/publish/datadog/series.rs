@@ -5,6 +5,7 @@ use tallyport_core::aggregate::View;
 
 use super::sanitize_name;
 use crate::number::Whole;
+use crate::publish::text::push_json;
 use crate::publish::{LeftOutReason, Round, RoundRecord};
 use crate::record::value;
 
@@ -40,7 +41,6 @@ struct DatadogResource<'a> {
 }
 
 /// Writes a record as an element of the list of series.
-#[expect(clippy::expect_used, reason = "memory takes everything, so only a mistake in a type can fail")]
 pub(super) fn push_series(
     out: &mut Vec<u8>,
     round: &Round<'_>,
@@ -59,6 +59,6 @@ pub(super) fn push_series(
         resources: [DatadogResource { kind: "host", name: round.node }],
         tags,
     };
-    serde_json::to_writer(out, &document).expect("a type that JSON can express");
+    push_json(out, &document);
     Ok(())
 }

@@ -11,7 +11,8 @@ use tallyport_core::model::{MetricType, Origin};
 use super::escape::{push_key, push_string};
 use super::{InfluxFields, InfluxOptions};
 use crate::number::finite_value;
-use crate::publish::labels::{LabelReader, TYPE_LABEL, push_number};
+use crate::publish::labels::{LabelReader, TYPE_LABEL};
+use crate::publish::text::push_number;
 use crate::publish::{LeftOutReason, Round, RoundRecord};
 use crate::record::value;
 

@@ -74,7 +74,7 @@ fn read_key<'r>(rest: &mut &'r str, ends: &str, escaped: &str) -> String {
     panic!("no end in {rest:?}");
 }
 
-fn expect<'r>(rest: &mut &'r str, wanted: char) {
+fn expect(rest: &mut &str, wanted: char) {
     *rest = rest.strip_prefix(wanted).unwrap_or_else(|| panic!("no {wanted:?} at {rest:?}"));
 }
 

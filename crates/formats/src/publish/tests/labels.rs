@@ -8,7 +8,7 @@ use crate::publish::labels::LabelReader;
 
 /// The page of the same windows.
 fn page(fixture: &Fixture, naming: Naming, escaping: Escaping) -> String {
-    let carry = Duration::from_secs(60);
+    let carry = Duration::from_mins(1);
     let mut page = PageBuilder::<Held>::new(Format::OpenMetrics, naming, fixture.level, at(10), carry)
         .with_names(escaping, fixture.marks.clone());
     for container in &fixture.containers {

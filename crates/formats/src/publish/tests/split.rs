@@ -11,7 +11,7 @@ type Encode = Box<dyn Fn(&Round<'_>, Range<usize>, RequestRoom) -> Encoded>;
 /// Every dialect, with what joins its bodies.
 fn dialects() -> Vec<(Framing, Encode)> {
     let graphite = GraphiteOptions::with_default_template(false);
-    let json: Encode = Box::new(|round, records, room| encode_json(round, records, room));
+    let json: Encode = Box::new(encode_json);
     let influx: Encode =
         Box::new(|round, records, room| encode_influx(round, records, &InfluxOptions::default(), room));
     let graphite: Encode =
