@@ -47,7 +47,7 @@ pub(super) fn show_config(args: &ConfigArgs, out: &mut Console) -> Result<(), Fa
         reload: setting.effect != Effect::Restart,
         takes_effect: setting.effect.effect_time(),
     });
-    let window = layers.get("windows.length").map_or("", |written| &written.text);
+    let window = layers.get("windows.length").map_or("", |written| written.text.as_str());
     let publishers = layers.publisher_entries().map(|entry| Holds {
         key: Cow::from(entry.key()),
         value: Cow::from(match (entry.setting.key, entry.raw_text()) {

@@ -182,8 +182,8 @@ impl Layers {
             let origin = at(name.span().start);
             let written = match value.get_ref() {
                 DeValue::Table(inner) if prefix == PUBLISHERS => {
-                    match self.publishers.add_publisher(name.get_ref(), &origin) {
-                        Ok(_) => self.add_table(&format!("{key}."), inner, at, found),
+                    match self.publishers.add_publisher(name.get_ref(), &origin).map(drop) {
+                        Ok(()) => self.add_table(&format!("{key}."), inner, at, found),
                         Err(error) => found.push(error),
                     }
                     continue;

@@ -38,10 +38,10 @@ impl PublisherChanges {
         let gone = old.iter().filter(|(_, config)| named(new, &config.name).is_none());
         let mut changes =
             Self { stopped: gone.map(|(_, config)| config.name.clone()).collect(), ..Self::default() };
-        for (values, config) in new {
+        for configured @ (_, config) in new {
             match named(old, &config.name).and_then(|at| old.get(at)) {
                 None => changes.started.push((*config).clone()),
-                Some(before) => changes.changed.extend(change(before, &(values, config))),
+                Some(before) => changes.changed.extend(change(before, configured)),
             }
         }
         changes

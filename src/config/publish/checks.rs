@@ -64,8 +64,8 @@ fn check_required(
 ) {
     let is_set = |key: &str| written.get(key).is_some_and(|value| !value.text.trim().is_empty());
     let sink = publisher.sink.sink_type();
-    let required = match &publisher.sink {
-        SinkConfig::File(_) => &["path"][..],
+    let required: &[&str] = match &publisher.sink {
+        SinkConfig::File(_) => &["path"],
         SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) => &["url"],
         SinkConfig::Datadog(_) => &["url", "token_file"],
         SinkConfig::Influxdb(influx) if matches!(influx.api, InfluxApi::V2 { .. }) => &["bucket"],

@@ -34,7 +34,7 @@ pub(in crate::config) fn check_files(layers: &PublisherLayers) -> Vec<ConfigErro
 
 /// Checks that the agent can read a file of secrets, that others cannot, and that it contains something.
 fn check_secret(path: &Path) -> Result<(), String> {
-    let unreadable = |error| format!("cannot be read: {error}");
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     let metadata = files::open(path).and_then(|file| file.metadata()).map_err(unreadable)?;
     if files::is_open_to_others(&metadata) {
         return Err("can be read by everybody on this machine; chmod o= it".to_owned());

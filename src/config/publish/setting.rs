@@ -453,7 +453,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "max_age",
         types: AGED,
-        kind: SettingKind::OptionalTime(MINUTE, 365 * DAY),
+        kind: SettingKind::OptionalTime(MINUTE, 30 * DAY),
         default: "55m",
         effect: PublisherEffect::Requests,
         help: MAX_AGE,
@@ -461,7 +461,7 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "max_age",
         types: AGELESS,
-        kind: SettingKind::OptionalTime(MINUTE, 365 * DAY),
+        kind: SettingKind::OptionalTime(MINUTE, 30 * DAY),
         default: "",
         effect: PublisherEffect::Requests,
         help: MAX_AGE,

@@ -153,7 +153,7 @@ async fn a_file_that_cannot_be_used_is_named_without_what_is_in_it() {
 async fn a_request_that_cannot_be_made_says_why() {
     let client = OutboundClient::new(OutboundSettings::default());
     for (url, part) in [
-        ("mimir:9009/api", "host"),
+        ("mimir:9009/api", "cannot be parsed"),
         ("ftp://h/", "http://"),
         ("/path", "host"),
         ("http://me:geheim@h/", "a user or a password"),
