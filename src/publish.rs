@@ -267,12 +267,6 @@ impl Publishers {
         DeadLetters::new(&self.0.shared.directory, name).read_letters().map(Some)
     }
 
-    /// The directory of the publishers' files.
-    #[must_use]
-    pub fn directory_path(&self) -> &PathBuf {
-        &self.0.shared.directory
-    }
-
     // Poisoning is ignored: publishers are only ever added or removed.
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, RunningPublisher>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
