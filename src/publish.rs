@@ -29,7 +29,7 @@ pub mod totals;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ struct RunningPublisher {
 impl Publishers {
     /// No publishers yet. Their files are in `publish` below the state directory.
     #[must_use]
-    pub fn new(store: Arc<Store>, node: String, state_dir: &std::path::Path) -> Self {
+    pub fn new(store: Arc<Store>, node: String, state_dir: &Path) -> Self {
         let shared = SharedParts {
             node,
             follower: WindowFollower::new(store),
