@@ -29,7 +29,7 @@ pub mod totals;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ struct RunningPublisher {
 impl Publishers {
     /// No publishers yet. Their files are in `publish` below the state directory.
     #[must_use]
-    pub fn new(store: Arc<Store>, node: String, state_dir: &std::path::Path) -> Self {
+    pub fn new(store: Arc<Store>, node: String, state_dir: &Path) -> Self {
         let shared = SharedParts {
             node,
             follower: WindowFollower::new(store),
@@ -265,12 +265,6 @@ impl Publishers {
             return Ok(None);
         }
         DeadLetters::new(&self.0.shared.directory, name).read_letters().map(Some)
-    }
-
-    /// The directory of the publishers' files.
-    #[must_use]
-    pub fn directory_path(&self) -> &PathBuf {
-        &self.0.shared.directory
     }
 
     // Poisoning is ignored: publishers are only ever added or removed.

@@ -74,7 +74,7 @@ pub(super) struct HttpAnswer<'a> {
     pub body: &'a [u8],
 }
 
-/// Judges an answer to line protocol, of InfluxDB 1, 2 and 3, and of what speaks like them.
+/// Judges an answer to line protocol, of `InfluxDB` 1, 2 and 3, and of what speaks like them.
 #[must_use]
 pub(super) fn judge_influxdb(answer: HttpAnswer<'_>, now: Timestamp) -> Answer {
     let text = shown_text(answer.body);
@@ -97,7 +97,7 @@ pub(super) fn judge_influxdb(answer: HttpAnswer<'_>, now: Timestamp) -> Answer {
     }
 }
 
-/// Whether an error of InfluxDB 1 says that the database or the retention policy is missing. Only the start is compared: the rest
+/// Whether an error of `InfluxDB` 1 says that the database or the retention policy is missing. Only the start is compared: the rest
 /// may quote names that a container chose.
 fn names_missing_place(text: &str) -> bool {
     let error = text.strip_prefix("{\"error\":\"").unwrap_or(text);

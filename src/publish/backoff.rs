@@ -45,7 +45,7 @@ impl Backoff {
     }
 }
 
-/// A source of random numbers for waits: a SplitMix64 sequence, which needs no quality beyond being different in every
+/// A source of random numbers for waits: a `SplitMix64` sequence, which needs no quality beyond being different in every
 /// process.
 #[derive(Clone, Debug)]
 pub(super) struct Jitter(u64);

@@ -262,11 +262,8 @@ impl PublisherTask {
             true => followed.windows.len(),
             false => match self.rules().count_due(placed, now) {
                 Ok(taken) => taken,
-                Err(due) if followed.windows.is_empty() && followed.end.seq > from.seq => {
-                    // All of them are gone.
-                    let _nothing_to_wait_for = due;
-                    0
-                }
+                // All of them are gone.
+                Err(_) if followed.windows.is_empty() && followed.end.seq > from.seq => 0,
                 Err(due) => return Err(due),
             },
         };

@@ -189,9 +189,8 @@ pub(super) fn advise_operator(reason: WaitReason, sink: &SinkConfig) -> Option<S
             None => "the agent may not write there; check the owner and the mode".to_owned(),
         }),
         (WaitReason::Gone, SinkConfig::Influxdb(sink)) => Some(match &sink.api {
-            InfluxApi::V1 { database } => format!("create the database {database} on the server, or correct database or url"),
+            InfluxApi::V1 { database } | InfluxApi::V3 { database } => format!("create the database {database} on the server, or correct database or url"),
             InfluxApi::V2 { bucket, .. } => format!("create the bucket {bucket} on the server, or correct bucket, org or url"),
-            InfluxApi::V3 { database } => format!("create the database {database} on the server, or correct database or url"),
         }),
         (WaitReason::Gone, SinkConfig::File(sink)) => {
             Some(format!("create the directory of {}, or correct path", sink.path.display()))

@@ -168,9 +168,9 @@ mod tests {
             let end = at(10 + n).wall;
             totals.add_record(&identity(), &record, (at(0).wall, end));
         }
-        assert_eq!(totals.forget_idle(at(13).wall, Duration::from_secs(3600)), 1);
+        assert_eq!(totals.forget_idle(at(13).wall, Duration::from_hours(1)), 1);
         assert_eq!(totals.len(), 2);
-        assert_eq!(totals.forget_idle(at(72).wall, Duration::from_secs(60)), 0);
+        assert_eq!(totals.forget_idle(at(72).wall, Duration::from_mins(1)), 0);
         assert!(totals.is_empty());
     }
 

@@ -424,7 +424,7 @@ fn an_outage_is_made_up_for_oldest_first() {
     for n in 0..5 {
         let address = agent.reserve(&of_this_test(&format!("c-{n}")), "web.1");
         address.send("hits:3|c");
-        std::thread::sleep(Duration::from_millis(1000));
+        std::thread::sleep(Duration::from_secs(1));
         agent.finish(&of_this_test(&format!("c-{n}")));
     }
     backend.follow(|_| TAKEN);

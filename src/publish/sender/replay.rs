@@ -55,7 +55,7 @@ impl PublisherTask {
         let name = || ContainerId::new("tallyport").ok().zip(TaskId::new("tallyport").ok());
         let Some((container_id, task_id)) = name() else { return Answer::Ok };
         let end = clock::wall_time();
-        let origin = Origin { container_id, generation: Generation(1), task_id, labels: Default::default() };
+        let origin = Origin { container_id, generation: Generation(1), task_id, labels: [].into() };
         let identity = SeriesIdentity::from_origin(&origin, self.sink.identity_level());
         let series = Series {
             name: PROBE.into(),

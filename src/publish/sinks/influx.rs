@@ -1,4 +1,4 @@
-//! InfluxDB's write routes, over HTTP.
+//! `InfluxDB`'s write routes, over HTTP.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ const fn token_scheme(api: &InfluxApi) -> &'static str {
     }
 }
 
-/// A write route of InfluxDB.
+/// A write route of `InfluxDB`.
 #[derive(Debug)]
 pub(super) struct InfluxWriter {
     poster: HttpPoster,
