@@ -333,7 +333,12 @@ fn refused_without_products(text: &str) -> Vec<String> {
     assert_eq!(errors, []);
     let mut refused = Vec::new();
     let mut wrong = |key, why: &str| refused.push(ConfigError::value(&layers, key, why).to_string());
-    checks::check_products(&read::build_config(values, BTreeMap::new()), &layers, |_| false, &mut wrong);
+    checks::check_products(
+        &read::build_config(values, BTreeMap::new(), Vec::new()),
+        &layers,
+        |_| false,
+        &mut wrong,
+    );
     refused
 }
 

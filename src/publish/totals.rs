@@ -66,7 +66,11 @@ impl RunningTotals {
     }
 
     /// The total of a series, which is sent now.
-    pub fn take_total(&mut self, identity: &SeriesIdentity, series: &ByIdentity) -> Option<RunningTotal> {
+    pub fn take_total(
+        &mut self,
+        identity: &SeriesIdentity,
+        series: &ByIdentity,
+    ) -> Option<RunningTotal<'static>> {
         let of = self.of_series.get_mut(&(identity.clone(), series.clone()))?;
         let first = !std::mem::replace(&mut of.sent, true);
         Some(RunningTotal {
@@ -74,6 +78,7 @@ impl RunningTotals {
             total: of.total.as_f64(),
             count: of.count.to_rounded_f64(),
             first,
+            buckets: None,
         })
     }
 
