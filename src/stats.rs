@@ -88,7 +88,7 @@ families! {
     PUBLISH_REQUESTS = "tallyport_publish_requests", Counter, ["publisher", "answer"], "Requests, by what their answers meant: `ok`, `retry`, `reject`, `auth`, `gone` or `too_large`.";
     PUBLISH_PENDING = "tallyport_publish_pending_records", Gauge, ["publisher"], "Closed records that are still to be delivered.";
     PUBLISH_BEHIND = "tallyport_publish_behind_seconds", Gauge, ["publisher"], "How long ago the oldest round ended that should have been delivered; 0 if there is none.";
-    PUBLISH_HELD = "tallyport_publish_held", Gauge, ["publisher"], "1 if the publisher waits for somebody to change the destination or the configuration, otherwise 0.";
+    PUBLISH_HELD = "tallyport_publish_held", Gauge, ["publisher"], "1 if the publisher waits for a change of the destination or the configuration, otherwise 0.";
     PUBLISH_DEAD_LETTERS = "tallyport_publish_dead_letters", Gauge, ["publisher"], "Refused records that are kept for `tallyport publish replay`.";
     PUBLISH_RESTARTS = "tallyport_publish_restarts", Counter, ["publisher"], "How often the publisher was started again because it had failed or hung.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";

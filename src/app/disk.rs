@@ -197,7 +197,7 @@ impl AgentWindowLog {
 fn wait_for_end(before: Option<Channel>, ended: oneshot::Sender<()>) {
     // The only event on this connection is its end.
     let _either_way = before.map(|before| before.receive(ENDING));
-    // Nobody waits where the agent ends before it has begun to serve.
+    // There is no receiver where the agent ends before it has begun to serve.
     let _either_way = ended.send(());
 }
 

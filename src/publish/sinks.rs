@@ -164,6 +164,9 @@ fn not_built_in() -> SinkError {
 }
 
 fn graphite_options(sink: &GraphiteSink) -> Result<GraphiteOptions, SinkError> {
+    if sink.template.is_empty() {
+        return Ok(GraphiteOptions::with_default_template(sink.tags));
+    }
     let template: Result<PathTemplate, TemplateError> = sink.template.parse();
     let template = template.map_err(|error| SinkError { key: "template", reason: error.to_string() })?;
     Ok(GraphiteOptions { template, tags: sink.tags })

@@ -172,7 +172,7 @@ impl WrittenPublisher {
     pub(in crate::config) fn value_error(&self, name: &str, key: &str, reason: &str) -> ConfigError {
         let full = full_key(name, key);
         match self.get(key) {
-            // An error may be logged and sent to whoever asks for a reload; a URL with a password must not be in it.
+            // An error may be logged and sent to the client that asks for a reload; a URL with a password must not be in it.
             Some(written) if may_be_secret(key) => {
                 ConfigError::new(&written.origin, &full, format!(" {reason}"))
             }

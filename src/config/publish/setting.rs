@@ -436,11 +436,11 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "template",
         types: &[SinkType::Graphite],
-        kind: SettingKind::Text(1, 1024),
-        default: "tallyport.{workload}.{container}.{name}",
+        kind: SettingKind::Text(0, 1024),
+        default: "",
         effect: PublisherEffect::Series,
-        help: "Path of a series: text with names in braces, which are {name} and labels of the source. Dots in labels become \
-               underscores.",
+        help: "Path of a series: text with names in braces, which are {identity}, {type}, {name} and labels of the source. Dots in \
+               labels become underscores. Empty: tallyport.{identity}.{type}.{name}, or {name} with tags.",
     },
     PublisherSetting {
         key: "tags",

@@ -1,4 +1,4 @@
-//! A TCP connection that lines are written to. Nobody acknowledges them: what is accepted by the connection counts as
+//! A TCP connection that lines are written to. The receiver acknowledges nothing: what is accepted by the connection counts as
 //! delivered.
 
 use std::io;

@@ -107,7 +107,7 @@ async fn connect_proxy(proxy: &ProxyServer, deadline: Instant) -> Result<TcpStre
 }
 
 /// Connects to the first address of a host that answers. Each gets an equal share of the time that is left, so that one that
-/// does not answer leaves some for the others. Whoever calls this stops it at the deadline.
+/// does not answer leaves some for the others. The caller stops it at the deadline.
 async fn connect_host(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, OutboundError> {
     let no_address = |why: String| OutboundError::Dns { host: host.to_owned(), why };
     let found = tokio::net::lookup_host((host, port)).await.map_err(|error| no_address(error.to_string()))?;
