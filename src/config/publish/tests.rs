@@ -203,7 +203,7 @@ include = [\"http.*\"]
 
 #[test]
 fn a_name_is_used_once_and_has_no_other_characters() {
-    let errors = read("[publish.a]\ntype = \"debug\"\n[publish.a]\ntype = \"debug\"\n").unwrap_err();
+    let errors = read("[publish.a]\ntype = \"debug\"\n[publish.a]\nlogger = \"x\"\n").unwrap_err();
     assert!(errors.len() == 1 && errors[0].starts_with("configuration:3: "), "{errors:?}");
     for name in ["a", "0", "-", "mimir-eu-1", &"a".repeat(32)] {
         assert_eq!(read_one(&format!("[publish.{name}]\ntype = \"debug\"\n")).name, name);
