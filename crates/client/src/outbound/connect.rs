@@ -91,7 +91,7 @@ impl Parts {
         if !is_encrypted {
             return Ok(Stream::new(stream, false));
         }
-        let (name, connector) = (self.trust.server_name(host)?, self.trust.load_connector()?);
+        let (name, connector) = (Trust::server_name(host)?, self.trust.load_connector()?);
         let encrypted = connector.connect(name, stream).await.map_err(|error| OutboundError::Tls {
             host: join_address(host, port),
             why: explain_handshake(&error),

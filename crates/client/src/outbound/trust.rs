@@ -36,7 +36,7 @@ impl Trust {
     }
 
     /// The name that the certificate of a host has to contain.
-    pub(super) fn server_name(&self, host: &str) -> Result<ServerName<'static>, OutboundError> {
+    pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, OutboundError> {
         ServerName::try_from(host.to_owned()).map_err(|_| OutboundError::Tls {
             host: host.to_owned(),
             why: "no certificate can contain this name".to_owned(),
