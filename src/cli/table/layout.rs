@@ -133,7 +133,11 @@ mod tests {
         assert_eq!(fitted.iter().map(|column| column.width).collect::<Vec<_>>(), [30, 10, 6]);
         columns[0].has_content = false;
         let TableLayout::Columns(fitted) = fit_columns(columns, 40) else { panic!() };
-        assert_eq!(fitted.iter().map(|column| column.width).collect::<Vec<_>>(), [20, 10, 6], "never the first");
+        assert_eq!(
+            fitted.iter().map(|column| column.width).collect::<Vec<_>>(),
+            [20, 10, 6],
+            "never the first"
+        );
     }
 
     #[test]

@@ -182,8 +182,11 @@ impl SampleSelection {
         }
         for name in excluded {
             // Not `push_label`, for which an empty value is a tag without one.
-            let comma = if self.labels.is_empty() { "" } else { "," };
-            self.labels += &format!("{comma}{}=\"\"", format_label_name(&name));
+            if !self.labels.is_empty() {
+                self.labels.push(',');
+            }
+            self.labels.push_str(&format_label_name(&name));
+            self.labels.push_str("=\"\"");
         }
     }
 }

@@ -79,7 +79,7 @@ impl SentByAll {
         naming: Naming,
         escaping: Escaping,
     ) -> BTreeMap<String, f64> {
-        let carry = Duration::from_secs(60);
+        let carry = Duration::from_mins(1);
         let page = PageBuilder::<Held>::new(Format::Prometheus, naming, self.level, at(10), carry);
         let mut page = page.with_names(escaping, self.marks.clone());
         for sent in &self.containers {
@@ -201,7 +201,7 @@ fn of_two_series_with_one_name_the_same_is_left_out_of_every_range() {
     let clashes: Vec<_> = all.iter().filter(|(.., clashes)| *clashes).collect();
     assert_eq!(clashes, [&(1, "a_b".to_owned(), true)], "{all:?}");
     for (index, expected) in all.iter().enumerate() {
-        assert_eq!(names_of(&sent, index..index + 1, spelling), [expected.clone()]);
+        assert_eq!(names_of(&sent, index..index + 1, spelling), std::slice::from_ref(expected));
     }
 }
 
