@@ -217,7 +217,8 @@ impl MetricsPage {
             }
         }
         let held = |publisher: &PublisherDocument| if publisher.state == "held" { 1.0 } else { 0.0 };
-        let values: [(AgentMetricFamily, fn(&PublisherDocument) -> f64); 5] = [
+        type Reading = (AgentMetricFamily, fn(&PublisherDocument) -> f64);
+        let values: [Reading; 5] = [
             (stats::PUBLISH_PENDING, |publisher| publisher.records.pending as f64),
             (stats::PUBLISH_BEHIND, |publisher| publisher.behind_seconds),
             (stats::PUBLISH_HELD, held),

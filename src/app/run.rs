@@ -14,10 +14,11 @@ use super::reload::{self, ConfigSources};
 use super::{missed, plugin, serve};
 use crate::api::ConfigRequest;
 use crate::config::{AfterHandOver, AgentConfig};
+use crate::net::passing::Channel;
 use crate::nri::Carried;
 use crate::publish::Publishers;
 use crate::restart::{AgentResources, Holding, Successor, serve_successors};
-use crate::shutdown::Drain;
+use crate::shutdown::{Drain, Latch};
 use crate::telemetry::LogFilter;
 
 /// How the agent ended.
@@ -100,34 +101,8 @@ impl BoundAgent {
         let parts = running.movable_parts();
         let holding = Arc::new(Holding::new(parts, shared, drain.pauser(), pods.suspender));
         tasks.spawn(serve_successors(handover, Arc::clone(&holding), running.drain.clone(), successors));
-        let (mut look, mut failures) =
-            (tokio::time::interval(CHECK_INTERVAL), running.pool.subscribe_failures());
-        let mut asker = None;
-        let why = loop {
-            tokio::select! {
-                _ = signals.term.recv() => break Why::Told(TERM),
-                _ = signals.interrupt.recv() => break Why::Told("INT"),
-                _ = signals.hangup.recv() => ask_for_reload(&running),
-                Some(successor) = successor.recv() => break match successor {
-                    Successor::AsksToEnd(channel) => {
-                        tracing::info!("asked to end by another process");
-                        asker = Some(channel);
-                        Why::Told(TERM)
-                    }
-                    successor => Why::from(successor),
-                },
-                Ok(()) = failures.changed() => shards.close(),
-                _ = look.tick() => {
-                    if !running.pool.ended_shards().is_empty() {
-                        break Why::Failed;
-                    }
-                    // A shard that failed just now is checked again next time.
-                    if running.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
-                        shards.open();
-                    }
-                }
-            }
-        };
+        // The process that asked this one to end waits on its channel.
+        let (why, asker) = wait_for_reason(&running, &mut signals, &mut successor, &shards).await;
         latch.close();
         let told = matches!(why, Why::Told(_));
         let waits = running.current_config().process.after_hand_over == AfterHandOver::Wait;
@@ -145,6 +120,42 @@ impl BoundAgent {
             signals.told_to_end().await;
         }
         Ok(if cleanly { Ended::Cleanly } else { Ended::Otherwise })
+    }
+}
+
+/// Serves until there is a reason to end, and opens or closes `shards` as their state changes. Also returns the channel of a
+/// process that has asked this one to end.
+async fn wait_for_reason(
+    running: &Running,
+    signals: &mut Signals,
+    successor: &mut mpsc::Receiver<Successor>,
+    shards: &Latch,
+) -> (Why, Option<Channel>) {
+    let mut look = tokio::time::interval(CHECK_INTERVAL);
+    let mut failures = running.pool.subscribe_failures();
+    loop {
+        tokio::select! {
+            _ = signals.term.recv() => return (Why::Told(TERM), None),
+            _ = signals.interrupt.recv() => return (Why::Told("INT"), None),
+            _ = signals.hangup.recv() => ask_for_reload(running),
+            Some(successor) = successor.recv() => return match successor {
+                Successor::AsksToEnd(channel) => {
+                    tracing::info!("asked to end by another process");
+                    (Why::Told(TERM), Some(channel))
+                }
+                successor => (Why::from(successor), None),
+            },
+            Ok(()) = failures.changed() => shards.close(),
+            _ = look.tick() => {
+                if !running.pool.ended_shards().is_empty() {
+                    return (Why::Failed, None);
+                }
+                // A shard that failed just now is checked again next time.
+                if running.pool.balance_load().await.is_ok() && !failures.has_changed().unwrap_or(true) {
+                    shards.open();
+                }
+            }
+        }
     }
 }
 

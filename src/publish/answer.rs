@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_status_and_any_body_has_a_meaning_and_a_short_text() {
-        let body = [b"\x1b[31m\xff\0\n".as_slice(), &[b'x'; 1 << 16]].concat();
+        let body = [b"\x1b[31m\xff\0\n".as_slice(), &vec![b'x'; 1 << 16]].concat();
         for status in 100..=999 {
             let answer = HttpAnswer { status, retry_after: Some("soon"), body: &body };
             match judge_influxdb(answer, Timestamp::default()) {

@@ -152,6 +152,9 @@ pub(super) struct CutRecords<'w> {
     pub excluded: u64,
 }
 
+/// The end of an interval, and its windows, each with whether it is in the cut.
+type EndAndWindows<'w> = (Timestamp, Vec<(&'w Arc<Published>, bool)>);
+
 impl<'w> CutRecords<'w> {
     /// Groups the records with places in `cut` by interval. `earlier` are windows that were cut before, or will be later: where
     /// records of the cut are a part of an identity's record, they are the other parts.
@@ -163,7 +166,7 @@ impl<'w> CutRecords<'w> {
         scope: RoundScope<'_>,
     ) -> Self {
         let mut excluded = 0;
-        let mut of_start: BTreeMap<Timestamp, (Timestamp, Vec<(&'w Arc<Published>, bool)>)> = BTreeMap::new();
+        let mut of_start: BTreeMap<Timestamp, EndAndWindows<'w>> = BTreeMap::new();
         let all =
             windows.iter().map(|window| (window, true)).chain(earlier.iter().map(|window| (window, false)));
         for (published, in_cut) in all {
@@ -213,7 +216,7 @@ impl<'w> IntervalRecords<'w> {
         }
         parts.sort_unstable_by(RecordPart::compare);
         let span = WindowSpan { start, end, covered: Duration::ZERO };
-        let of_series = parts.chunk_by(|a, b| a.is_of_same_series(b));
+        let of_series = parts.chunk_by(RecordPart::is_of_same_series);
         let entries = of_series.filter_map(|parts| Entry::from_parts(parts, span)).collect();
         (Self { start, end, level: scope.level, identities, entries }, excluded)
     }

@@ -134,7 +134,7 @@ impl PublisherTask {
         let dead = DeadLetters::new(&shared.directory, &config.name);
         let end = shared.follower.end_cursor();
         let mut task = Self {
-            room: sink.request_room(),
+            room: Destination::request_room(),
             sink,
             selection,
             settle,
@@ -291,7 +291,7 @@ impl PublisherTask {
             };
             match self.repeat_request(stuck, &mut progress).await {
                 CutEnd::Finished => {}
-                other => return other,
+                CutEnd::Stopped => return CutEnd::Stopped,
             }
         }
         self.finish_cut(cut, &progress);
@@ -341,7 +341,7 @@ impl PublisherTask {
     async fn repeat_request(&mut self, stuck: StuckRequest, progress: &mut CutProgress) -> CutEnd {
         let StuckRequest { request, mut wait, mut reason, mut why } = stuck;
         loop {
-            self.note_wait(wait, reason, why);
+            self.note_wait(wait, reason, &why);
             if self.wait(wait, None).await == Woken::Stopped && self.is_told_to_end_at_once() {
                 return CutEnd::Stopped;
             }
@@ -362,19 +362,19 @@ impl PublisherTask {
 
     /// Waits before the cut goes on with another request.
     async fn repeat_later(&mut self, wait: Duration, reason: WaitReason, why: String) -> CutEnd {
-        self.note_wait(wait, reason, why);
+        self.note_wait(wait, reason, &why);
         match self.wait(wait, None).await {
             Woken::Stopped if self.is_told_to_end_at_once() => CutEnd::Stopped,
             Woken::Ready | Woken::Stopped => CutEnd::Finished,
         }
     }
 
-    fn note_wait(&self, wait: Duration, reason: WaitReason, why: String) {
+    fn note_wait(&self, wait: Duration, reason: WaitReason, why: &str) {
         let next = clock::wall_time().saturating_add(wait);
         let is_new = self.status.update_with(|status| {
             let is_new = status.state != PublisherState::Waiting(reason);
             (status.state, status.next_attempt) = (PublisherState::Waiting(reason), Some(next));
-            status.last_answer = Some(why.clone());
+            status.last_answer = Some(why.to_owned());
             is_new
         });
         if is_new && self.unlogged(reason) {
@@ -494,7 +494,7 @@ async fn wait_for_windows(newest: Option<&mut watch::Receiver<u64>>) {
         return;
     }
     // Nothing is waited for, or the store is gone, which outlives its readers.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A number that differs between processes.

@@ -80,7 +80,7 @@ impl Destination {
 
     /// The most that a request may hold.
     #[must_use]
-    pub(super) fn request_room(&self) -> RequestRoom {
+    pub(super) fn request_room() -> RequestRoom {
         ROOM
     }
 

@@ -282,7 +282,7 @@ const SHORTEST_HOLD: Duration = Duration::from_secs(1);
 /// Both halves of a range; `None` if it cannot be divided.
 fn halve(range: &Range<usize>) -> Option<[Range<usize>; 2]> {
     let middle = range.start + range.len() / 2;
-    (range.len() > 1).then(|| [range.start..middle, middle..range.end])
+    (range.len() > 1).then_some([range.start..middle, middle..range.end])
 }
 
 #[cfg(test)]
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn a_search_that_finds_too_much_sends_the_rest_once_more_before_it_gives_up() {
         // The last half is good, and every second record of the first half is bad.
-        let bad = |n: usize| n < 5000 && n % 2 == 0;
+        let bad = |n: usize| n < 5000 && n.is_multiple_of(2);
         let (delivered, dead, requests) =
             send_all(10_000, |range| if range.into_iter().any(bad) { reject() } else { Answer::Ok });
         assert_eq!(delivered.len() + dead.len(), 10_000);

@@ -334,8 +334,9 @@ fn variables_are_over_the_file_and_can_make_a_publisher() {
 #[test]
 fn the_example_has_a_sound_publisher_of_every_type() {
     let publishers = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
-    let text: String =
-        render_example().lines().filter(publishers).map(|line| format!("{}\n", &line[1..])).collect();
+    let example = render_example();
+    let lines = example.lines().filter(publishers).map(|line| line.trim_start_matches('#'));
+    let text = lines.collect::<Vec<_>>().join("\n");
     let config = read(&text).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
     let mut types: Vec<_> =
         config.publish.publishers.iter().map(|publisher| publisher.sink.sink_type()).collect();

@@ -149,7 +149,7 @@ impl PublisherTask {
             match self.dead.keep_only(&left) {
                 Ok(()) => self.status.update_with(|status| status.dead_letters = left.len() as u64),
                 Err(error) => {
-                    replayed.answer = Some(format!("the letters that were sent are still kept: {error}"))
+                    replayed.answer = Some(format!("the letters that were sent are still kept: {error}"));
                 }
             }
         }

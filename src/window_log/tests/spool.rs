@@ -195,7 +195,11 @@ fn a_long_absence_loses_nothing_of_containers_that_are_long_gone() {
     let ended = moment(100).wall;
     node.finished.extend((0..2).map(|n| (Allocation(n), ended)));
     live(&mut node, 120..240);
-    let who = |n| Known(&node.store, &node.finished).find_who(Allocation(n), &origin(n as usize)).unwrap();
+    let who = |n| {
+        Known(&node.store, &node.finished)
+            .find_who(Allocation(n), &origin(usize::try_from(n).unwrap()))
+            .unwrap()
+    };
     let changes = (0..2).map(|n| ContainerChange::Is(Allocation(n), who(n)));
     let changes: Vec<_> = changes.chain([ContainerChange::Forgotten(Allocation(2))]).collect();
     node.log.append_changes(&changes).unwrap();
@@ -230,7 +234,7 @@ fn every_window_that_was_open_gets_a_birth_of_its_own_and_keeps_it() {
     // Two of them have the same number, in different epochs.
     for (number, (epoch, allocation)) in (1..).zip([(6, 3), (7, 3), (7, 4)]) {
         let key = crate::window_log::entry::ContainerKey { epoch, allocation: Allocation(allocation) };
-        open(number, key, number as usize);
+        open(number, key, usize::try_from(number).unwrap());
     }
     let (_log, store, mut follower) = next_run(&disk, 20);
     let (windows, _) = read_all(&mut follower, &store);
