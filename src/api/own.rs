@@ -73,6 +73,9 @@ fn render_page(
 
 struct MetricsPage(Exposition);
 
+/// A family, and its value of a publisher.
+type PublisherReading = (AgentMetricFamily, fn(&PublisherDocument) -> f64);
+
 impl MetricsPage {
     fn start_family(&mut self, family: AgentMetricFamily) -> &mut Exposition {
         self.0.begin_family(family.name, family.kind, family.help);
@@ -217,8 +220,7 @@ impl MetricsPage {
             }
         }
         let held = |publisher: &PublisherDocument| if publisher.state == "held" { 1.0 } else { 0.0 };
-        type Reading = (AgentMetricFamily, fn(&PublisherDocument) -> f64);
-        let values: [Reading; 5] = [
+        let values: [PublisherReading; 5] = [
             (stats::PUBLISH_PENDING, |publisher| publisher.records.pending as f64),
             (stats::PUBLISH_BEHIND, |publisher| publisher.behind_seconds),
             (stats::PUBLISH_HELD, held),

@@ -208,7 +208,7 @@ impl World {
 fn got(published: &Published, birth: Cursor) -> Got {
     let records = published.window().len() as u64;
     let end = Cursor { seq: birth.seq + records - 1, ..birth };
-    let added = published.added_window().map(Window::count_values);
+    let added = published.added_window().map(crate::aggregate::Window::count_values);
     Got { birth, end, records, seen: format!("{} {added:?}", seen(published)) }
 }
 
