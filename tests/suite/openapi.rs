@@ -840,8 +840,9 @@ fn publish(contract: &Contract) {
     let settings = contract.agent.admin_socket().with_file_name("agent.toml");
     let archive = settings.with_file_name("records");
     let publishers = format!(
-        "[publish.influx]\ntype = \"influxdb\"\nurl = \"http://{}\"\n[publish.archive]\ntype = \"file\"\npath = {archive:?}\n",
-        backend.address
+        "[publish.influx]\ntype = \"influxdb\"\nurl = \"http://{}\"\n[publish.archive]\ntype = \"file\"\npath = \"{}\"\n",
+        backend.address,
+        archive.display()
     );
     std::fs::write(&settings, format!("{SETTINGS}{publishers}")).unwrap();
     contract.change("POST /v1/config/reload", &Value::Null, 200);
