@@ -36,8 +36,6 @@ pub const MOST_FILTERS: usize = 32;
 /// What all publishers share, and the publishers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublishConfig {
-    /// Maximum size of the windows on disk that only publishers still need, in bytes.
-    pub spool: usize,
     /// How long after an interval's end its windows are waited for.
     pub settle: Duration,
     /// How long a worker may hold a round before it is given to another.

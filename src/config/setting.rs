@@ -625,14 +625,6 @@ pub const SETTINGS: &[Setting] = &[
                values. This should exceed the scrape interval; values above containers.tombstone have no effect.",
     },
     Setting {
-        key: "publish.spool",
-        kind: SettingKind::Size(0, 1024 * GIB),
-        default: "1GiB",
-        effect: Effect::AtOnce,
-        help: "Maximum total size of files of windows that are kept for publishers alone, in addition to windows.log_size. \
-               Above it, the oldest are deleted, and counted for each publisher that has not sent them. 0B keeps none.",
-    },
-    Setting {
         key: "publish.settle",
         kind: SettingKind::Time(0, MINUTE),
         default: "1s",

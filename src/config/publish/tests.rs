@@ -64,7 +64,7 @@ fn minimal(sink: SinkType) -> String {
 fn nothing_is_published_by_default() {
     let publish = read("").unwrap().publish;
     assert_eq!(publish.publishers, []);
-    assert_eq!((publish.spool, publish.settle), (1 << 30, Duration::from_secs(1)));
+    assert_eq!(publish.settle, Duration::from_secs(1));
     assert_eq!((publish.lease, publish.reap_every), (Duration::from_mins(1), Duration::from_secs(30)));
     assert_eq!(publish.reap_limit, 5000);
 }
@@ -151,7 +151,7 @@ fn every_mistake_is_reported_at_once_and_once() {
     let errors = read(
         "\
 [publish]
-spol = \"1GiB\"
+setle = \"1s\"
 [publish.Mimir]
 type = \"remote_write\"
 [publish.mimir]
@@ -180,7 +180,7 @@ include = [\"http.*\"]
         [
             "configuration:3: publish.Mimir is no name of a publisher, which has 1 to 32 of a-z, 0-9 and -",
             "configuration:10: publish.mimir.tokn_file is not a setting of a publisher; did you mean publish.mimir.token_file?",
-            "configuration:2: publish.spol is not a setting; did you mean publish.spool?",
+            "configuration:2: publish.setle is not a setting; did you mean publish.settle?",
             "configuration:14: publish.else.type = \"kafka\" is not one of debug, file, influxdb, graphite, remote_write, otlp, \
              datadog",
             "configuration:19: publish.influx.url has a user or a password in it, which others would see; set user and password_file",
@@ -302,7 +302,7 @@ fn variables_are_over_the_file_and_can_make_a_publisher() {
         ("TALLYPORT_PUBLISH_MIMIR_EU_TOKEN_FILE", "/token"),
         ("TALLYPORT_PUBLISH_LOCAL_TYPE", "influxdb"),
         ("TALLYPORT_PUBLISH_LOCAL_DATABASE", "metrics"),
-        ("TALLYPORT_PUBLISH_SPOOL", "2GiB"),
+        ("TALLYPORT_PUBLISH_SETTLE", "2s"),
         // Of a service of Kubernetes, and of a publisher without a type.
         ("TALLYPORT_PUBLISH_SERVICE_HOST", "10.0.0.1"),
         ("TALLYPORT_PUBLISH_OTHER_URL", "https://x"),
@@ -315,7 +315,7 @@ fn variables_are_over_the_file_and_can_make_a_publisher() {
     layers.set_value("publish.mimir-eu.workers", "3".to_owned(), flag.clone()).unwrap();
     let config = AgentConfig::from_layers(&layers).unwrap_or_else(|errors| panic!("{errors}"));
     let named: Vec<_> = config.publish.publishers.iter().map(|publisher| publisher.name.as_str()).collect();
-    assert_eq!((named, config.publish.spool), (vec!["local", "mimir-eu"], 2 << 30));
+    assert_eq!((named, config.publish.settle), (vec!["local", "mimir-eu"], Duration::from_secs(2)));
     let mimir = &config.publish.publishers[1];
     assert_eq!((mimir.sink.http_target().unwrap().url.as_str(), mimir.workers), ("https://other/push", 3));
     let shown: Vec<_> = layers
