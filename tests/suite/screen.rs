@@ -85,6 +85,15 @@ impl Screen {
         }
     }
 
+    /// Presses `q` until the command ends: crossterm reads a key that arrives together with a new size only with the next key.
+    fn quit(mut self, agent: &Agent) -> (Option<i32>, vt100::Screen) {
+        agent.until("q ends the command", || {
+            let _has_ended_meanwhile = self.keys.write_all(b"q");
+            self.child.try_wait().unwrap().is_some()
+        });
+        self.ended(agent)
+    }
+
     /// Waits for its end, and returns the exit code and the last screen.
     fn ended(mut self, agent: &Agent) -> (Option<i32>, vt100::Screen) {
         let mut status = None;
@@ -143,8 +152,7 @@ fn top_lists_tasks_sorts_them_opens_one_and_leaves_the_terminal_as_it_was() {
     top.until(&agent, "a plot is shown", |text| text.contains("other number") && text.contains("last "));
     top.resize(24, 5);
     top.until(&agent, "it fits a small screen", |text| text.lines().count() <= 5 && text.contains("last "));
-    top.press("q");
-    let (code, screen) = top.ended(&agent);
+    let (code, screen) = top.quit(&agent);
     assert_eq!(code, Some(0), "{}", screen.contents());
     assert_restored(&screen);
 }
