@@ -23,8 +23,8 @@ pub(super) fn format_common_labels<'o>(
     text
 }
 
-/// The names of the labels that tell these containers apart, as they are written. Of a container's id and generation only the
-/// id: a container that was replaced goes on as the same one.
+/// The names of the labels that tell these containers apart, as they are written. The generation is not one of them: generations
+/// of one container id are shown as one container.
 pub(super) fn find_differing_labels<'o>(
     origins: impl IntoIterator<Item = &'o Origin>,
     level: Level,
