@@ -103,6 +103,10 @@ def run():
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
     count = {outcome: sum(one["outcome"] == outcome for one in results) for outcome in ("ok", "skipped", "FAILED")}
+    # Once more at the end, because a log of CI may be cut to its last lines.
+    for result in results:
+        if result["outcome"] != "ok":
+            print(f"{result['attack'].replace('_', '-')}: {result['outcome']}: {result['why']}")
     print(f"hostile: {count['ok']} held, {count['skipped']} skipped, {count['FAILED']} failed")
     # An attack that CI skips would never be tested.
     sys.exit(1 if count["FAILED"] or (count["skipped"] and os.environ.get("CI")) else 0)

@@ -308,10 +308,15 @@ pub fn cgroup_of(process: impl AsFd) -> Option<u64> {
     const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xff, 11);
     const CGROUP: u64 = 1 << 2;
     const EXIT: u64 = 1 << 3;
-    let mut info = PidfdInfo { mask: CGROUP | EXIT, ..PidfdInfo::default() };
-    // SAFETY: the request number contains the size of the structure, and the kernel writes no more than that.
-    let answer = unsafe { libc::ioctl(process.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
-    (answer == 0 && info.mask & CGROUP != 0).then_some(info.cgroup)
+    // The kernel looks first for what it remembers of an ended process, then for the living process. One that is reaped
+    // between the two is reported as missing; the next request finds what is remembered.
+    const REQUESTS: usize = 3;
+    (0..REQUESTS).find_map(|_| {
+        let mut info = PidfdInfo { mask: CGROUP | EXIT, ..PidfdInfo::default() };
+        // SAFETY: the request number contains the size of the structure, and the kernel writes no more than that.
+        let answer = unsafe { libc::ioctl(process.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+        (answer == 0 && info.mask & CGROUP != 0).then_some(info.cgroup)
+    })
 }
 
 /// The kind of namespace of a descriptor: `CLONE_NEWNET` and so on.
@@ -405,6 +410,35 @@ mod tests {
         let dropped = kernel_drops(&receiver).unwrap();
         assert!(received > 0 && dropped > 0);
         assert_eq!(received + dropped as usize, 1000);
+    }
+
+    /// On Linux 6.18, one request misses the cgroup in about one of six reaped processes.
+    #[test]
+    fn the_cgroup_of_a_process_is_known_at_every_moment_of_its_end() {
+        let spawn = || {
+            let child = std::process::Command::new("true").spawn().unwrap();
+            let handle = pidfd_open(child.id().try_into().unwrap()).unwrap();
+            (child, handle)
+        };
+        let (mut child, handle) = spawn();
+        child.wait().unwrap();
+        if cgroup_of(&handle).is_none() {
+            eprintln!("skipped: this kernel does not remember the cgroup of an ended process");
+            return;
+        }
+        for _ in 0..300 {
+            let (mut child, handle) = spawn();
+            let reaped = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !reaped.load(std::sync::atomic::Ordering::Relaxed) {
+                        assert!(cgroup_of(&handle).is_some());
+                    }
+                });
+                child.wait().unwrap();
+                reaped.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
     }
 
     #[test]
