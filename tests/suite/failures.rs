@@ -36,6 +36,10 @@ impl Becomes {
     }
 }
 
+/// The failure during which a runtime waits for longer than usual.
+const STOPPED_HOOK: &str =
+    "the hook is stopped, until runc's time limit for it is over (the budget and two seconds)";
+
 /// One failure.
 struct Row {
     /// The failure, in the words of the documentation.
@@ -135,7 +139,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         // Only for runc: crun 1.8 has no time limit for hooks, and waits until a stopped one is resumed.
-        what: "the hook is stopped, until runc's patience with it ends (the budget and two seconds)",
+        what: STOPPED_HOOK,
         runtimes: &["runc"],
         open: Refused("hook"),
         closed: Refused("hook"),
@@ -240,7 +244,7 @@ fn plays(row: &Row, runtime: &Runtime, fail_closed: bool, usual: Duration) {
     }
     // The budget of one second for all calls to the agent, plus the delay of a busy machine. A runtime waits for a
     // stopped hook until its timeout, and then for the pipes that the hook holds open.
-    let budget = Duration::from_secs(if row.what.contains("patience") { 9 } else { 1 });
+    let budget = Duration::from_secs(if row.what == STOPPED_HOOK { 9 } else { 1 });
     let most = usual * 2 + budget + Duration::from_secs(5);
     assert!(taken < most, "{named}: {taken:?}, which is more than {most:?}; usually {usual:?}");
     leaves_nothing(scene, &named);
