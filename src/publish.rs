@@ -6,7 +6,8 @@
 //!                      └── cursor ◀── tally ◀── split ◀── answer ◀─────────┘
 //! ```
 //!
-//! Each publisher is one task with a cursor in the node's sequence. It cuts what has settled into rounds, sends them in order,
+//! Each publisher is one task on a thread of its own, with a cursor in the node's sequence. It reads from memory, and from the
+//! files of the window log where memory has lost something ([`crate::window_log::Spool`]). It cuts what has settled into rounds, sends them in order,
 //! repeats what fails, searches for the series that a backend refuses, and counts what became of every record. A backend that
 //! is away holds up its own publisher alone, which then keeps one request and its cursor, and no windows.
 //!
@@ -18,6 +19,7 @@ mod cursor_file;
 mod dead_letters;
 mod follow;
 mod lease;
+mod place;
 mod round;
 mod selection;
 mod sender;
@@ -25,6 +27,7 @@ mod sinks;
 mod split;
 mod status;
 mod tally;
+mod thread;
 pub mod totals;
 
 use std::collections::BTreeMap;
@@ -34,17 +37,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::dead_letters::DeadLetters;
-use self::follow::WindowFollower;
+use self::follow::WindowSource;
+use self::place::PublisherPlaces;
 use self::sender::{PublisherCall, PublisherTask, SharedParts, StopOrder};
 use self::status::{PublisherState, PublisherStatus};
-use crate::config::{PublishConfig, PublisherConfig};
+use self::thread::PublisherThread;
+use crate::config::{PublishConfig, PublisherConfig, StartAt};
 use crate::model::Timestamp;
 use crate::net::clock;
-use crate::store::Store;
+use crate::store::{Cursor, Store};
+use crate::window_log::{DropRecorder, Spool, SpoolStatus};
 use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
 
 pub use answer::ANSWER_CLASSES;
@@ -71,25 +76,56 @@ struct RunningPublisher {
     status: Arc<PublisherStatus>,
     calls: mpsc::Sender<PublisherCall>,
     stop: watch::Sender<Option<StopOrder>>,
-    task: JoinHandle<()>,
+    thread: PublisherThread,
+}
+
+/// What publishers deliver.
+#[derive(Clone, Debug)]
+pub struct PublishedWindows {
+    /// The windows in memory.
+    pub store: Arc<Store>,
+    /// Those that memory no longer has.
+    pub spool: Arc<Spool>,
+    /// How long windows are in memory at least, and can be revised: `windows.keep` times `windows.length`.
+    pub kept_for: Duration,
 }
 
 impl Publishers {
     /// No publishers yet. Their files are in `publish` below the state directory.
     #[must_use]
-    pub fn new(store: Arc<Store>, node: String, state_dir: &Path) -> Self {
+    pub fn new(windows: PublishedWindows, node: String, state_dir: &Path) -> Self {
+        let PublishedWindows { store, spool, kept_for } = windows;
+        let directory = state_dir.join("publish");
+        let places = Arc::new(PublisherPlaces::new(directory.clone()));
+        spool.record_drops_with(Arc::clone(&places) as Arc<dyn DropRecorder>);
         let shared = SharedParts {
             node,
-            follower: WindowFollower::new(store),
-            directory: state_dir.join("publish"),
+            source: WindowSource { store, spool, late_parts: kept_for },
+            places,
+            directory,
             leases: Arc::default(),
             began: Instant::now(),
         };
         Self(Arc::new(PublishersParts { shared, running: Mutex::default() }))
     }
 
+    /// Holds the files of the window log that publishers still need. Called before the log is written, because what is held by
+    /// none is removed then, and after another process that published at the same cursors has ended.
+    pub fn hold_files(&self, publish: &PublishConfig) {
+        let SharedParts { source, places, .. } = &self.0.shared;
+        source.spool.set_limit(publish.spool);
+        for config in &publish.publishers {
+            if let Some(position) = places.open_place(&config.name).current_position() {
+                source.spool.hold_earlier(&config.name, position.earlier, position.cursor);
+            } else if config.start == StartAt::Kept {
+                source.spool.hold_after(&config.name, Cursor { epoch: 0, seq: 0 });
+            }
+        }
+    }
+
     /// Makes the publishers those of a configuration. One that is configured differently goes on at its cursor.
     pub async fn apply_settings(&self, publish: &PublishConfig) {
+        self.0.shared.source.spool.set_limit(publish.spool);
         let mut stopped = Vec::new();
         {
             let mut running = self.running();
@@ -132,6 +168,7 @@ impl Publishers {
             }
             _ => {}
         }
+        let mut has_started = false;
         let mut running = self.running();
         for config in &publish.publishers {
             if running.contains_key(&config.name) {
@@ -140,7 +177,15 @@ impl Publishers {
             let status = before.get(&config.name).cloned().unwrap_or_default();
             if let Some(started) = self.start_publisher(config.clone(), publish.settle, status) {
                 running.insert(config.name.clone(), started);
+                has_started = true;
             }
+        }
+        if has_started && crate::files::is_volatile(directory).unwrap_or(false) {
+            tracing::warn!(
+                directory = %directory.display(),
+                "this directory is in memory: what publishers have not delivered when the machine is rebooted is lost. Set state_dir \
+                 to a directory on a disk"
+            );
         }
     }
 
@@ -155,10 +200,13 @@ impl Publishers {
         let shared = self.0.shared.clone();
         let task = PublisherTask::new((config.clone(), settle), shared, Arc::clone(&status), received, told);
         match task {
-            Ok(task) => {
-                let task = tokio::spawn(task.run());
-                Some(RunningPublisher { config, settle, status, calls, stop, task })
-            }
+            Ok(task) => match PublisherThread::start(&config.name, task.run()) {
+                Ok(thread) => Some(RunningPublisher { config, settle, status, calls, stop, thread }),
+                Err(error) => {
+                    tracing::error!(publisher = config.name, %error, "it has no thread and is not started");
+                    None
+                }
+            },
             Err(error) => {
                 tracing::error!(publisher = config.name, %error, "it is not started");
                 None
@@ -166,9 +214,12 @@ impl Publishers {
         }
     }
 
-    /// Removes the cursor of a publisher that is no longer configured. Its dead letters stay, for a person to read.
+    /// Removes the cursor of a publisher that is no longer configured, and lets go of the files that are kept for it. Its dead
+    /// letters stay, for a person to read.
     fn forget_publisher(&self, name: &str) {
-        if let Err(error) = cursor_file::CursorFile::new(&self.0.shared.directory, name).remove() {
+        let SharedParts { source, places, .. } = &self.0.shared;
+        source.spool.release_publisher(name);
+        if let Err(error) = places.forget_place(name) {
             tracing::warn!(publisher = name, %error, "the cursor of a removed publisher cannot be removed");
         }
     }
@@ -188,12 +239,13 @@ impl Publishers {
             };
             let mut running = self.running();
             let ended = running.iter().filter(|(name, one)| {
-                one.stop.borrow().is_none() && (one.task.is_finished() || overdue.contains(name))
+                one.stop.borrow().is_none() && (one.thread.is_finished() || overdue.contains(name))
             });
             let ended: Vec<_> = ended.map(|(name, _)| name.clone()).collect();
             for name in ended {
                 let Some(one) = running.remove(&name) else { continue };
-                one.task.abort();
+                // Cancels one that hangs.
+                drop(one.thread);
                 one.status.update_with(|status| status.restarts += 1);
                 tracing::error!(
                     publisher = name,
@@ -230,9 +282,15 @@ impl Publishers {
     /// Each publisher's document, by name.
     #[must_use]
     pub fn list_documents(&self) -> Vec<PublisherDocument> {
-        let (end, now) = (self.0.shared.follower.end_cursor(), clock::wall_time());
+        let (end, now) = (self.0.shared.source.store.end_cursor(), clock::wall_time());
         let running = self.running();
         running.values().map(|one| one.status.values().to_document(&one.config, end, now)).collect()
+    }
+
+    /// The files that are kept for publishers.
+    #[must_use]
+    pub fn spool_status(&self) -> SpoolStatus {
+        self.0.shared.source.spool.snapshot()
     }
 
     /// Has a publisher send one record. `None` if there is no publisher of this name, or it ends.
@@ -274,15 +332,16 @@ impl Publishers {
 }
 
 impl RunningPublisher {
-    /// Ends the task; one that does not end is aborted, and its request may be sent again.
+    /// Ends the thread; one that does not end is cancelled, and its request may be sent again.
     async fn end(self, order: StopOrder, until: Instant) {
-        self.stop.send_replace(Some(order));
-        let mut task = self.task;
-        if tokio::time::timeout_at(until + ENDING, &mut task).await.is_err() {
-            task.abort();
+        let Self { config, status, stop, mut thread, .. } = self;
+        stop.send_replace(Some(order));
+        if !thread.wait_until(until + ENDING).await
             // Its last word is the cursor that it has saved.
-            let _cancelled = task.await;
+            && !thread.cancel_until(Instant::now() + ENDING).await
+        {
+            tracing::error!(publisher = config.name, "it hangs where it cannot be ended");
         }
-        self.status.update_with(|status| status.state = PublisherState::Stopped);
+        status.update_with(|status| status.state = PublisherState::Stopped);
     }
 }

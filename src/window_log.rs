@@ -45,7 +45,8 @@ pub use entry::{VERSION, Who};
 pub use recover::{Recovered, RestoredContainer, Survey, recover_windows, survey_log};
 pub use renewed::WriterSources;
 pub use spool::{
-    DEFAULT_SPOOL_SIZE, PublisherHold, Spool, SpoolBatch, SpoolFollower, SpoolStatus, SpooledWindow,
+    DropRecorder, PublisherHold, SequenceReader, Spool, SpoolBatch, SpoolDrop, SpoolFollower, SpoolHandout,
+    SpoolStatus, SpooledWindow,
 };
 pub use status::{LogDamage, LogStatus, LogStatusSnapshot, RecoveryReport};
 pub use writer::LogWriter;

@@ -64,6 +64,7 @@ fn render_page(
     page.write_windows(agent);
     page.write_window_log(agent);
     page.write_publishers(&agent.publishers.list_documents());
+    page.write_value(stats::PUBLISH_SPOOL, agent.publishers.spool_status().bytes as f64);
     page.write_http(agent);
     page.write_pages(agent.reading.pages.load_counts());
     page.write_nri(&agent.reading.stats.nri, agent.reading.data.current_config().nri.enabled);

@@ -15,7 +15,7 @@ use crate::model::{Origin, Series, SeriesKey, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 use crate::render::publish::{Merged, Round, RoundRecord};
 use crate::render::record::RecordNumber;
-use crate::store::Published;
+use crate::store::{Cursor, Published};
 
 /// When windows are complete.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -79,7 +79,7 @@ impl RoundRules {
         span.end.max(self.round_start(span).saturating_add(self.interval))
     }
 
-    fn due_at(&self, span: WindowSpan) -> Timestamp {
+    pub(super) fn due_at(&self, span: WindowSpan) -> Timestamp {
         self.round_end(span).saturating_add(self.settle)
     }
 
@@ -98,6 +98,8 @@ pub(super) struct RoundScope<'a> {
     pub level: Level,
     /// Which series.
     pub selection: &'a SeriesSelection,
+    /// The number of this run of the agent.
+    pub epoch: u64,
 }
 
 /// One interval's records of a cut.
@@ -140,6 +142,8 @@ struct RecordPart<'w> {
     span: WindowSpan,
     view: View<'w>,
     number: RecordNumber,
+    /// Where its window was published first, which says what of a window is newest also where an earlier run published it.
+    born: Cursor,
     in_cut: bool,
 }
 
@@ -210,8 +214,9 @@ impl<'w> IntervalRecords<'w> {
                     continue;
                 }
                 let (origin, series): (&Origin, &Series) = (published.origin(), record.series);
-                let span = published.window().span;
-                parts.push(RecordPart { identity, origin, series, span, view: record.view, number, in_cut });
+                let (span, born) = (published.window().span, published.birth_in(scope.epoch));
+                let view = record.view;
+                parts.push(RecordPart { identity, origin, series, span, view, number, born, in_cut });
             }
         }
         parts.sort_unstable_by(RecordPart::compare);
@@ -256,7 +261,7 @@ impl RecordPart<'_> {
     /// By series as a round is sorted, then by what the merged record must not depend on the order of: time, container, place.
     fn compare(&self, other: &Self) -> std::cmp::Ordering {
         let (a, b) = (self.series, other.series);
-        let of = |part: &Self| (part.span.start, part.number.seq);
+        let of = |part: &Self| (part.span.start, part.born, part.number.seq);
         (self.identity, &a.name, a.metric_type, &a.tags)
             .cmp(&(other.identity, &b.name, b.metric_type, &b.tags))
             .then_with(|| self.span.start.cmp(&other.span.start))

@@ -17,21 +17,23 @@ use tokio::time::Instant;
 use self::cut::{Cut, CutProgress, StuckRequest};
 use super::answer::Answer;
 use super::backoff::Jitter;
-use super::cursor_file::{CursorFile, Position};
+use super::cursor_file::Position;
 use super::dead_letters::DeadLetters;
-use super::follow::WindowFollower;
+use super::follow::{ReadState, TakenWindows, WindowFollower, WindowSource};
 use super::lease::Leases;
-use super::round::{RoundRules, RoundScope};
+use super::place::{PublisherPlace, PublisherPlaces};
+use super::round::{PlacedWindow, RoundRules, RoundScope};
 use super::selection::SeriesSelection;
 use super::sinks::Destination;
 use super::split::{Outcome, WaitReason};
 use super::status::{PublisherState, PublisherStatus};
-use super::tally::{EXPIRED, TOO_OLD};
+use super::tally::{EXPIRED, Fate, SPOOL, TOO_OLD};
 use crate::config::{PublisherConfig, StartAt};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::render::publish::{EncodedRequest, RequestRoom};
 use crate::store::Cursor;
+use crate::window_log::SpoolHandout;
 use crate::wire::{PublisherCheckDocument, ReplayedDocument};
 
 /// The fewest bytes that a request is made smaller to.
@@ -40,8 +42,10 @@ const LEAST_ROOM: usize = 1024;
 const MOST_UNACCEPTED: u32 = 3;
 /// Records after which a cut ends with its interval.
 const CUT_RECORDS: usize = 50_000;
-/// How often a failed write of the cursor is logged.
-const QUIET: Duration = Duration::from_mins(1);
+/// How soon windows are looked at again that cannot be read, or are not on the disk yet.
+const SOON: Duration = Duration::from_millis(50);
+/// How long after its time a round is held back because it is not on the disk yet. A disk that hangs must not stop publishing.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest sleep: after it the clock is looked at again, which may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
@@ -69,7 +73,8 @@ pub(super) enum StopOrder {
 #[derive(Clone, Debug)]
 pub(super) struct SharedParts {
     pub(super) node: String,
-    pub(super) follower: WindowFollower,
+    pub(super) source: WindowSource,
+    pub(super) places: Arc<PublisherPlaces>,
     pub(super) directory: PathBuf,
     pub(super) leases: Arc<Mutex<Leases>>,
     /// The moment that leases are counted from.
@@ -85,17 +90,15 @@ pub(super) struct PublisherTask {
     status: Arc<PublisherStatus>,
     sink: Destination,
     selection: SeriesSelection,
-    cursor_file: CursorFile,
+    follower: WindowFollower,
+    place: Arc<PublisherPlace>,
     dead: DeadLetters,
     position: Position,
-    /// Places up to which windows may have been sent by an earlier agent, and the end of the last round that it sent.
-    sent_before: Option<(u64, Timestamp)>,
     /// The start of the newest round that was sent.
     newest_sent: Option<Timestamp>,
     room: RequestRoom,
     unaccepted: u32,
     jitter: Jitter,
-    cursor_logged: Option<Instant>,
     calls: mpsc::Receiver<PublisherCall>,
     stop: watch::Receiver<Option<StopOrder>>,
 }
@@ -130,77 +133,78 @@ impl PublisherTask {
         let sink = Destination::open(&config)?;
         // The configuration was checked; a query that cannot be read would have been refused.
         let selection = SeriesSelection::from_config(&config).unwrap_or_default();
-        let cursor_file = CursorFile::new(&shared.directory, &config.name);
+        let place = shared.places.open_place(&config.name);
+        let (position, lost) = take_place(&place, &config, &shared.source);
+        let follower = WindowFollower::new(shared.source.clone(), &config.name, position);
         let dead = DeadLetters::new(&shared.directory, &config.name);
-        let end = shared.follower.end_cursor();
-        let mut task = Self {
+        let dead_letters = dead.count();
+        status.update_with(|status| {
+            status.tally.add(Fate::Dropped(SPOOL), lost);
+            status.dead_letters = dead_letters;
+        });
+        Ok(Self {
             room: Destination::request_room(),
             sink,
             selection,
             settle,
             status,
-            cursor_file,
+            follower,
+            place,
             dead,
-            position: Position { cursor: end, through: None },
-            sent_before: None,
+            position,
             newest_sent: None,
             unaccepted: MOST_UNACCEPTED,
             jitter: Jitter::from_seed(random_seed()),
-            cursor_logged: None,
             calls,
             stop,
             config,
             shared,
-        };
-        task.take_position(end);
-        Ok(task)
+        })
     }
 
-    /// Goes on where the task before was, else where the file says, else where the configuration says.
-    fn take_position(&mut self, end: Cursor) {
-        if let Some(position) = self.status.values().position.filter(|it| it.cursor.epoch == end.epoch) {
-            self.position = position;
-            return;
+    /// Counts what is left to send, for a publisher that begins in this process. What earlier runs of the agent have left is in
+    /// files. Returns whether it is to go on.
+    async fn begin_counting(&mut self) -> bool {
+        while self.status.values().position.is_none() {
+            if self.count_lost() {
+                self.count_backlog();
+            }
+            if self.status.values().position.is_none()
+                && self.wait(SOON, None).await == Woken::Stopped
+                && self.is_told_to_end_at_once()
+            {
+                return false;
+            }
         }
-        let saved = self.cursor_file.read().unwrap_or_else(|error| {
-            let name = &self.config.name;
-            tracing::error!(publisher = name, %error, "the cursor cannot be read; it begins with the next window");
-            None
-        });
-        let start = Cursor { epoch: end.epoch, seq: 0 };
-        self.position = match saved {
-            Some(position) if position.cursor.epoch == end.epoch && position.cursor.seq <= end.seq => {
-                position
-            }
-            // The places are those of an earlier run. What is left of its windows is sent.
-            Some(Position { through: Some(through), .. }) => {
-                self.sent_before = Some((end.seq, through));
-                Position { cursor: start, through: Some(through) }
-            }
-            Some(Position { through: None, .. }) => Position { cursor: start, through: None },
-            None if self.config.start == StartAt::Kept => Position { cursor: start, through: None },
-            // The interval under way is the first that is sent, also if the agent is restarted before its end.
-            None => {
-                let through = clock::wall_time().floor_to_window(self.config.interval);
-                Position { cursor: end, through: Some(through) }
-            }
-        };
-        let first_seq = self.position.cursor.seq;
-        let followed = self.shared.follower.read_after(self.position.cursor);
-        let before = followed.windows.iter().filter(|window| self.is_sent_before(window));
-        let sent_before: u64 = before.map(|window| window.window().len() as u64).sum();
-        let (position, dead_letters) = (self.position, self.dead.count());
-        self.status.update_with(|status| {
-            (status.position, status.first_seq) = (Some(position), first_seq);
-            status.sent_before = sent_before;
-            status.dead_letters = dead_letters;
-        });
-        self.save_position();
+        true
     }
 
-    fn is_sent_before(&self, published: &crate::store::Published) -> bool {
-        let round_start = self.rules().round_start(published.window().span);
-        self.sent_before.is_some_and(|(seq, through)| published.last_seq() <= seq && round_start < through)
+    fn count_backlog(&mut self) {
+        let Some((left, end)) = self.follower.count_backlog() else { return };
+        let position = self.position;
+        self.status.update_with(|status| {
+            // What was lost is counted already.
+            let lost = status.tally.sum();
+            (status.position, status.backlog, status.counted_from) = (Some(position), left + lost, end.seq);
+        });
+    }
+
+    /// Counts what the spool has dropped before this publisher. Returns whether windows can be handed out.
+    fn count_lost(&mut self) -> bool {
+        let handout = self.follower.check_handout();
+        if handout == SpoolHandout::Closed {
+            return false;
+        }
+        if let Some((position, records)) = self.place.count_lost() {
+            self.position = position;
+            self.status.update_with(|status| {
+                status.position = status.position.map(|_| position);
+                status.tally.add(Fate::Dropped(SPOOL), records);
+            });
+        }
+        // Nothing is in hand, so everything before is done with.
+        self.position.cursor = self.position.cursor.max(self.follower.handed_cursor());
+        true
     }
 
     fn rules(&self) -> RoundRules {
@@ -208,24 +212,31 @@ impl PublisherTask {
     }
 
     fn scope(&self) -> RoundScope<'_> {
-        RoundScope { rules: self.rules(), level: self.sink.identity_level(), selection: &self.selection }
+        let (rules, level) = (self.rules(), self.sink.identity_level());
+        RoundScope { rules, level, selection: &self.selection, epoch: self.follower.epoch() }
     }
 
     /// Publishes until it is told to end.
     pub(super) async fn run(mut self) {
-        let mut newest = self.shared.follower.subscribe();
-        loop {
+        let mut newest = self.follower.subscribe();
+        let mut goes_on = self.begin_counting().await;
+        while goes_on {
             newest.mark_unchanged();
             let flushing = matches!(*self.stop.borrow(), Some(StopOrder::Flush(_)));
             let wake = match self.next_cut(clock::wall_time(), flushing) {
-                Ok(cut) => match self.send_cut(&cut).await {
-                    CutEnd::Finished => continue,
-                    CutEnd::Stopped => break,
-                },
+                Ok(cut) => {
+                    goes_on = self.send_cut(cut).await == CutEnd::Finished;
+                    continue;
+                }
                 Err(due) => due,
             };
+            self.follower.let_go();
+            if wake.is_none() {
+                self.follower.release_rounds(&self.config.name, clock::wall_time());
+            }
             self.set_state(PublisherState::Idle);
-            if flushing || self.is_told_to_end() {
+            // What is to be flushed may be on the disk in a moment.
+            if self.is_told_to_end() && !(flushing && wake.is_some()) {
                 break;
             }
             let wait =
@@ -252,55 +263,95 @@ impl PublisherTask {
         }
     }
 
-    /// The next range of places to send, or when there may be one.
+    /// The next windows to send, or when there may be some.
     fn next_cut(&mut self, now: Timestamp, flushing: bool) -> Result<Cut, Option<Timestamp>> {
-        let from = self.position.cursor;
-        let followed = self.shared.follower.read_after(from);
-        let placed = followed.windows.iter().map(|window| cut::placed_window(window));
-        let taken = match flushing {
-            // Nothing comes any more, so nothing is waited for.
-            true => followed.windows.len(),
-            false => match self.rules().count_due(placed, now) {
-                Ok(taken) => taken,
-                // All of them are gone.
-                Err(_) if followed.windows.is_empty() && followed.end.seq > from.seq => 0,
-                Err(due) => return Err(due),
-            },
-        };
-        if taken == 0 && followed.end.seq <= from.seq {
-            return Err(None);
+        let soon = Err(Some(now.saturating_add(SOON)));
+        let mut wanted = CUT_RECORDS;
+        loop {
+            if !self.count_lost() {
+                return soon;
+            }
+            let read = match self.follower.read_ahead(wanted) {
+                Ok(read) => read,
+                Err(error) => {
+                    let name = &self.config.name;
+                    tracing::warn!(publisher = name, %error, "the window log cannot be read; trying again");
+                    return soon;
+                }
+            };
+            let placed: Vec<_> = self.follower.placed_ahead().collect();
+            let due = match flushing {
+                // Nothing comes any more, so nothing is waited for.
+                true => placed.len(),
+                false => match self.rules().count_due(placed.iter().copied(), now) {
+                    Ok(due) => due,
+                    // All of them are gone.
+                    Err(None) if placed.is_empty() && self.follower.is_past_last_cut() => 0,
+                    Err(None) if read == ReadState::Waiting => return soon,
+                    Err(due) => return Err(due),
+                },
+            };
+            if due == placed.len() && read == ReadState::More && !self.follower.has_whole_run() {
+                wanted += CUT_RECORDS;
+                continue;
+            }
+            let taken = self.limit_to_written(due, &placed, now);
+            match placed.is_empty() {
+                true if !self.follower.is_past_last_cut() => {
+                    return if read == ReadState::Waiting { soon } else { Err(None) };
+                }
+                false if taken == 0 => return soon,
+                _ => {}
+            }
+            let from = self.follower.handed_cursor();
+            // Otherwise some of them were dropped since.
+            if let Some(windows) = self.follower.take_windows(taken) {
+                return Ok(self.begin_cut(from, windows));
+            }
         }
-        let to = match followed.windows.get(taken.wrapping_sub(1)).filter(|_| taken < followed.windows.len())
-        {
-            Some(last) => Cursor { epoch: from.epoch, seq: last.last_seq() },
-            None => followed.end,
-        };
-        let ends = followed.windows.iter().take(taken).map(|window| window.window().span.end);
-        let oldest_due = ends.min();
+    }
+
+    /// How many of the windows that are due are sent now: only what is on the disk, because a window that was not would come back
+    /// after a kill with less in it.
+    fn limit_to_written(&self, due: usize, placed: &[PlacedWindow], now: Timestamp) -> usize {
+        let written = self.follower.count_written();
+        match placed.get(written) {
+            Some(first) if written < due => {
+                let waited = self.rules().due_at(first.span).saturating_add(LOG_PATIENCE);
+                if waited < now { due } else { written }
+            }
+            _ => due,
+        }
+    }
+
+    fn begin_cut(&mut self, from: Cursor, windows: TakenWindows) -> Cut {
+        let oldest_due = windows.windows.iter().map(|window| window.window().span.end).min();
         self.status.update_with(|status| status.oldest_due = oldest_due);
-        Ok(Cut { from, to })
+        Cut::new(from, windows)
     }
 
     /// Sends a cut, and goes on from its end.
-    async fn send_cut(&mut self, cut: &Cut) -> CutEnd {
+    async fn send_cut(&mut self, mut cut: Cut) -> CutEnd {
         let mut progress = CutProgress::default();
         loop {
-            let stuck = match self.send_windows(cut, &mut progress).await {
+            let stuck = match self.send_windows(&mut cut, &mut progress).await {
                 Ok(()) => break,
                 Err(stuck) => stuck,
             };
+            self.follower.let_go();
             match self.repeat_request(stuck, &mut progress).await {
                 CutEnd::Finished => {}
                 CutEnd::Stopped => return CutEnd::Stopped,
             }
         }
-        self.finish_cut(cut, &progress);
+        self.finish_cut(&cut, &progress);
         CutEnd::Finished
     }
 
     /// Counts what became of a cut, together with the new cursor.
     fn finish_cut(&mut self, cut: &Cut, progress: &CutProgress) {
-        let tally = progress.finish_tally(cut);
+        let reason = if self.place.has_lost() { SPOOL } else { EXPIRED };
+        let mut tally = progress.finish_tally(cut, reason);
         self.unaccepted = match progress.is_accepted() {
             Some(true) => 0,
             Some(false) => self.unaccepted.saturating_add(1),
@@ -308,33 +359,26 @@ impl PublisherTask {
             None => self.unaccepted,
         };
         self.newest_sent = self.newest_sent.max(progress.newest_start());
-        self.position =
-            Position { cursor: cut.to, through: self.position.through.max(progress.newest_end()) };
-        if self.sent_before.is_some_and(|(seq, _)| cut.to.seq >= seq) {
-            self.sent_before = None;
-        }
-        let position = self.position;
+        let newest_end = progress.newest_end();
+        let earlier = self.follower.finish_cut(&self.config.name, cut.from, newest_end);
+        let through = self.position.through.max(newest_end);
+        let position = Position { cursor: cut.to, earlier, through };
+        self.position = position;
+        let is_of_this_run = cut.to.epoch == self.follower.epoch();
         self.status.update_with(|status| {
             status.position = Some(position);
-            status.tally.merge(&tally);
             status.oldest_due = None;
+            if is_of_this_run {
+                status.count_unknown(cut.to, &mut tally);
+            }
+            status.tally.merge(&tally);
         });
         for (reason, records) in &tally.dropped {
-            if [EXPIRED, TOO_OLD].contains(reason) {
+            if [EXPIRED, SPOOL, TOO_OLD].contains(reason) {
                 tracing::warn!(publisher = self.config.name, records, reason, "records were not published");
             }
         }
-        self.save_position();
-    }
-
-    fn save_position(&mut self) {
-        let Err(error) = self.cursor_file.write(self.position) else { return };
-        let now = Instant::now();
-        if self.cursor_logged.is_none_or(|logged| now.duration_since(logged) >= QUIET) {
-            self.cursor_logged = Some(now);
-            let name = &self.config.name;
-            tracing::error!(publisher = name, %error, "the cursor cannot be saved; after a restart records may be sent again");
-        }
+        self.place.finish_through(position);
     }
 
     /// Repeats a request until it is answered for good. Holds the request alone.
@@ -484,6 +528,32 @@ impl PublisherTask {
             PublisherCall::OpenAgain => self.sink.open_again(),
         }
     }
+}
+
+/// Where a publisher goes on, and how many records before that are lost and not counted.
+fn take_place(place: &PublisherPlace, config: &PublisherConfig, source: &WindowSource) -> (Position, u64) {
+    // Nothing is in hand now.
+    if let Some(after_loss) = place.count_lost() {
+        return after_loss;
+    }
+    let position = place.current_position().unwrap_or_else(|| {
+        let first = first_position(config, source);
+        place.finish_through(first);
+        first
+    });
+    (position, 0)
+}
+
+/// Where a publisher begins that has no position.
+fn first_position(config: &PublisherConfig, source: &WindowSource) -> Position {
+    let (cursor, through) = match config.start {
+        StartAt::Kept => (Cursor { epoch: 0, seq: 0 }, None),
+        // The interval under way is the first that is sent, also if the agent is restarted before its end.
+        StartAt::Now => {
+            (source.store.end_cursor(), Some(clock::wall_time().floor_to_window(config.interval)))
+        }
+    };
+    Position { cursor, earlier: cursor, through }
 }
 
 /// Waits until the sequence has grown.

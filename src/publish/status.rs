@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cursor_file::Position;
 use super::split::WaitReason;
-use super::tally::RecordTally;
+use super::tally::{EXPIRED, Fate, RecordTally};
 use crate::config::{CredentialFiles, InfluxApi, PublisherConfig, SinkConfig};
 use crate::model::Timestamp;
 use crate::store::Cursor;
@@ -15,8 +15,10 @@ use crate::wire::{PublishedRecordsDocument, PublisherDocument};
 /// What a publisher does.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub(super) enum PublisherState {
-    /// It waits for the next round.
+    /// It counts what is left to send.
     #[default]
+    Starting,
+    /// It waits for the next round.
     Idle,
     /// A request is under way.
     Sending,
@@ -31,6 +33,7 @@ impl PublisherState {
     #[must_use]
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Idle => "idle",
             Self::Sending => "sending",
             Self::Waiting(WaitReason::Failing) => "retrying",
@@ -62,12 +65,12 @@ pub(super) struct PublisherStatus(Mutex<StatusValues>);
 pub(super) struct StatusValues {
     /// What it does.
     pub state: PublisherState,
-    /// Where it is; `None` until it has begun.
+    /// Where it is; `None` until what is left to send is counted.
     pub position: Option<Position>,
-    /// The place at which it began to count.
-    pub first_seq: u64,
-    /// Records after that place which the publisher of an earlier agent has sent.
-    pub sent_before: u64,
+    /// Records that there were to be sent when it began in this process.
+    pub backlog: u64,
+    /// The end of the sequence then.
+    pub counted_from: u64,
     /// What became of records.
     pub tally: RecordTally,
     /// Requests, by what their answers meant.
@@ -144,9 +147,10 @@ impl StatusValues {
     /// What became of the records up to `end`.
     #[must_use]
     pub(super) fn count_records(&self, end: Cursor) -> PublishedRecordsDocument {
-        let Some(Position { cursor, .. }) = self.position else { return PublishedRecordsDocument::default() };
-        let closed = end.seq.saturating_sub(self.first_seq).saturating_sub(self.sent_before);
-        let left_of_before = self.sent_before.saturating_sub(self.tally.sent_before);
+        if self.position.is_none() {
+            return PublishedRecordsDocument::default();
+        }
+        let closed = self.count_closed(end.seq);
         let dropped = self.tally.dropped.iter().map(|(reason, n)| (Cow::Borrowed(*reason), *n));
         PublishedRecordsDocument {
             closed,
@@ -154,8 +158,21 @@ impl StatusValues {
             excluded: self.tally.excluded,
             dropped: dropped.collect(),
             dead: self.tally.dead,
-            pending: end.seq.saturating_sub(cursor.seq).saturating_sub(left_of_before),
+            pending: closed.saturating_sub(self.tally.sum()),
         }
+    }
+
+    /// The records that there were to be sent up to a place of this run.
+    fn count_closed(&self, seq: u64) -> u64 {
+        self.backlog.saturating_add(seq).saturating_sub(self.counted_from)
+    }
+
+    /// Counts, at a cursor of this run, records before it of which the sequence does not tell that they are lost: those of earlier
+    /// runs.
+    pub(super) fn count_unknown(&mut self, cursor: Cursor, tally: &mut RecordTally) {
+        let (closed, counted) = (self.count_closed(cursor.seq), self.tally.sum() + tally.sum());
+        tally.add(Fate::Dropped(EXPIRED), closed.saturating_sub(counted));
+        self.backlog += counted.saturating_sub(closed);
     }
 }
 

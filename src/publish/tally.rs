@@ -20,12 +20,15 @@ pub(super) enum Fate {
 
 /// The reason of records that were gone before they could be sent.
 pub(super) const EXPIRED: &str = "expired";
+/// The reason of records that the spool had no room for.
+pub(super) const SPOOL: &str = "spool";
 /// The reason of records that were too old to be sent.
 pub(super) const TOO_OLD: &str = "age";
 
 /// Every reason.
-pub const DROP_REASONS: [&str; 5] = [
+pub const DROP_REASONS: [&str; 6] = [
     EXPIRED,
+    SPOOL,
     TOO_OLD,
     LeftOutReason::TooLarge.as_str(),
     LeftOutReason::Unsupported.as_str(),
@@ -43,8 +46,6 @@ pub(super) struct RecordTally {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Refused for good.
     pub dead: u64,
-    /// Sent by the publisher of an earlier agent.
-    pub sent_before: u64,
 }
 
 impl RecordTally {
@@ -63,7 +64,6 @@ impl RecordTally {
         self.delivered += other.delivered;
         self.excluded += other.excluded;
         self.dead += other.dead;
-        self.sent_before += other.sent_before;
         for (reason, records) in &other.dropped {
             *self.dropped.entry(reason).or_default() += records;
         }
@@ -73,7 +73,7 @@ impl RecordTally {
     #[must_use]
     pub(super) fn sum(&self) -> u64 {
         let dropped: u64 = self.dropped.values().sum();
-        self.delivered + self.excluded + dropped + self.dead + self.sent_before
+        self.delivered + self.excluded + dropped + self.dead
     }
 }
 

@@ -1,5 +1,7 @@
 //! Publishers of a real agent, and backends that answer as a script says.
 
+mod spool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -3,7 +3,7 @@
 use super::finding::{Finding, FindingStatus};
 use crate::cli::units::format_elapsed;
 use crate::net::clock;
-use crate::wire::PublisherDocument;
+use crate::wire::{NodeDocument, PublisherDocument};
 
 const CHECK: &str = "publishers";
 /// Seconds that a publisher may be behind before that is worth a warning.
@@ -16,7 +16,7 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
         let dropped = records.dropped.iter().map(|(reason, n)| format!("{n} ({reason})"));
         let found = format!("{name} has lost records: {}", dropped.collect::<Vec<_>>().join(", "));
         findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(
-            "expired records were no longer kept when the destination came back: raise windows.keep; the reasons are in docs/publish.md",
+            "records beyond publish.spool (spool) and those that no file had any more (expired) are lost; the reasons are in docs/publish.md",
         ));
     }
     if *dead_letters > 0 {
@@ -27,6 +27,16 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
         findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(advice));
     }
     findings
+}
+
+/// Whether what is not delivered survives a reboot.
+pub(super) fn check_backlog(node: &NodeDocument, publishers: &[PublisherDocument]) -> Option<Finding> {
+    let is_lost = !publishers.is_empty() && node.window_log.as_ref().is_some_and(|log| log.in_memory);
+    is_lost.then(|| {
+        let found = format!("{} is in memory: what is not delivered does not survive a reboot", node.state_dir);
+        Finding::new(CHECK, FindingStatus::Warning, found)
+            .with_advice("set state_dir to a directory on a disk")
+    })
 }
 
 fn check_delivery(publisher: &PublisherDocument) -> Finding {

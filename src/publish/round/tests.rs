@@ -80,7 +80,7 @@ fn store(containers: &[&str], windows: &[&str]) -> Store {
 }
 
 fn scope(interval: u64, level: Level, selection: &SeriesSelection) -> RoundScope<'_> {
-    RoundScope { rules: rules(interval), level, selection }
+    RoundScope { rules: rules(interval), level, selection, epoch: 7 }
 }
 
 /// Start, name, sum or last value, and places of every record.

@@ -13,7 +13,8 @@ use crate::model::{SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::publish::answer::Answer;
 use crate::publish::dead_letters::request_document;
-use crate::publish::round::{CutRecords, IntervalRecords, PlacedWindow};
+use crate::publish::follow::TakenWindows;
+use crate::publish::round::{CutRecords, IntervalRecords};
 use crate::publish::split::{Delivery, Outcome, WaitReason};
 use crate::publish::tally::{EXPIRED, Fate, RecordTally, RoundTally, TOO_OLD};
 use crate::render::prometheus::Level;
@@ -21,13 +22,28 @@ use crate::render::publish::{EncodedRequest, RequestRoom, Round, encode_json};
 use crate::store::{Cursor, Published};
 use crate::wire::DeadLetterDocument;
 
-/// A range of places of the sequence.
-#[derive(Copy, Clone, Debug)]
+/// A part of the sequence.
+#[derive(Debug)]
 pub(super) struct Cut {
     /// The cursor before it.
     pub(super) from: Cursor,
     /// The cursor after it.
     pub(super) to: Cursor,
+    /// `None` once they were let go.
+    windows: Option<Vec<Arc<Published>>>,
+    /// The number of records in its windows.
+    records: u64,
+    /// Records that were missing when it was taken.
+    missed: u64,
+}
+
+impl Cut {
+    /// The windows that a publisher was handed out after a cursor.
+    pub(super) fn new(from: Cursor, taken: TakenWindows) -> Self {
+        let TakenWindows { windows, to, missed } = taken;
+        let records = windows.iter().map(|published| published.window().len() as u64).sum();
+        Self { from, to, windows: Some(windows), records, missed }
+    }
 }
 
 /// A request that was not accepted, and the wait before it is repeated.
@@ -66,11 +82,6 @@ struct CurrentRound {
     dead: Vec<(Range<usize>, String)>,
 }
 
-/// A window, as far as it matters for where a cut ends.
-pub(super) fn placed_window(published: &Published) -> PlacedWindow {
-    PlacedWindow { span: published.window().span, records: published.window().len() }
-}
-
 impl PublisherTask {
     /// Sends what is left of a cut.
     ///
@@ -78,25 +89,23 @@ impl PublisherTask {
     /// With the request that has to be repeated, when windows are to be held no longer.
     pub(super) async fn send_windows(
         &mut self,
-        cut: &Cut,
+        cut: &mut Cut,
         progress: &mut CutProgress,
     ) -> Result<(), StuckRequest> {
-        let mut windows = self.shared.follower.read_after(cut.from).windows;
-        windows.retain(|published| published.last_seq() <= cut.to.seq);
-        let before = windows.iter().filter(|published| self.is_sent_before(published));
-        let sent_before = before.map(|published| published.window().len() as u64).sum();
-        windows.retain(|published| !self.is_sent_before(published));
+        let taken = cut.windows.take();
+        let windows = taken.unwrap_or_else(|| self.follower.read_again((cut.from, cut.to)));
+        let run = self.follower.epoch();
+        let epoch = windows.first().map_or(run, |published| published.birth_in(run).epoch);
         let earlier = self.read_earlier(&windows, cut);
-        let places = cut.from.seq.saturating_add(1)..=cut.to.seq;
-        let records = CutRecords::collect_records(&windows, &earlier, places, self.scope());
-        progress.count_unsent(records.excluded, sent_before);
-        let marks = self.shared.follower.read_marks(self.sink.identity_level());
+        let records = CutRecords::collect_records(&windows, &earlier, 0..=u64::MAX, self.scope());
+        progress.count_unsent(records.excluded);
+        let marks = self.follower.read_marks(self.sink.identity_level());
         let node = self.shared.node.clone();
         for interval in &records.intervals {
             if progress.finished.contains(&interval.start) {
                 continue;
             }
-            let round = interval.as_round(&node, cut.to.epoch, &marks);
+            let round = interval.as_round(&node, epoch, &marks);
             let trusted = self.unaccepted < MOST_UNACCEPTED;
             progress.begin_round(&round, interval, self.room.records, trusted);
             if self.is_too_old(interval.end) {
@@ -135,10 +144,7 @@ impl PublisherTask {
         if starts.is_empty() {
             return Vec::new();
         }
-        let mut earlier = self.shared.follower.read_rounds(&rules, &starts);
-        earlier
-            .retain(|published| published.last_seq() <= cut.from.seq || published.first_seq() > cut.to.seq);
-        earlier
+        self.follower.read_rounds(&rules, &starts, (cut.from, cut.to))
     }
 
     async fn send_round(
@@ -216,10 +222,9 @@ impl PublisherTask {
 
 impl CutProgress {
     /// Counts, once, records of the cut that are not sent.
-    fn count_unsent(&mut self, excluded: u64, sent_before: u64) {
+    fn count_unsent(&mut self, excluded: u64) {
         if !std::mem::replace(&mut self.counted, true) {
             self.tally.excluded += excluded;
-            self.tally.sent_before += sent_before;
         }
     }
 
@@ -308,14 +313,15 @@ impl CutProgress {
         self.newest_end
     }
 
-    /// What became of the records of the cut. Those that were gone before they could be sent are lost.
-    pub(super) fn finish_tally(&self, cut: &Cut) -> RecordTally {
+    /// What became of the records of the cut. Those that were gone before they could be sent are lost, `reason` is why those that
+    /// the publisher had in hand before are.
+    pub(super) fn finish_tally(&self, cut: &Cut, reason: &'static str) -> RecordTally {
         let mut tally = self.tally.clone();
         if let Some(current) = &self.current {
             tally.merge(&current.tally.settled_records());
         }
-        let places = cut.to.seq.saturating_sub(cut.from.seq);
-        tally.add(Fate::Dropped(EXPIRED), places.saturating_sub(tally.sum()));
+        tally.add(Fate::Dropped(reason), cut.records.saturating_sub(tally.sum()));
+        tally.add(Fate::Dropped(EXPIRED), cut.missed);
         tally
     }
 }

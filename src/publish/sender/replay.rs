@@ -19,7 +19,6 @@ use crate::publish::split::WaitReason;
 use crate::publish::status::advise_operator;
 use crate::render::prometheus::{MarksOfAll, SeriesIdentity};
 use crate::render::publish::{Round, RoundRecord};
-use crate::store::Cursor;
 use crate::wire::{PublisherCheckDocument, ReplayedDocument};
 
 /// How long a replay may take: the person who asked waits for it.
@@ -88,8 +87,7 @@ impl PublisherTask {
 
     /// How many series the publisher would send of the windows that are kept.
     fn count_series(&self) -> u64 {
-        let begin = Cursor { seq: 0, ..self.position.cursor };
-        let windows = self.shared.follower.read_after(begin).windows;
+        let windows = self.follower.read_all_kept();
         let mut series = HashSet::new();
         for published in &windows {
             let chosen = self.selection.for_origin(published.origin());
@@ -103,16 +101,14 @@ impl PublisherTask {
 
     /// Sends the kept windows that end after a moment again, as far as they were sent before.
     pub(super) async fn replay_windows(&mut self, since: Timestamp) -> ReplayedDocument {
-        let begin = Cursor { seq: 0, ..self.position.cursor };
-        let cursor = self.position.cursor;
-        let mut windows = self.shared.follower.read_after(begin).windows;
-        windows.retain(|published| published.window().span.end > since && published.last_seq() <= cursor.seq);
-        let records = CutRecords::collect_records(&windows, &[], 0..=cursor.seq, self.scope());
-        let marks = self.shared.follower.read_marks(self.sink.identity_level());
+        let mut windows = self.follower.read_kept(self.position.cursor);
+        windows.retain(|published| published.window().span.end > since);
+        let records = CutRecords::collect_records(&windows, &[], 0..=u64::MAX, self.scope());
+        let marks = self.follower.read_marks(self.sink.identity_level());
         let (node, began) = (self.shared.node.clone(), Instant::now());
         let mut replayed = ReplayedDocument { delivered: 0, refused: 0, answer: None };
         for interval in &records.intervals {
-            let round = interval.as_round(&node, cursor.epoch, &marks);
+            let round = interval.as_round(&node, self.follower.epoch(), &marks);
             for request in self.sink.encode_round(&round, 0..round.records.len(), self.room).requests {
                 let answer = match began.elapsed() < PATIENCE {
                     true => self.send_request(&request).await,
