@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use self::comparison::{Comparison, VerifyError};
+use self::comparison::{DeliveryComparison, VerifyError};
 use self::file::FileExpected;
 use self::influx::InfluxExpected;
 use self::prometheus::PrometheusExpected;
@@ -50,6 +50,9 @@ const IDENTITY_LABELS: [&str; 7] =
 /// As large as a round is.
 const ANY_SIZE: RequestRoom = RequestRoom { bytes: usize::MAX, records: usize::MAX };
 
+/// Pairs of labels that tell identities apart.
+type IdentityPairs = Vec<(String, String)>;
+
 /// What is to be compared.
 #[derive(Copy, Clone, Debug)]
 pub struct VerifyRequest {
@@ -78,7 +81,7 @@ pub(super) struct VerifySource {
 
 /// What a destination should hold.
 #[derive(Debug)]
-enum Expected {
+enum ExpectedDelivery {
     File(FileExpected),
     Influx(InfluxExpected),
     Prometheus(PrometheusExpected),
@@ -86,8 +89,8 @@ enum Expected {
 
 /// What was gathered of the kept windows.
 #[derive(Debug)]
-struct Gathered {
-    expected: Expected,
+struct GatheredPart {
+    expected: ExpectedDelivery,
     rounds: Vec<RoundPlaces>,
     parts: u64,
     /// Series that are not compared because late samples have changed what is known.
@@ -96,14 +99,16 @@ struct Gathered {
 
 /// Compares a part of the series.
 pub(super) async fn verify_part(source: VerifySource, request: VerifyRequest) -> PublisherVerifyDocument {
-    let Some(expected) = Expected::for_sink(&source.config.sink) else {
-        let answer =
-            format!("a destination of the type {} answers no queries", source.config.sink.sink_type());
+    let Some(expected) = ExpectedDelivery::for_sink(&source.config.sink) else {
+        let answer = format!(
+            "a destination of the type {} answers no queries",
+            source.config.sink.sink_type().as_str()
+        );
         return describe_outcome("unsupported", Some(answer));
     };
     let now = clock::wall_time();
     let gathering = tokio::task::spawn_blocking(move || gather_expected(&source, &request, expected, now));
-    let Gathered { expected, rounds, parts, late } = match gathering.await {
+    let GatheredPart { expected, rounds, parts, late } = match gathering.await {
         Ok(gathered) => gathered,
         Err(failed) => return describe_outcome("failed", Some(failed.to_string())),
     };
@@ -111,12 +116,12 @@ pub(super) async fn verify_part(source: VerifySource, request: VerifyRequest) ->
         let why = "no whole round is kept that the publisher has sent; try again after the next ones";
         return describe_outcome("nothing", Some(why.to_owned()));
     };
-    let compared = tokio::time::timeout(PATIENCE, expected.compare()).await;
+    let compared = tokio::time::timeout(PATIENCE, expected.compare_delivery()).await;
     let compared = compared.unwrap_or(Err(VerifyError::Slow { limit: PATIENCE }));
     let (outcome, answer, comparison) = match compared {
         Ok(comparison) if comparison.differing == 0 => ("ok", None, comparison),
         Ok(comparison) => ("differs", comparison.answer.clone(), comparison),
-        Err(error) => ("failed", Some(error.to_string()), Comparison::default()),
+        Err(error) => ("failed", Some(error.to_string()), DeliveryComparison::default()),
     };
     PublisherVerifyDocument {
         outcome: Cow::Borrowed(outcome),
@@ -154,9 +159,9 @@ pub(super) fn describe_outcome(outcome: &'static str, answer: Option<String>) ->
 fn gather_expected(
     source: &VerifySource,
     request: &VerifyRequest,
-    mut expected: Expected,
+    mut expected: ExpectedDelivery,
     now: Timestamp,
-) -> Gathered {
+) -> GatheredPart {
     let epoch = source.store.end_cursor().epoch;
     let (lost, windows) = match source.store.read_since(Cursor { epoch, seq: 0 }) {
         Ok(since) => (0, since.published),
@@ -180,8 +185,8 @@ fn gather_expected(
     windows.retain(|published| hash_identity(published, level) % parts == request.part);
     let late = match &expected {
         // What is added later is in the totals of another round.
-        Expected::Prometheus(_) => find_late_series(&windows, level),
-        Expected::File(_) | Expected::Influx(_) => HashSet::new(),
+        ExpectedDelivery::Prometheus(_) => find_late_series(&windows, level),
+        ExpectedDelivery::File(_) | ExpectedDelivery::Influx(_) => HashSet::new(),
     };
     let starts: HashSet<_> = rounds.iter().map(|round| round.start).collect();
     windows.retain(|published| starts.contains(&rules.round_start(published.window().span)));
@@ -203,7 +208,7 @@ fn gather_expected(
         });
         expected.add_round(&round);
     }
-    Gathered { expected, rounds, parts, late: late_here.len() as u64 }
+    GatheredPart { expected, rounds, parts, late: late_here.len() as u64 }
 }
 
 /// The places of each round.
@@ -251,7 +256,7 @@ fn find_late_series(windows: &[Arc<Published>], level: Level) -> HashSet<u64> {
     late
 }
 
-impl Expected {
+impl ExpectedDelivery {
     /// What is expected of a destination; `None` if its type answers no queries.
     fn for_sink(sink: &SinkConfig) -> Option<Self> {
         match sink {
@@ -281,11 +286,14 @@ impl Expected {
         }
     }
 
-    async fn compare(self) -> Result<Comparison, VerifyError> {
+    async fn compare_delivery(self) -> Result<DeliveryComparison, VerifyError> {
         match self {
-            Self::File(expected) => expected.compare().await,
-            Self::Influx(expected) => expected.compare().await,
-            Self::Prometheus(expected) => expected.compare().await,
+            Self::File(expected) => expected.compare_file().await,
+            Self::Influx(expected) => expected.compare_database().await,
+            Self::Prometheus(expected) => expected.compare_receiver().await,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ pub(super) enum VerifyError {
 
 /// The result of a comparison.
 #[derive(Default, Debug)]
-pub(super) struct Comparison {
+pub(super) struct DeliveryComparison {
     /// Series that were compared.
     pub series: u64,
     /// Series of which something differs.
@@ -72,7 +72,7 @@ pub(super) struct NumberPair {
     pub(super) found: Option<f64>,
 }
 
-impl Comparison {
+impl DeliveryComparison {
     /// Notes a series, and which of its numbers differ.
     pub(super) fn add_series(
         &mut self,
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn all_are_counted_and_the_first_are_listed() {
-        let mut comparison = Comparison::default();
+        let mut comparison = DeliveryComparison::default();
         let pair = NumberPair { what: "points", expected: 1.0, found: None };
         for n in 0..300 {
             comparison.add_series(&format!("s{n}"), [], vec![pair.clone(); n % 2]);

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ANY_SIZE;
-use super::comparison::{Comparison, NumberPair, VerifyError};
+use super::comparison::{DeliveryComparison, NumberPair, VerifyError};
 use crate::config::FileSink;
 use crate::model::Timestamp;
 use crate::render::publish::{Round, encode_json};
@@ -90,7 +90,7 @@ impl FileExpected {
         }
     }
 
-    pub(super) async fn compare(self) -> Result<Comparison, VerifyError> {
+    pub(super) async fn compare_file(self) -> Result<DeliveryComparison, VerifyError> {
         let path = self.path.display().to_string();
         let reading = tokio::task::spawn_blocking(move || self.compare_with_file());
         match reading.await {
@@ -99,7 +99,7 @@ impl FileExpected {
         }
     }
 
-    fn compare_with_file(self) -> io::Result<Comparison> {
+    fn compare_with_file(self) -> io::Result<DeliveryComparison> {
         let mut found: HashMap<&RecordKey, RecordState> = HashMap::new();
         read_lines(&self.path, |line| {
             let Ok(line) = serde_json::from_slice::<RecordLine<'_>>(line) else { return };
@@ -125,7 +125,7 @@ impl FileExpected {
                 None => {}
             }
         }
-        let mut comparison = Comparison::default();
+        let mut comparison = DeliveryComparison::default();
         for (id, (expected, held, other)) in sums {
             let records = NumberPair::if_different("records", expected, Some(held), 0.0);
             let values = NumberPair::if_different("value", held, Some(held - other), 0.0);

@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use super::comparison::{Comparison, NumberPair, VerifyError};
+use super::comparison::{DeliveryComparison, NumberPair, VerifyError};
 use super::line_protocol::parse_line;
 use super::query_client::QueryClient;
-use super::{ANY_SIZE, IDENTITY_LABELS};
+use super::{ANY_SIZE, IDENTITY_LABELS, IdentityPairs};
 use crate::config::{InfluxApi, InfluxSink};
 use crate::render::publish::{InfluxOptions, Round, encode_influx};
 
@@ -19,6 +19,8 @@ use crate::render::publish::{InfluxOptions, Round, encode_influx};
 const FIELDS: [&str; 3] = ["value", "count", "sum"];
 /// Identities that one statement asks for.
 const IDENTITIES: usize = 50;
+/// Statements that may fail, of fields that have another type for example, before the whole comparison does.
+const MOST_ERRORS: usize = 20;
 /// Bytes after which a request has enough statements.
 const LONG_QUERY: usize = 32 << 10;
 
@@ -54,9 +56,6 @@ struct FieldSum {
     size: f64,
 }
 
-/// Pairs of labels that tell identities apart.
-type Identity = Vec<(String, String)>;
-
 impl InfluxExpected {
     pub(super) fn new(sink: &InfluxSink) -> Self {
         let options = InfluxOptions { fields: sink.fields, metadata: BTreeSet::new() };
@@ -76,17 +75,28 @@ impl InfluxExpected {
         }
     }
 
-    pub(super) async fn compare(self) -> Result<Comparison, VerifyError> {
-        let Some(times) = self.times else { return Ok(Comparison::default()) };
+    pub(super) async fn compare_database(self) -> Result<DeliveryComparison, VerifyError> {
+        let Some(times) = self.times else { return Ok(DeliveryComparison::default()) };
         let client = self.query_client();
         let statements = build_statements(&self.points, times);
         let mut found: HashMap<PointSeries, FoundSums> = HashMap::new();
-        let mut errors = BTreeSet::new();
-        for statements in split_statements(&statements, self.takes_several()) {
-            let answered = self.send_query(&client, &statements.join(";")).await?;
-            errors.extend(answered.read_into(&mut found));
+        let (mut errors, mut next) = (Vec::new(), 0);
+        while let Some(rest) = statements.get(next..).filter(|rest| !rest.is_empty()) {
+            let sent = rest.get(..count_fitting(rest, self.takes_several())).unwrap_or(rest);
+            let answer = self.send_query(&client, &sent.join(";")).await?;
+            next += match answer.read_into(&mut found) {
+                None => sent.len(),
+                // The statements after one that fails are not executed.
+                Some((index, error)) => {
+                    errors.push(error);
+                    index + 1
+                }
+            };
+            if errors.len() > MOST_ERRORS {
+                break;
+            }
         }
-        if found.is_empty()
+        if (found.is_empty() || errors.len() > MOST_ERRORS)
             && let Some(error) = errors.first()
         {
             return Err(VerifyError::Refused(format!("a query is answered with: {error}")));
@@ -110,7 +120,7 @@ impl InfluxExpected {
         !matches!(self.sink.api, InfluxApi::V3 { .. })
     }
 
-    async fn send_query(&self, client: &QueryClient, query: &str) -> Result<QueryAnswer, VerifyError> {
+    async fn send_query(&self, client: &QueryClient, query: &str) -> Result<InfluxAnswer, VerifyError> {
         let mut fields = vec![("epoch", "ms"), ("q", query)];
         match &self.sink.api {
             InfluxApi::V1 { database } | InfluxApi::V3 { database } => fields.push(("db", database)),
@@ -121,7 +131,7 @@ impl InfluxExpected {
             },
         }
         let body = client.post_form(&fields).await?;
-        let answer: QueryAnswer = serde_json::from_slice(&body)
+        let answer: InfluxAnswer = serde_json::from_slice(&body)
             .map_err(|error| VerifyError::Garbled { queries: "InfluxQL", why: error.to_string() })?;
         match answer.error {
             Some(error) => Err(VerifyError::Refused(format!("a query is answered with: {error}"))),
@@ -145,7 +155,7 @@ impl PointSums {
 
 /// One statement for each measurement and some identities: the number of values, and the sums of fields, by series.
 fn build_statements(points: &BTreeMap<PointSeries, PointSums>, (first, last): (i64, i64)) -> Vec<String> {
-    let mut of_measurement: BTreeMap<&str, BTreeSet<Identity>> = BTreeMap::new();
+    let mut of_measurement: BTreeMap<&str, BTreeSet<IdentityPairs>> = BTreeMap::new();
     for series in points.keys() {
         of_measurement.entry(&series.measurement).or_default().insert(series.identity());
     }
@@ -171,7 +181,7 @@ fn build_statements(points: &BTreeMap<PointSeries, PointSums>, (first, last): (i
     statements
 }
 
-fn format_condition(identity: &Identity) -> String {
+fn format_condition(identity: &IdentityPairs) -> String {
     let equal = identity.iter().map(|(key, value)| format!("{} = {}", quote_name(key), quote_text(value)));
     format!("({})", equal.collect::<Vec<_>>().join(" AND "))
 }
@@ -184,47 +194,40 @@ fn quote_text(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Statements by request.
-fn split_statements(statements: &[String], several: bool) -> Vec<&[String]> {
-    let mut requests = Vec::new();
-    let mut rest = statements;
-    while !rest.is_empty() {
-        let mut length = 0;
-        let fitting = rest.iter().take_while(|statement| {
-            let fits = length == 0 || several && length + statement.len() <= LONG_QUERY;
-            length += statement.len();
-            fits
-        });
-        let (request, after) = rest.split_at(fitting.count().max(1));
-        requests.push(request);
-        rest = after;
-    }
-    requests
+/// How many of the first statements a request has.
+fn count_fitting(statements: &[String], several: bool) -> usize {
+    let mut length = 0;
+    let fitting = statements.iter().take_while(|statement| {
+        let fits = length == 0 || several && length + statement.len() <= LONG_QUERY;
+        length += statement.len();
+        fits
+    });
+    fitting.count()
 }
 
 impl PointSeries {
-    fn identity(&self) -> Identity {
+    fn identity(&self) -> IdentityPairs {
         self.tags.iter().filter(|(key, _)| IDENTITY_LABELS.contains(&key.as_str())).cloned().collect()
     }
 }
 
 /// What a database answers.
 #[derive(Debug, Deserialize)]
-struct QueryAnswer {
+struct InfluxAnswer {
     #[serde(default)]
-    results: Vec<StatementAnswer>,
+    results: Vec<InfluxStatement>,
     error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct StatementAnswer {
+struct InfluxStatement {
     #[serde(default)]
-    series: Vec<SeriesAnswer>,
+    series: Vec<InfluxRow>,
     error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct SeriesAnswer {
+struct InfluxRow {
     name: String,
     #[serde(default)]
     tags: BTreeMap<String, Option<String>>,
@@ -239,22 +242,23 @@ struct FoundSums {
     fields: [Option<f64>; FIELDS.len()],
 }
 
-impl QueryAnswer {
-    /// Adds the series, and returns errors of single statements.
-    fn read_into(self, found: &mut HashMap<PointSeries, FoundSums>) -> Vec<String> {
-        let mut errors = Vec::new();
-        for statement in self.results {
-            errors.extend(statement.error);
+impl InfluxAnswer {
+    /// Adds the series up to the first statement that failed, and returns which one that is, and why.
+    fn read_into(self, found: &mut HashMap<PointSeries, FoundSums>) -> Option<(usize, String)> {
+        for (index, statement) in self.results.into_iter().enumerate() {
+            if let Some(error) = statement.error {
+                return Some((index, error));
+            }
             for series in statement.series {
                 let (series, sums) = series.into_sums();
                 found.insert(series, sums);
             }
         }
-        errors
+        None
     }
 }
 
-impl SeriesAnswer {
+impl InfluxRow {
     fn into_sums(self) -> (PointSeries, FoundSums) {
         let row = self.values.into_iter().next().unwrap_or_default();
         let of = |name: &str| {
@@ -272,8 +276,8 @@ impl SeriesAnswer {
 fn compare_points(
     expected: &BTreeMap<PointSeries, PointSums>,
     mut found: HashMap<PointSeries, FoundSums>,
-) -> Comparison {
-    let mut comparison = Comparison::default();
+) -> DeliveryComparison {
+    let mut comparison = DeliveryComparison::default();
     for (series, sums) in expected {
         let held = found.remove(series).unwrap_or_default();
         // Of a series that is not there at all, saying so once is enough.

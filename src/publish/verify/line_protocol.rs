@@ -2,7 +2,7 @@
 
 /// A point.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Point {
+pub(super) struct LinePoint {
     pub(super) measurement: String,
     /// In the order of the line, which is sorted by key.
     pub(super) tags: Vec<(String, String)>,
@@ -13,7 +13,7 @@ pub(super) struct Point {
 }
 
 /// Reads a line. `None` if it is none.
-pub(super) fn parse_line(line: &str) -> Option<Point> {
+pub(super) fn parse_line(line: &str) -> Option<LinePoint> {
     let (measurement, mut rest) = take_text(line, &[',', ' ']);
     let mut tags = Vec::new();
     while let Some(tag) = rest.strip_prefix(',') {
@@ -42,7 +42,7 @@ pub(super) fn parse_line(line: &str) -> Option<Point> {
         }
     }
     let at = rest.strip_prefix(' ')?.parse().ok()?;
-    Some(Point { measurement, tags, numbers, at })
+    Some(LinePoint { measurement, tags, numbers, at })
 }
 
 /// The text up to one of the ends, without its escapes, and the rest from there.
@@ -85,7 +85,7 @@ mod tests {
         let line = r#"page\ load\,\ all,path=C:\dir,route\ to=/a\=b\,c value=0.5,unit="milli\"seconds, =",count=2,sum=1 1767225610000"#;
         let of =
             |pairs: &[(&str, f64)]| pairs.iter().map(|(key, n)| ((*key).to_owned(), *n)).collect::<Vec<_>>();
-        let point = Point {
+        let point = LinePoint {
             measurement: "page load, all".to_owned(),
             tags: vec![
                 ("path".to_owned(), r"C:\dir".to_owned()),

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 
-use super::IDENTITY_LABELS;
-use super::comparison::{Comparison, NumberPair, VerifyError};
+use super::comparison::{DeliveryComparison, NumberPair, VerifyError};
 use super::query_client::QueryClient;
+use super::{IDENTITY_LABELS, IdentityPairs};
 use crate::aggregate::View;
 use crate::config::RemoteWriteSink;
 use crate::render::exposition::Escaping;
@@ -56,9 +56,6 @@ struct ExpectedSamples {
 
 /// The numbers that a receiver holds of a series, by time in milliseconds.
 type FoundSamples = BTreeMap<i64, f64>;
-/// Pairs of labels that tell identities apart.
-type Identity = Vec<(String, String)>;
-
 impl PrometheusExpected {
     pub(super) fn new(sink: &RemoteWriteSink) -> Self {
         let options = RemoteWriteOptions {
@@ -77,7 +74,8 @@ impl PrometheusExpected {
         let (first, last) = self.times.unwrap_or((at, at));
         self.times = Some((first.min(at), last.max(at)));
         // With the sums of the round as totals, cumulative samples say what the round has added.
-        let natives: Vec<_> = round.records.iter().map(|record| record.view.to_native()).collect();
+        let natives: Vec<_> =
+            round.records.iter().map(|record| record.view.to_native(record.series.metric_type)).collect();
         let records = round.records.iter().zip(&natives).map(|(record, buckets)| {
             let running =
                 sum_round(record).map(|running| RunningTotal { buckets: buckets.as_ref(), ..running });
@@ -104,12 +102,12 @@ impl PrometheusExpected {
         }
     }
 
-    pub(super) async fn compare(self) -> Result<Comparison, VerifyError> {
-        let Some(times) = self.times else { return Ok(Comparison::default()) };
+    pub(super) async fn compare_receiver(self) -> Result<DeliveryComparison, VerifyError> {
+        let Some(times) = self.times else { return Ok(DeliveryComparison::default()) };
         let url = &self.sink.target.url;
         let query_url = find_query_url(url).ok_or_else(|| VerifyError::NoAddress { url: url.clone() })?;
         let client = QueryClient::new(&self.sink.target, query_url, "Bearer");
-        let identities: BTreeSet<Identity> = self.series.keys().map(SampleSeries::identity).collect();
+        let identities: BTreeSet<IdentityPairs> = self.series.keys().map(SampleSeries::identity).collect();
         let identities: Vec<_> = identities.into_iter().collect();
         let common = find_common_labels(self.series.keys());
         let mut found = HashMap::new();
@@ -119,7 +117,7 @@ impl PrometheusExpected {
             // Without this, VictoriaMetrics answers for half a minute ago.
             let fields = [("query", query.as_str()), ("time", &time), ("latency_offset", "1ms")];
             let body = client.post_form(&fields).await?;
-            let answer: QueryAnswer = serde_json::from_slice(&body)
+            let answer: PrometheusAnswer = serde_json::from_slice(&body)
                 .map_err(|error| VerifyError::Garbled { queries: "PromQL", why: error.to_string() })?;
             answer.read_into(times, &mut found)?;
         }
@@ -155,7 +153,7 @@ fn find_query_url(write_url: &str) -> Option<String> {
 }
 
 /// A selector of everything that has one of the identities, over the time of the rounds.
-fn build_query(identities: &[Identity], common: &[(&str, &str)], (first, last): (i64, i64)) -> String {
+fn build_query(identities: &[IdentityPairs], common: &[(&str, &str)], (first, last): (i64, i64)) -> String {
     let mut of_name: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, value) in identities.iter().flatten() {
         of_name.entry(name).or_default().insert(value);
@@ -219,40 +217,40 @@ impl SampleSeries {
         self.labels.get(at).map(|(_, value)| value.as_str())
     }
 
-    fn identity(&self) -> Identity {
+    fn identity(&self) -> IdentityPairs {
         self.labels.iter().filter(|(key, _)| IDENTITY_LABELS.contains(&key.as_str())).cloned().collect()
     }
 }
 
 /// What a receiver answers.
 #[derive(Debug, Deserialize)]
-struct QueryAnswer {
+struct PrometheusAnswer {
     #[serde(default)]
-    data: Option<QueryData>,
+    data: Option<PrometheusData>,
     error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct QueryData {
-    result: Vec<SeriesAnswer>,
+struct PrometheusData {
+    result: Vec<PrometheusRow>,
 }
 
 #[derive(Debug, Deserialize)]
-struct SeriesAnswer {
+struct PrometheusRow {
     metric: BTreeMap<String, String>,
     #[serde(default)]
     values: Vec<(f64, String)>,
     #[serde(default)]
-    histograms: Vec<(f64, HistogramAnswer)>,
+    histograms: Vec<(f64, PrometheusHistogram)>,
 }
 
 #[derive(Debug, Deserialize)]
-struct HistogramAnswer {
+struct PrometheusHistogram {
     count: String,
     sum: String,
 }
 
-impl QueryAnswer {
+impl PrometheusAnswer {
     fn read_into(
         self,
         (first, last): (i64, i64),
@@ -263,7 +261,7 @@ impl QueryAnswer {
         }
         let garbled = |why: &str| VerifyError::Garbled { queries: "PromQL", why: why.to_owned() };
         let data = self.data.ok_or_else(|| garbled("there is no result"))?;
-        for SeriesAnswer { metric, values, histograms } in data.result {
+        for PrometheusRow { metric, values, histograms } in data.result {
             let labels: Vec<_> = metric.into_iter().collect();
             let counts = histograms.iter().map(|(at, it)| (SampleNumber::HistogramCount, *at, &it.count));
             let sums = histograms.iter().map(|(at, it)| (SampleNumber::HistogramSum, *at, &it.sum));
@@ -292,8 +290,8 @@ fn to_millis(seconds: f64) -> i64 {
 fn compare_samples(
     expected: &BTreeMap<SampleSeries, ExpectedSamples>,
     found: &HashMap<SampleSeries, FoundSamples>,
-) -> Comparison {
-    let mut comparison = Comparison::default();
+) -> DeliveryComparison {
+    let mut comparison = DeliveryComparison::default();
     let none = FoundSamples::new();
     for (series, samples) in expected {
         let held = found.get(series).unwrap_or(&none);

@@ -30,12 +30,12 @@ fn answer(hits: &str, load: &str) -> HashMap<PointSeries, FoundSums> {
         {{"metric_type":"timer","task":"o'brien"}},{columns},"values":[[1,{load}]]}}]}}]}}"#
     );
     let mut found = HashMap::new();
-    let answer: QueryAnswer = serde_json::from_str(&text).unwrap();
-    assert_eq!(answer.read_into(&mut found), [] as [String; 0]);
+    let answer: InfluxAnswer = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer.read_into(&mut found), None);
     found
 }
 
-fn differences(comparison: &Comparison) -> Vec<(String, String, f64, Option<f64>)> {
+fn differences(comparison: &DeliveryComparison) -> Vec<(String, String, f64, Option<f64>)> {
     let of = comparison.differences.iter();
     of.map(|it| (it.name.clone(), it.what.to_string(), it.expected, it.found)).collect()
 }
@@ -53,10 +53,9 @@ fn statements_name_each_measurement_once_and_its_identities() {
         ]
     );
     assert_eq!(quote_name("a\"b\\"), "\"a\\\"b\\\\\"");
-    assert_eq!(split_statements(&statements, true).len(), 1);
-    assert_eq!(split_statements(&statements, false).len(), 2);
+    assert_eq!((count_fitting(&statements, true), count_fitting(&statements, false)), (2, 1));
     let long = vec!["x".repeat(LONG_QUERY / 2); 5];
-    assert_eq!(split_statements(&long, true).iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 2, 1]);
+    assert_eq!((count_fitting(&long, true), count_fitting(&["x".repeat(LONG_QUERY * 2)], true)), (2, 1));
     let many: BTreeMap<_, _> =
         (0..120).map(|n| (series("hits", &[("task", &format!("t{n}"))]), PointSums::default())).collect();
     assert_eq!(build_statements(&many, (0, 1)).len(), 3);
@@ -95,11 +94,14 @@ fn every_number_that_differs_is_named() {
 }
 
 #[test]
-fn an_error_of_one_statement_is_kept_beside_what_others_answer() {
-    let text = r#"{"results":[{"statement_id":0,"error":"database not found: kadabra"}]}"#;
-    let answer: QueryAnswer = serde_json::from_str(text).unwrap();
-    assert_eq!(answer.read_into(&mut HashMap::new()), ["database not found: kadabra"]);
+fn an_error_of_one_statement_ends_what_an_answer_has() {
+    let text = r#"{"results":[{"statement_id":0,"series":[{"name":"hits","columns":["time","points"],"values":[[1,2]]}]},
+        {"statement_id":1,"error":"unsupported sum iterator type"},{"statement_id":2,"error":"not executed"}]}"#;
+    let answer: InfluxAnswer = serde_json::from_str(text).unwrap();
+    let mut found = HashMap::new();
+    assert_eq!(answer.read_into(&mut found), Some((1, "unsupported sum iterator type".to_owned())));
+    assert_eq!(found[&series("hits", &[])].points, Some(2.0));
     for text in ["{\"results\":[{\"series\":[{\"name\":1}]}]}", "[]", "<html>", ""] {
-        assert!(serde_json::from_str::<QueryAnswer>(text).is_err(), "{text}");
+        assert!(serde_json::from_str::<InfluxAnswer>(text).is_err(), "{text}");
     }
 }

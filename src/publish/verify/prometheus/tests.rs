@@ -83,7 +83,7 @@ fn answers_are_read_with_numbers_and_histograms() {
         {"metric":{"__name__":"hits_total","task":"web"},"values":[[9.999,"1"],[10,"2"],[20.000,"3.5"],[21,"9"]]},
         {"metric":{"__name__":"load_seconds","task":"web"},"histograms":[[20,{"count":"4","sum":"0.5","buckets":[]}]]}]}}"#;
     let mut found = HashMap::new();
-    let answer: QueryAnswer = serde_json::from_str(text).unwrap();
+    let answer: PrometheusAnswer = serde_json::from_str(text).unwrap();
     answer.read_into((10_000, 20_000), &mut found).unwrap();
     let hits = series(&[("__name__", "hits_total"), ("task", "web")]);
     assert_eq!(found[&hits], numbers(&[(10_000, 2.0), (20_000, 3.5)]));
@@ -91,10 +91,10 @@ fn answers_are_read_with_numbers_and_histograms() {
     for (number, value) in [(SampleNumber::HistogramCount, 4.0), (SampleNumber::HistogramSum, 0.5)] {
         assert_eq!(found[&SampleSeries { number, ..load.clone() }], numbers(&[(20_000, value)]));
     }
-    let refused: QueryAnswer =
+    let refused: PrometheusAnswer =
         serde_json::from_str(r#"{"status":"error","errorType":"bad_data","error":"parse"}"#).unwrap();
     let error = refused.read_into((0, 1), &mut HashMap::new()).unwrap_err().to_string();
     assert_eq!(error, "a query is answered with: parse");
-    let empty: QueryAnswer = serde_json::from_str("{}").unwrap();
+    let empty: PrometheusAnswer = serde_json::from_str("{}").unwrap();
     assert!(empty.read_into((0, 1), &mut HashMap::new()).is_err());
 }
