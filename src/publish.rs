@@ -27,8 +27,10 @@ mod sinks;
 mod split;
 mod status;
 mod tally;
+mod target_client;
 mod thread;
 pub mod totals;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -36,7 +38,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::dead_letters::DeadLetters;
@@ -45,19 +47,25 @@ use self::place::PublisherPlaces;
 use self::sender::{PublisherCall, PublisherTask, SharedParts, StopOrder};
 use self::status::{PublisherState, PublisherStatus};
 use self::thread::PublisherThread;
+use self::verify::{VerifySource, describe_outcome, verify_part};
 use crate::config::{PublishConfig, PublisherConfig, StartAt};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::store::{Cursor, Store};
 use crate::window_log::{DropRecorder, Spool, SpoolStatus};
-use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
+use crate::wire::{
+    DeadLetterDocument, PublisherCheckDocument, PublisherDocument, PublisherVerifyDocument, ReplayedDocument,
+};
 
 pub use answer::ANSWER_CLASSES;
 pub use sinks::{SinkError, check_support};
 pub use tally::DROP_REASONS;
+pub use verify::{MOST_PARTS, VerifyRequest};
 
 /// How long a task may take to end, beyond a request that is under way.
 const ENDING: Duration = Duration::from_secs(1);
+/// How long a comparison waits for another one to end.
+const TURN: Duration = Duration::from_secs(2);
 
 /// The publishers of the agent. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -67,6 +75,8 @@ pub struct Publishers(Arc<PublishersParts>);
 struct PublishersParts {
     shared: SharedParts,
     running: Mutex<BTreeMap<String, RunningPublisher>>,
+    /// Held during a comparison, which needs memory.
+    verifying: AsyncMutex<()>,
 }
 
 #[derive(Debug)]
@@ -106,7 +116,11 @@ impl Publishers {
             leases: Arc::default(),
             began: Instant::now(),
         };
-        Self(Arc::new(PublishersParts { shared, running: Mutex::default() }))
+        Self(Arc::new(PublishersParts {
+            shared,
+            running: Mutex::default(),
+            verifying: AsyncMutex::default(),
+        }))
     }
 
     /// Holds the files of the window log that publishers still need. Called before the log is written, because what is held by
@@ -301,6 +315,34 @@ impl Publishers {
     /// Has a publisher send kept windows that end after `since` again, or else its dead letters.
     pub async fn replay_publisher(&self, name: &str, since: Option<Timestamp>) -> Option<ReplayedDocument> {
         self.call_publisher(name, |reply| PublisherCall::Replay(since, reply)).await
+    }
+
+    /// Compares a part of what a publisher has sent with what its destination holds. `None` if there is no publisher of this name.
+    pub async fn verify_publisher(
+        &self,
+        name: &str,
+        request: VerifyRequest,
+    ) -> Option<PublisherVerifyDocument> {
+        let Ok(_turn) = tokio::time::timeout(TURN, self.0.verifying.lock()).await else {
+            let why = "another comparison is under way; try again".to_owned();
+            return Some(describe_outcome("failed", Some(why)));
+        };
+        let source = {
+            let running = self.running();
+            let one = running.get(name)?;
+            let (status, store) = (one.status.values(), &self.0.shared.source.store);
+            // Windows of earlier runs, which cannot be told to be whole, are not compared.
+            let place = |cursor: Cursor| if cursor.epoch == store.epoch() { cursor.seq } else { 0 };
+            VerifySource {
+                config: one.config.clone(),
+                settle: one.settle,
+                node: self.0.shared.node.clone(),
+                store: Arc::clone(store),
+                sent: status.position.map_or(0, |position| place(position.cursor)),
+                begun: status.begun.map_or(0, place),
+            }
+        };
+        Some(verify_part(source, request).await)
     }
 
     async fn call_publisher<T>(

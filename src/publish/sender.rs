@@ -185,7 +185,8 @@ impl PublisherTask {
         self.status.update_with(|status| {
             // What was lost is counted already.
             let lost = status.tally.sum();
-            (status.position, status.backlog, status.counted_from) = (Some(position), left + lost, end.seq);
+            (status.position, status.begun) = (Some(position), Some(position.cursor));
+            (status.backlog, status.counted_from) = (left + lost, end.seq);
         });
     }
 

@@ -67,6 +67,8 @@ pub(super) struct StatusValues {
     pub state: PublisherState,
     /// Where it is; `None` until what is left to send is counted.
     pub position: Option<Position>,
+    /// Where it was when it began in this process.
+    pub begun: Option<Cursor>,
     /// Records that there were to be sent when it began in this process.
     pub backlog: u64,
     /// The end of the sequence then.
