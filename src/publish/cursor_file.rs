@@ -17,6 +17,9 @@ pub(super) struct Position {
     pub cursor: Cursor,
     /// The end of the last round that is. After a restart, places are new ones, and this says which windows are left.
     pub through: Option<Timestamp>,
+    /// The end of the round that is being sent, if it cannot be sent again by a process that does not know its totals: the
+    /// receiver may have it.
+    pub sending: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +27,8 @@ struct PositionDocument {
     cursor: (u64, u64),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     through: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sending: Option<Timestamp>,
 }
 
 /// The file of a publisher's position.
@@ -49,8 +54,8 @@ impl CursorFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let PositionDocument { cursor: (epoch, seq), through } = serde_json::from_slice(&bytes)?;
-        Ok(Some(Position { cursor: Cursor { epoch, seq }, through }))
+        let PositionDocument { cursor: (epoch, seq), through, sending } = serde_json::from_slice(&bytes)?;
+        Ok(Some(Position { cursor: Cursor { epoch, seq }, through, sending }))
     }
 
     /// Replaces it.
@@ -58,8 +63,8 @@ impl CursorFile {
     /// # Errors
     /// When it cannot be written; then the old one is still there.
     pub(super) fn write(&self, position: Position) -> io::Result<()> {
-        let Position { cursor, through } = position;
-        let document = PositionDocument { cursor: (cursor.epoch, cursor.seq), through };
+        let Position { cursor, through, sending } = position;
+        let document = PositionDocument { cursor: (cursor.epoch, cursor.seq), through, sending };
         let new = self.path.with_extension("new");
         let mut file = files::create_private_file(&new)?;
         file.write_all(&serde_json::to_vec(&document)?)?;
@@ -88,8 +93,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = CursorFile::new(directory.path(), "influx");
         assert_eq!(file.read().unwrap(), None);
-        for through in [None, Some(Timestamp::from_secs(1_767_225_600))] {
-            let position = Position { cursor: Cursor { epoch: 3, seq: 812 }, through };
+        let moment = Some(Timestamp::from_secs(1_767_225_600));
+        for (through, sending) in [(None, None), (moment, None), (None, moment)] {
+            let position = Position { cursor: Cursor { epoch: 3, seq: 812 }, through, sending };
             file.write(position).unwrap();
             assert_eq!(file.read().unwrap(), Some(position));
         }
@@ -110,7 +116,7 @@ mod tests {
             assert!(file.read().is_err(), "{bytes:?}");
         }
         let gone = CursorFile::new(&directory.path().join("gone"), "influx");
-        let position = Position { cursor: Cursor { epoch: 1, seq: 1 }, through: None };
+        let position = Position { cursor: Cursor { epoch: 1, seq: 1 }, through: None, sending: None };
         assert!(gone.write(position).is_err());
     }
 }

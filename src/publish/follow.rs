@@ -1,12 +1,13 @@
 //! Where publishers read closed windows from.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::round::RoundRules;
 use crate::model::Timestamp;
-use crate::render::prometheus::{Level, MarksOfAll};
+use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 use crate::store::{Cursor, Published, Store};
 
 /// A reader of the node's sequence.
@@ -59,6 +60,16 @@ impl WindowFollower {
         let mut windows = self.store.kept_after(0);
         windows.retain(|published| starts.contains(&rules.round_start(published.window().span)));
         windows
+    }
+
+    /// The identities of containers that are served, and of those of which windows are left after a cursor.
+    #[must_use]
+    pub(super) fn read_live_identities(&self, cursor: Cursor, level: Level) -> HashSet<SeriesIdentity> {
+        // In this order: a container that ends meanwhile has published its last window before.
+        let served = self.store.served_origins();
+        let left = self.read_after(cursor).windows;
+        let origins = served.iter().chain(left.iter().map(|published| published.origin()));
+        origins.map(|origin| SeriesIdentity::from_origin(origin, level)).collect()
     }
 
     /// The names that carry a mark.

@@ -5,6 +5,7 @@
 //! again afterwards.
 
 mod cut;
+mod ended;
 mod replay;
 
 use std::path::PathBuf;
@@ -21,12 +22,13 @@ use super::cursor_file::{CursorFile, Position};
 use super::dead_letters::DeadLetters;
 use super::follow::WindowFollower;
 use super::lease::Leases;
-use super::round::{RoundRules, RoundScope};
+use super::round::{RecordReading, RoundRules, RoundScope};
 use super::selection::SeriesSelection;
-use super::sinks::Destination;
+use super::sinks::{Destination, SeriesForm};
 use super::split::{Outcome, WaitReason};
 use super::status::{PublisherState, PublisherStatus};
 use super::tally::{EXPIRED, TOO_OLD};
+use super::totals::RunningTotals;
 use crate::config::{PublisherConfig, StartAt};
 use crate::model::Timestamp;
 use crate::net::clock;
@@ -40,6 +42,8 @@ const LEAST_ROOM: usize = 1024;
 const MOST_UNACCEPTED: u32 = 3;
 /// Records after which a cut ends with its interval.
 const CUT_RECORDS: usize = 50_000;
+/// The most series whose totals are remembered.
+const MOST_TOTALS: usize = 200_000;
 /// How often a failed write of the cursor is logged.
 const QUIET: Duration = Duration::from_mins(1);
 /// The longest sleep: after it the clock is looked at again, which may have been set.
@@ -76,6 +80,15 @@ pub(super) struct SharedParts {
     pub(super) began: Instant,
 }
 
+/// What a task knows of the series that it sends, for the next task of the publisher.
+#[derive(Debug)]
+pub(super) struct KeptSeries {
+    form: SeriesForm,
+    totals: RunningTotals,
+    /// The cut that it was told to leave.
+    unfinished: Option<(Cut, CutProgress)>,
+}
+
 /// The task of a publisher.
 #[derive(Debug)]
 pub(super) struct PublisherTask {
@@ -87,6 +100,11 @@ pub(super) struct PublisherTask {
     selection: SeriesSelection,
     cursor_file: CursorFile,
     dead: DeadLetters,
+    form: SeriesForm,
+    /// Empty for destinations that overwrite.
+    totals: RunningTotals,
+    /// A cut that is partly sent, with totals that a cut of other places would not have.
+    unfinished: Option<(Cut, CutProgress)>,
     position: Position,
     /// Places up to which windows may have been sent by an earlier agent, and the end of the last round that it sent.
     sent_before: Option<(u64, Timestamp)>,
@@ -133,7 +151,17 @@ impl PublisherTask {
         let cursor_file = CursorFile::new(&shared.directory, &config.name);
         let dead = DeadLetters::new(&shared.directory, &config.name);
         let end = shared.follower.end_cursor();
+        let form = SeriesForm::from_config(&config);
+        let kept = status.take_series().filter(|kept| kept.form == form);
+        let knows_totals = kept.is_some();
+        let (totals, unfinished) = match kept {
+            Some(KeptSeries { totals, unfinished, .. }) => (totals, unfinished),
+            None => (RunningTotals::new(MOST_TOTALS, sink.counts_in_buckets()), None),
+        };
         let mut task = Self {
+            form,
+            totals,
+            unfinished,
             room: Destination::request_room(),
             sink,
             selection,
@@ -141,7 +169,7 @@ impl PublisherTask {
             status,
             cursor_file,
             dead,
-            position: Position { cursor: end, through: None },
+            position: Position { cursor: end, through: None, sending: None },
             sent_before: None,
             newest_sent: None,
             unaccepted: MOST_UNACCEPTED,
@@ -152,14 +180,19 @@ impl PublisherTask {
             config,
             shared,
         };
-        task.take_position(end);
+        task.take_position(end, knows_totals);
         Ok(task)
     }
 
     /// Goes on where the task before was, else where the file says, else where the configuration says.
-    fn take_position(&mut self, end: Cursor) {
+    fn take_position(&mut self, end: Cursor, knows_totals: bool) {
         if let Some(position) = self.status.values().position.filter(|it| it.cursor.epoch == end.epoch) {
             self.position = position;
+            if let Some(sending) = position.sending.filter(|_| !knows_totals) {
+                self.pass_over_round(end, sending);
+                let passed_over = self.count_sent_before();
+                self.status.update_with(|status| status.sent_before += passed_over);
+            }
             return;
         }
         let saved = self.cursor_file.read().unwrap_or_else(|error| {
@@ -175,20 +208,23 @@ impl PublisherTask {
             // The places are those of an earlier run. What is left of its windows is sent.
             Some(Position { through: Some(through), .. }) => {
                 self.sent_before = Some((end.seq, through));
-                Position { cursor: start, through: Some(through) }
+                Position { cursor: start, through: Some(through), sending: None }
             }
-            Some(Position { through: None, .. }) => Position { cursor: start, through: None },
-            None if self.config.start == StartAt::Kept => Position { cursor: start, through: None },
+            Some(Position { through: None, .. }) => Position { cursor: start, through: None, sending: None },
+            None if self.config.start == StartAt::Kept => {
+                Position { cursor: start, through: None, sending: None }
+            }
             // The interval under way is the first that is sent, also if the agent is restarted before its end.
             None => {
                 let through = clock::wall_time().floor_to_window(self.config.interval);
-                Position { cursor: end, through: Some(through) }
+                Position { cursor: end, through: Some(through), sending: None }
             }
         };
+        if let Some(sending) = saved.and_then(|position| position.sending) {
+            self.pass_over_round(end, sending);
+        }
         let first_seq = self.position.cursor.seq;
-        let followed = self.shared.follower.read_after(self.position.cursor);
-        let before = followed.windows.iter().filter(|window| self.is_sent_before(window));
-        let sent_before: u64 = before.map(|window| window.window().len() as u64).sum();
+        let sent_before = self.count_sent_before();
         let (position, dead_letters) = (self.position, self.dead.count());
         self.status.update_with(|status| {
             (status.position, status.first_seq) = (Some(position), first_seq);
@@ -198,17 +234,45 @@ impl PublisherTask {
         self.save_position();
     }
 
+    /// Passes over the round that was being sent. The receiver may have it, and with totals that begin anew it would be refused
+    /// or count twice.
+    fn pass_over_round(&mut self, end: Cursor, sending: Timestamp) {
+        let through = self.sent_before.map_or(sending, |(_, through)| through.max(sending));
+        self.sent_before = Some((end.seq, through));
+        self.position.through = self.position.through.max(Some(through));
+        self.position.sending = None;
+    }
+
+    /// The records that are left of what an earlier agent may have sent.
+    fn count_sent_before(&self) -> u64 {
+        let followed = self.shared.follower.read_after(self.position.cursor);
+        let before = followed.windows.iter().filter(|window| self.is_sent_before(window));
+        before.map(|window| window.window().len() as u64).sum()
+    }
+
     fn is_sent_before(&self, published: &crate::store::Published) -> bool {
-        let round_start = self.rules().round_start(published.window().span);
+        let round_start = self.rules().interval_start(published.window().span);
         self.sent_before.is_some_and(|(seq, through)| published.last_seq() <= seq && round_start < through)
     }
 
     fn rules(&self) -> RoundRules {
-        RoundRules { interval: self.config.interval, settle: self.settle, records: CUT_RECORDS }
+        let floor = self.adds_up().then(|| self.position.through.unwrap_or(Timestamp::MIN));
+        RoundRules { interval: self.config.interval, settle: self.settle, records: CUT_RECORDS, floor }
+    }
+
+    /// Whether the destination is sent what was added, in order.
+    fn adds_up(&self) -> bool {
+        self.sink.record_reading() == RecordReading::Added
     }
 
     fn scope(&self) -> RoundScope<'_> {
-        RoundScope { rules: self.rules(), level: self.sink.identity_level(), selection: &self.selection }
+        RoundScope {
+            rules: self.rules(),
+            level: self.sink.identity_level(),
+            selection: &self.selection,
+            reading: self.sink.record_reading(),
+            group: self.sink.type_groups(),
+        }
     }
 
     /// Publishes until it is told to end.
@@ -217,17 +281,21 @@ impl PublisherTask {
         loop {
             newest.mark_unchanged();
             let flushing = matches!(*self.stop.borrow(), Some(StopOrder::Flush(_)));
-            let wake = match self.next_cut(clock::wall_time(), flushing) {
-                Ok(cut) => match self.send_cut(&cut).await {
+            let next = match self.unfinished.take() {
+                Some(unfinished) => Ok(unfinished),
+                None => self.next_cut(clock::wall_time(), flushing).map(|cut| (cut, CutProgress::default())),
+            };
+            let wake = match next {
+                Ok((cut, progress)) => match self.send_cut(&cut, progress).await {
                     CutEnd::Finished => continue,
                     CutEnd::Stopped => break,
                 },
                 Err(due) => due,
             };
-            self.set_state(PublisherState::Idle);
-            if flushing || self.is_told_to_end() {
+            if flushing || self.is_told_to_end() || self.end_series().await == CutEnd::Stopped {
                 break;
             }
+            self.set_state(PublisherState::Idle);
             let wait =
                 wake.map_or(LONGEST_SLEEP, |due| due.duration_since(clock::wall_time()).min(LONGEST_SLEEP));
             // What has been closed is due only once it has settled, and nothing that comes later is due before it.
@@ -238,6 +306,10 @@ impl PublisherTask {
         }
         self.set_state(PublisherState::Stopped);
         self.end_lease();
+        if self.adds_up() {
+            let (form, totals, unfinished) = (self.form, self.totals, self.unfinished);
+            self.status.keep_series(KeptSeries { form, totals, unfinished });
+        }
     }
 
     fn is_told_to_end(&self) -> bool {
@@ -282,8 +354,7 @@ impl PublisherTask {
     }
 
     /// Sends a cut, and goes on from its end.
-    async fn send_cut(&mut self, cut: &Cut) -> CutEnd {
-        let mut progress = CutProgress::default();
+    async fn send_cut(&mut self, cut: &Cut, mut progress: CutProgress) -> CutEnd {
         loop {
             let stuck = match self.send_windows(cut, &mut progress).await {
                 Ok(()) => break,
@@ -291,11 +362,24 @@ impl PublisherTask {
             };
             match self.repeat_request(stuck, &mut progress).await {
                 CutEnd::Finished => {}
-                CutEnd::Stopped => return CutEnd::Stopped,
+                CutEnd::Stopped => {
+                    self.unfinished = Some((*cut, progress)).filter(|_| self.adds_up());
+                    return CutEnd::Stopped;
+                }
             }
         }
         self.finish_cut(cut, &progress);
         CutEnd::Finished
+    }
+
+    /// Notes in the file which round is being sent, before the receiver can have it.
+    fn note_sending(&mut self, sending: Option<Timestamp>) {
+        if self.adds_up() && self.position.sending != sending {
+            self.position.sending = sending;
+            let position = self.position;
+            self.status.update_with(|status| status.position = Some(position));
+            self.save_position();
+        }
     }
 
     /// Counts what became of a cut, together with the new cursor.
@@ -308,8 +392,8 @@ impl PublisherTask {
             None => self.unaccepted,
         };
         self.newest_sent = self.newest_sent.max(progress.newest_start());
-        self.position =
-            Position { cursor: cut.to, through: self.position.through.max(progress.newest_end()) };
+        let through = self.position.through.max(progress.newest_end());
+        self.position = Position { cursor: cut.to, through, sending: None };
         if self.sent_before.is_some_and(|(seq, _)| cut.to.seq >= seq) {
             self.sent_before = None;
         }
@@ -340,15 +424,20 @@ impl PublisherTask {
     /// Repeats a request until it is answered for good. Holds the request alone.
     async fn repeat_request(&mut self, stuck: StuckRequest, progress: &mut CutProgress) -> CutEnd {
         let StuckRequest { request, mut wait, mut reason, mut why } = stuck;
+        let sending = self.position.sending;
         loop {
+            if !progress.may_have_arrived() {
+                self.note_sending(None);
+            }
             self.note_wait(wait, reason, &why);
             if self.wait(wait, None).await == Woken::Stopped && self.is_told_to_end_at_once() {
                 return CutEnd::Stopped;
             }
             let Some(request) = &request else { return CutEnd::Finished };
+            self.note_sending(sending);
             let answer = self.send_request(request).await;
             let Some(Outcome::Wait { wait: next, reason: because, why: said }) =
-                self.apply_answer(answer, request.body.len(), progress)
+                self.apply_answer(answer, cut::measure_request(request), progress)
             else {
                 return CutEnd::Finished;
             };
@@ -427,23 +516,30 @@ impl PublisherTask {
 
     /// Applies an answer to what is under way. Returns the wait that it leads to.
     fn apply_answer(&mut self, answer: Answer, sent: usize, progress: &mut CutProgress) -> Option<Outcome> {
-        if answer == Answer::Ok {
+        if matches!(answer, Answer::Ok | Answer::Partly { .. }) {
+            let said = answer.said().map(str::to_owned);
             self.status.update_with(|status| {
                 status.last_delivery = Some(clock::wall_time());
-                status.last_answer = None;
+                status.last_answer = said;
             });
         }
         let mut waits = None;
         for outcome in progress.take_answer(answer, self.jitter.next_number()) {
             match outcome {
-                Outcome::Shrink => {
-                    // What was sent was too large, however much more a request might have held.
-                    self.room.bytes = (self.room.bytes.min(sent) / 2).max(LEAST_ROOM);
+                Outcome::Shrink => self.shrink_room(sent),
+                Outcome::Partly { refused, why, .. } => {
+                    let name = &self.config.name;
+                    tracing::warn!(publisher = name, records = refused, answer = why, "records were refused");
                 }
                 wait => waits = Some(wait),
             }
         }
         waits
+    }
+
+    /// Makes requests smaller. What was sent was too large, however much more a request might have held.
+    fn shrink_room(&mut self, sent: usize) {
+        self.room.bytes = (self.room.bytes.min(sent) / 2).max(LEAST_ROOM);
     }
 
     /// Waits for a time, for windows, or for the order to end, and answers calls meanwhile.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cursor_file::Position;
+use super::sender::KeptSeries;
 use super::split::WaitReason;
 use super::tally::RecordTally;
 use crate::config::{CredentialFiles, InfluxApi, PublisherConfig, SinkConfig};
@@ -55,7 +56,10 @@ impl WaitReason {
 
 /// The status of a publisher, which outlives the task that publishes.
 #[derive(Debug, Default)]
-pub(super) struct PublisherStatus(Mutex<StatusValues>);
+pub(super) struct PublisherStatus {
+    values: Mutex<StatusValues>,
+    series: Mutex<Option<KeptSeries>>,
+}
 
 /// The values of a status.
 #[derive(Clone, Debug, Default)]
@@ -100,9 +104,19 @@ impl PublisherStatus {
         change(&mut self.lock())
     }
 
+    /// Keeps what a task that ends knows of its series, for the next one of this publisher.
+    pub(super) fn keep_series(&self, series: KeptSeries) {
+        *self.series.lock().unwrap_or_else(PoisonError::into_inner) = Some(series);
+    }
+
+    /// Takes what the task before knew of its series.
+    pub(super) fn take_series(&self) -> Option<KeptSeries> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     // Poisoning is ignored: values are only ever set or counted.
     fn lock(&self) -> MutexGuard<'_, StatusValues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

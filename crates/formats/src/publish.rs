@@ -36,7 +36,7 @@ pub use influx::{InfluxFields, InfluxOptions, encode_influx};
 pub use json::encode_json;
 pub use otlp::{OtlpAnswer, OtlpTemporality, decode_answer, encode_otlp};
 pub use remote_write::{
-    EndedRound, EndedSeries, RemoteWriteOptions, RemoteWriteProtocol, encode_remote_write,
+    ENDED_AFTER, EndedRound, EndedSeries, RemoteWriteOptions, RemoteWriteProtocol, encode_remote_write,
     encode_stale_markers, encode_zero_samples,
 };
 
