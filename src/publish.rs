@@ -47,7 +47,7 @@ use crate::net::clock;
 use crate::store::Store;
 use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
 
-pub use answer::ANSWER_CLASSES;
+pub use answer::{ANSWER_CLASSES, Answer, AnswerDialect, HttpAnswer, judge_answer};
 pub use sinks::{SinkError, check_support};
 pub use tally::DROP_REASONS;
 

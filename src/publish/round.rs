@@ -7,107 +7,23 @@
 //! Receivers that are sent running totals accept the samples of a series in order only. What comes late is part of the next
 //! round for them, and of late samples only what they add.
 
+mod entry;
+mod rules;
+
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::entry::{Entry, RecordPart, SeriesParts};
+pub(super) use self::rules::{PlacedWindow, RoundRules};
 use super::selection::SeriesSelection;
-use super::totals::{RunningTotals, SeriesRunning, is_cumulative};
-use crate::aggregate::{SeriesState, View, WindowSpan};
-use crate::model::{MetricType, Origin, Series, SeriesKey, Timestamp};
+use super::totals::{RunningTotals, SeriesRunning};
+use crate::aggregate::WindowSpan;
+use crate::model::{MetricType, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
-use crate::render::publish::{Merged, Round, RoundRecord};
-use crate::render::record::RecordNumber;
+use crate::render::publish::{Round, RoundRecord};
 use crate::store::Published;
-
-/// When windows are complete.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct RoundRules {
-    /// The length of a round.
-    pub interval: Duration,
-    /// How long after its end a round is waited for.
-    pub settle: Duration,
-    /// Records after which a cut ends with its interval.
-    pub records: usize,
-    /// For receivers that accept only what is newer: no round starts before this, and what would is part of the first that
-    /// can.
-    pub floor: Option<Timestamp>,
-}
-
-/// A window, as far as it matters for where a cut ends.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct PlacedWindow {
-    /// Its interval.
-    pub span: WindowSpan,
-    /// Its number of records.
-    pub records: usize,
-}
-
-impl RoundRules {
-    /// How many of these windows, which are in the order of the sequence, make up the next cut, and when there may be more if
-    /// there are none.
-    ///
-    /// Windows that start further ahead than a clock that was corrected can explain are not waited for: what the clock says
-    /// then is not known. Receivers that accept only what is newer would then accept nothing until that time, so for them
-    /// windows are waited for.
-    pub(super) fn count_due(
-        &self,
-        windows: impl IntoIterator<Item = PlacedWindow>,
-        now: Timestamp,
-    ) -> Result<usize, Option<Timestamp>> {
-        let (mut taken, mut records, mut newest) = (0, 0_usize, None::<Timestamp>);
-        for window in windows {
-            let (start, due) = (self.round_start(window.span), self.due_at(window.span));
-            let ahead = self.floor.is_none() && start > now.saturating_add(self.interval.saturating_mul(2));
-            if due > now && !ahead {
-                return if taken > 0 { Ok(taken) } else { Err(Some(due)) };
-            }
-            let is_new = newest.is_some_and(|newest| start > newest);
-            if records >= self.records && is_new || records >= self.records.saturating_mul(8) {
-                return Ok(taken);
-            }
-            newest = newest.max(Some(start));
-            records = records.saturating_add(window.records);
-            taken += 1;
-        }
-        if taken > 0 { Ok(taken) } else { Err(None) }
-    }
-
-    /// When the round that a window is sent in starts.
-    #[must_use]
-    pub(super) fn round_start(&self, span: WindowSpan) -> Timestamp {
-        let start = self.interval_start(span);
-        self.floor.map_or(start, |floor| start.max(floor))
-    }
-
-    /// When the interval that a window belongs to starts.
-    #[must_use]
-    pub(super) fn interval_start(&self, span: WindowSpan) -> Timestamp {
-        if self.is_one_window(span) { span.start } else { span.start.floor_to_window(self.interval) }
-    }
-
-    /// Whether a window comes after the round of its interval was sent, to a receiver that accepts only what is newer.
-    fn is_late(&self, span: WindowSpan) -> bool {
-        self.round_start(span) > self.interval_start(span)
-    }
-
-    fn round_end(&self, span: WindowSpan) -> Timestamp {
-        if self.is_one_window(span) && !self.is_late(span) {
-            return span.end;
-        }
-        span.end.max(self.round_start(span).saturating_add(self.interval))
-    }
-
-    fn due_at(&self, span: WindowSpan) -> Timestamp {
-        self.round_end(span).saturating_add(self.settle)
-    }
-
-    /// Whether a window is a round of its own, because it is as long as one.
-    fn is_one_window(&self, span: WindowSpan) -> bool {
-        span.nominal_length() >= self.interval
-    }
-}
 
 /// Which state of a record is sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -144,50 +60,6 @@ pub(super) struct IntervalRecords<'w> {
     /// Sorted.
     identities: Vec<SeriesIdentity>,
     entries: Vec<Entry<'w>>,
-}
-
-/// One series of an interval.
-#[derive(Debug)]
-struct Entry<'w> {
-    identity: usize,
-    origin: &'w Origin,
-    series: &'w Arc<Series>,
-    span: WindowSpan,
-    /// How many places of the cut it stands for.
-    places: u64,
-    content: Content<'w>,
-    running: Option<SeriesRunning>,
-}
-
-/// What the parts of a series make up.
-enum SeriesParts<'w> {
-    Entry(Entry<'w>),
-    /// Nothing is new, or nothing can be decoded.
-    Nothing,
-    /// So many places of the cut are corrections of values that were sent and cannot be sent again.
-    Late(u64),
-}
-
-#[derive(Debug)]
-enum Content<'w> {
-    Alone(View<'w>, RecordNumber),
-    Merged { state: SeriesState, packed: Vec<u8>, total: f64, records: usize, others: Vec<&'w Origin> },
-}
-
-/// A record of a window.
-#[derive(Copy, Clone, Debug)]
-struct RecordPart<'w> {
-    group: u8,
-    identity: usize,
-    origin: &'w Origin,
-    series: &'w Arc<Series>,
-    span: WindowSpan,
-    view: View<'w>,
-    /// What it has added, if that is known.
-    added: Option<View<'w>>,
-    number: RecordNumber,
-    in_cut: bool,
-    is_late: bool,
 }
 
 /// The intervals of a cut, oldest first, and how many of its records the publisher does not send.
@@ -341,126 +213,6 @@ impl<'w> IntervalRecords<'w> {
         let records = records.collect();
         Round { node, epoch, start: self.start, end: self.end, level: self.level, marks, records }
     }
-}
-
-impl Content<'_> {
-    fn view(&self) -> Option<(View<'_>, Option<RecordNumber>, Option<Merged<'_>>)> {
-        Some(match self {
-            Self::Alone(view, number) => (*view, Some(*number), None),
-            Self::Merged { state, packed, total, records, others } => {
-                (state.as_view(*total, packed)?, None, Some(Merged { records: *records, others }))
-            }
-        })
-    }
-}
-
-impl RecordPart<'_> {
-    /// By series as a round is sorted, then by what the merged record must not depend on the order of: time, container, place.
-    fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        let (a, b) = (self.series, other.series);
-        let of = |part: &Self| (part.span.start, part.number.seq);
-        (self.group, self.identity, &a.name, a.metric_type, &a.tags)
-            .cmp(&(other.group, other.identity, &b.name, b.metric_type, &b.tags))
-            .then_with(|| self.span.start.cmp(&other.span.start))
-            .then_with(|| self.origin.container_id.cmp(&other.origin.container_id))
-            .then_with(|| self.origin.generation.cmp(&other.origin.generation))
-            .then_with(|| of(self).cmp(&of(other)))
-    }
-
-    fn is_of_same_series(&self, other: &Self) -> bool {
-        self.identity == other.identity && SeriesKey(self.series) == SeriesKey(other.series)
-    }
-
-    fn is_of_same_window(&self, other: &Self) -> bool {
-        self.span.start == other.span.start && self.is_of_same_container(other)
-    }
-
-    fn is_of_same_container(&self, other: &Self) -> bool {
-        self.origin.container_id == other.origin.container_id
-            && self.origin.generation == other.origin.generation
-    }
-}
-
-/// The parts whose views add up to the record.
-fn choose_parts<'w>(parts: &[RecordPart<'w>], reading: RecordReading) -> Vec<RecordPart<'w>> {
-    let adds_up = parts.first().is_some_and(|part| is_cumulative(part.series.metric_type));
-    if reading == RecordReading::Added && adds_up {
-        return parts.iter().filter_map(|part| Some(RecordPart { view: part.added?, ..*part })).collect();
-    }
-    // Of each window, what the record has become last.
-    let same_window = parts.chunk_by(RecordPart::is_of_same_window);
-    let is_new =
-        |same: &&[RecordPart<'_>]| same.first().is_some_and(|first| !first.is_late || first.number.rev == 0);
-    same_window.filter(is_new).filter_map(|same| same.last()).copied().collect()
-}
-
-impl<'w> Entry<'w> {
-    /// The record that all parts of one series make up.
-    fn from_parts(parts: &[RecordPart<'w>], span: WindowSpan, reading: RecordReading) -> SeriesParts<'w> {
-        let places = parts.iter().filter(|part| part.in_cut).count() as u64;
-        if places == 0 {
-            return SeriesParts::Nothing;
-        }
-        let chosen = choose_parts(parts, reading);
-        match Self::from_chosen(&chosen, span, places) {
-            Some(entry) => SeriesParts::Entry(entry),
-            None if chosen.is_empty() && parts.iter().any(|part| part.is_late) => SeriesParts::Late(places),
-            None => SeriesParts::Nothing,
-        }
-    }
-
-    fn from_chosen(newest: &[RecordPart<'w>], span: WindowSpan, places: u64) -> Option<Self> {
-        let first = newest.first()?;
-        let RecordPart { identity, origin, series, .. } = *first;
-        if let [only] = newest
-            && only.span.start == span.start
-            && only.span.end == span.end
-        {
-            let content = Content::Alone(only.view, only.number);
-            return Some(Self { identity, origin, series, span: only.span, places, content, running: None });
-        }
-        let mut state: Option<SeriesState> = None;
-        let mut records = 0;
-        for part in newest {
-            // Checks on decoding rule out that one cannot be read; the others are still sent.
-            let Some(next) = part.view.to_state() else { continue };
-            records += 1;
-            match &mut state {
-                Some(state) => state.merge(&next),
-                None => state = Some(next),
-            }
-        }
-        let state = state?;
-        let packed = state.to_packed_bytes();
-        let mut others: Vec<&'w Origin> = Vec::new();
-        for part in newest.iter().filter(|part| !part.is_of_same_container(first)) {
-            if !others.iter().any(|origin| {
-                origin.container_id == part.origin.container_id && origin.generation == part.origin.generation
-            }) {
-                others.push(part.origin);
-            }
-        }
-        let (total, covered) = sum_by_container(newest);
-        let span = WindowSpan { covered: covered.min(span.nominal_length()), ..span };
-        let content = Content::Merged { state, packed, total, records, others };
-        Some(Self { identity, origin, series, span, places, content, running: None })
-    }
-}
-
-/// The sum of the containers' newest totals, and the longest time that one of them was observed.
-fn sum_by_container(parts: &[RecordPart<'_>]) -> (f64, Duration) {
-    let mut of_container = BTreeMap::new();
-    for part in parts {
-        let total = match part.view {
-            View::Counter { total, .. } => total,
-            _ => 0.0,
-        };
-        let key = (part.origin.container_id.as_str(), part.origin.generation.0);
-        let sum = of_container.entry(key).or_insert((total, Duration::ZERO));
-        *sum = (total, sum.1 + part.span.covered);
-    }
-    let covered = of_container.values().map(|(_, covered)| *covered).max().unwrap_or_default();
-    (of_container.values().map(|(total, _)| total).sum(), covered)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::{Aggregator, GaugeSign};
-use crate::model::{Allocation, ContainerId, Generation, Moment, TaskId};
+use crate::model::{Allocation, ContainerId, Generation, Moment, Origin, TaskId};
 use crate::store::Store;
 
 const START: i64 = 1_767_225_600;
