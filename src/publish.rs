@@ -57,7 +57,7 @@ use crate::wire::{
     DeadLetterDocument, PublisherCheckDocument, PublisherDocument, PublisherVerifyDocument, ReplayedDocument,
 };
 
-pub use answer::ANSWER_CLASSES;
+pub use answer::{ANSWER_CLASSES, Answer, AnswerDialect, HttpAnswer, judge_answer};
 pub use sinks::{SinkError, check_support};
 pub use tally::DROP_REASONS;
 pub use verify::{MOST_PARTS, VerifyRequest};

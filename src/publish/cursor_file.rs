@@ -19,6 +19,17 @@ pub(super) struct Position {
     pub earlier: Cursor,
     /// The end of the last round that was sent, or of the last that is not.
     pub through: Option<Timestamp>,
+    /// The round that is being sent, if a process that does not know its totals cannot send it again: the receiver may have it.
+    pub sending: Option<SendingRound>,
+}
+
+/// A round that a receiver may have.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct SendingRound {
+    /// Its end.
+    pub end: Timestamp,
+    /// The end of its cut: no window after it is part of the round.
+    pub to: Cursor,
 }
 
 /// What a publisher has lost after its position.
@@ -46,7 +57,15 @@ struct PositionDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     through: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    sending: Option<SendingDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     lost: Option<LostDocument>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SendingDocument {
+    end: Timestamp,
+    to: (u64, u64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,20 +77,22 @@ struct LostDocument {
 impl From<SavedPosition> for PositionDocument {
     fn from(SavedPosition { position, lost }: SavedPosition) -> Self {
         let pair = |cursor: Cursor| (cursor.epoch, cursor.seq);
-        let Position { cursor, earlier, through } = position;
+        let Position { cursor, earlier, through, sending } = position;
+        let sending = sending.map(|SendingRound { end, to }| SendingDocument { end, to: pair(to) });
         let lost = lost.map(|lost| LostDocument { through: pair(lost.through), records: lost.records });
         let earlier = (earlier < cursor).then(|| pair(earlier));
-        Self { cursor: pair(cursor), earlier, through, lost }
+        Self { cursor: pair(cursor), earlier, through, sending, lost }
     }
 }
 
 impl From<PositionDocument> for SavedPosition {
-    fn from(PositionDocument { cursor, earlier, through, lost }: PositionDocument) -> Self {
+    fn from(PositionDocument { cursor, earlier, through, sending, lost }: PositionDocument) -> Self {
         let place = |(epoch, seq): (u64, u64)| Cursor { epoch, seq };
         let cursor = place(cursor);
         let earlier = earlier.map_or(cursor, place).min(cursor);
+        let sending = sending.map(|SendingDocument { end, to }| SendingRound { end, to: place(to) });
         let lost = lost.map(|lost| LostRecords { through: place(lost.through), records: lost.records });
-        Self { position: Position { cursor, earlier, through }, lost }
+        Self { position: Position { cursor, earlier, through, sending }, lost }
     }
 }
 
@@ -138,10 +159,14 @@ mod tests {
         assert_eq!(file.read().unwrap(), None);
         let place = |seq| Cursor { epoch: 3, seq };
         let lost = LostRecords { through: place(900), records: 77 };
-        for (earlier, through, lost) in
-            [(812, None, None), (700, Some(Timestamp::from_secs(1_767_225_600)), Some(lost))]
-        {
-            let position = Position { cursor: place(812), earlier: place(earlier), through };
+        let moment = Timestamp::from_secs(1_767_225_600);
+        let sending = SendingRound { end: moment, to: place(950) };
+        for (earlier, through, sending, lost) in [
+            (812, None, None, None),
+            (700, Some(moment), Some(sending), Some(lost)),
+            (1, None, Some(sending), None),
+        ] {
+            let position = Position { cursor: place(812), earlier: place(earlier), through, sending };
             let saved = SavedPosition { position, lost };
             file.write(saved).unwrap();
             assert_eq!(file.read().unwrap(), Some(saved));
@@ -164,7 +189,7 @@ mod tests {
         }
         let gone = CursorFile::new(&directory.path().join("gone"), "influx");
         let cursor = Cursor { epoch: 1, seq: 1 };
-        let position = Position { cursor, earlier: cursor, through: None };
+        let position = Position { cursor, earlier: cursor, through: None, sending: None };
         assert!(gone.write(SavedPosition { position, lost: None }).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::cursor_file::Position;
 use super::round::{PlacedWindow, RoundRules};
 use crate::model::Timestamp;
-use crate::render::prometheus::{Level, MarksOfAll};
+use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 use crate::store::{Cursor, Published, Store};
 use crate::window_log::{SequenceReader, Spool, SpoolBatch, SpoolFollower, SpoolHandout, SpooledWindow};
 
@@ -188,6 +188,13 @@ impl WindowFollower {
         Some(TakenWindows { windows: windows.collect(), to, missed })
     }
 
+    /// Hands out what was handed out to the task before. Returns whether all of it is still there.
+    pub(super) fn hand_out_again(&mut self, to: Cursor) -> bool {
+        let is_there = self.handout.hand_out_through(to);
+        self.let_go();
+        is_there
+    }
+
     /// Forgets what was read ahead. It is read again.
     pub(super) fn let_go(&mut self) {
         self.ahead = VecDeque::new();
@@ -320,6 +327,18 @@ impl WindowFollower {
     #[must_use]
     pub(super) fn read_all_kept(&self) -> Vec<Arc<Published>> {
         self.source.store.kept_after(0)
+    }
+
+    /// The identities of containers that are served, and of those of which windows are left. `None` if it takes more than memory to
+    /// tell.
+    #[must_use]
+    pub(super) fn read_live_identities(&self, level: Level) -> Option<HashSet<SeriesIdentity>> {
+        let store = &self.source.store;
+        // In this order: a container that ends meanwhile has published its last window before.
+        let served = store.served_origins();
+        let left = store.read_since(self.handout.handed_cursor()).ok()?.published;
+        let origins = served.iter().chain(left.iter().map(|published| published.origin()));
+        Some(origins.map(|origin| SeriesIdentity::from_origin(origin, level)).collect())
     }
 
     /// The names that carry a mark.

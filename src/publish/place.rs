@@ -122,6 +122,13 @@ impl PublisherPlace {
         self.save(&mut state);
     }
 
+    /// Notes where the publisher is while it has windows in hand.
+    pub(super) fn note_position(&self, position: Position) {
+        let mut state = self.lock();
+        state.position = Some(position);
+        self.save(&mut state);
+    }
+
     /// Whether something is lost that is not counted.
     #[must_use]
     pub(super) fn has_lost(&self) -> bool {
@@ -184,7 +191,7 @@ mod tests {
     }
 
     fn position(seq: u64) -> Position {
-        Position { cursor: at(seq), earlier: at(seq), through: None }
+        Position { cursor: at(seq), earlier: at(seq), through: None, sending: None }
     }
 
     fn dropped(through: u64, handed: u64, untaken: u64, in_hand: u64) -> SpoolDrop {

@@ -5,6 +5,7 @@
 //! again afterwards.
 
 mod cut;
+mod ended;
 mod replay;
 
 use std::path::PathBuf;
@@ -17,23 +18,24 @@ use tokio::time::Instant;
 use self::cut::{Cut, CutProgress, StuckRequest};
 use super::answer::Answer;
 use super::backoff::Jitter;
-use super::cursor_file::Position;
+use super::cursor_file::{Position, SendingRound};
 use super::dead_letters::DeadLetters;
 use super::follow::{ReadState, TakenWindows, WindowFollower, WindowSource};
 use super::lease::Leases;
 use super::place::{PublisherPlace, PublisherPlaces};
-use super::round::{PlacedWindow, RoundRules, RoundScope};
+use super::round::{PlacedWindow, RecordReading, RoundRules, RoundScope};
 use super::selection::SeriesSelection;
-use super::sinks::Destination;
+use super::sinks::{Destination, SeriesForm};
 use super::split::{Outcome, WaitReason};
 use super::status::{PublisherState, PublisherStatus};
 use super::tally::{EXPIRED, Fate, SPOOL, TOO_OLD};
+use super::totals::RunningTotals;
 use crate::config::{PublisherConfig, StartAt};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::render::publish::{EncodedRequest, RequestRoom};
-use crate::store::Cursor;
-use crate::window_log::SpoolHandout;
+use crate::store::{Cursor, Published};
+use crate::window_log::{SpoolHandout, was_open_at_kill};
 use crate::wire::{PublisherCheckDocument, ReplayedDocument};
 
 /// The fewest bytes that a request is made smaller to.
@@ -42,6 +44,8 @@ const LEAST_ROOM: usize = 1024;
 const MOST_UNACCEPTED: u32 = 3;
 /// Records after which a cut ends with its interval.
 const CUT_RECORDS: usize = 50_000;
+/// The most series whose totals are remembered.
+const MOST_TOTALS: usize = 200_000;
 /// How soon windows are looked at again that cannot be read, or are not on the disk yet.
 const SOON: Duration = Duration::from_millis(50);
 /// How long after its time a round is held back because it is not on the disk yet. A disk that hangs must not stop publishing.
@@ -81,6 +85,15 @@ pub(super) struct SharedParts {
     pub(super) began: Instant,
 }
 
+/// What a task knows of the series that it sends, for the next task of the publisher.
+#[derive(Debug)]
+pub(super) struct KeptSeries {
+    form: SeriesForm,
+    totals: RunningTotals,
+    /// The cut that it was told to leave.
+    unfinished: Option<(Cut, CutProgress)>,
+}
+
 /// The task of a publisher.
 #[derive(Debug)]
 pub(super) struct PublisherTask {
@@ -93,7 +106,14 @@ pub(super) struct PublisherTask {
     follower: WindowFollower,
     place: Arc<PublisherPlace>,
     dead: DeadLetters,
+    form: SeriesForm,
+    /// Empty for destinations that overwrite.
+    totals: RunningTotals,
+    /// A cut that is partly sent, with totals that a cut of other places would not have.
+    unfinished: Option<(Cut, CutProgress)>,
     position: Position,
+    /// What is not sent, because the receiver may have it.
+    sent_before: Option<SentBefore>,
     /// The start of the newest round that was sent.
     newest_sent: Option<Timestamp>,
     room: RequestRoom,
@@ -101,6 +121,22 @@ pub(super) struct PublisherTask {
     jitter: Jitter,
     calls: mpsc::Receiver<PublisherCall>,
     stop: watch::Receiver<Option<StopOrder>>,
+}
+
+/// What a receiver may have of windows that are not done with.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct SentBefore {
+    /// Nothing after this place, except windows that were open when the agent was killed.
+    to: Cursor,
+    /// Only windows whose intervals start before this.
+    through: Timestamp,
+}
+
+impl SentBefore {
+    /// Whether there may be such windows after a cursor.
+    fn goes_on_after(self, cursor: Cursor, epoch: u64) -> bool {
+        cursor < self.to || cursor.epoch < epoch
+    }
 }
 
 /// Why waiting ended.
@@ -142,7 +178,17 @@ impl PublisherTask {
             status.tally.add(Fate::Dropped(SPOOL), lost);
             status.dead_letters = dead_letters;
         });
-        Ok(Self {
+        let form = SeriesForm::from_config(&config);
+        let kept = status.take_series().filter(|kept| kept.form == form);
+        let knows_totals = kept.is_some();
+        let (totals, unfinished) = match kept {
+            Some(KeptSeries { totals, unfinished, .. }) => (totals, unfinished),
+            None => (RunningTotals::new(MOST_TOTALS, sink.counts_in_buckets()), None),
+        };
+        let mut task = Self {
+            form,
+            totals,
+            unfinished,
             room: Destination::request_room(),
             sink,
             selection,
@@ -152,6 +198,7 @@ impl PublisherTask {
             place,
             dead,
             position,
+            sent_before: None,
             newest_sent: None,
             unaccepted: MOST_UNACCEPTED,
             jitter: Jitter::from_seed(random_seed()),
@@ -159,7 +206,34 @@ impl PublisherTask {
             stop,
             config,
             shared,
-        })
+        };
+        if !knows_totals {
+            task.pass_over_sent();
+        }
+        Ok(task)
+    }
+
+    /// Passes over what the receiver may have, where the totals that it was sent with are not known: with totals that begin anew it
+    /// would be refused or count twice.
+    fn pass_over_sent(&mut self) {
+        if !self.adds_up() {
+            self.position.sending = None;
+            return;
+        }
+        let Position { cursor, through, sending, .. } = self.position;
+        let through = through.max(sending.map(|sending| sending.end));
+        let to = sending.map_or(cursor, |sending| sending.to);
+        self.sent_before = through.map(|through| SentBefore { to, through });
+        self.position.through = through;
+    }
+
+    /// Whether a window is passed over. One that was open when the agent was killed has only its beginning: if its interval was
+    /// sent, the whole was sent from memory.
+    fn is_sent_before(&self, published: &Published) -> bool {
+        let Some(SentBefore { to, through }) = self.sent_before else { return false };
+        let birth = published.birth_in(self.follower.epoch());
+        let may_be_sent = birth <= to || was_open_at_kill(birth);
+        may_be_sent && self.rules().interval_start(published.window().span) < through
     }
 
     /// Counts what is left to send, for a publisher that begins in this process. What earlier runs of the agent have left is in
@@ -209,12 +283,24 @@ impl PublisherTask {
     }
 
     fn rules(&self) -> RoundRules {
-        RoundRules { interval: self.config.interval, settle: self.settle, records: CUT_RECORDS }
+        let floor = self.adds_up().then(|| self.position.through.unwrap_or(Timestamp::MIN));
+        RoundRules { interval: self.config.interval, settle: self.settle, records: CUT_RECORDS, floor }
+    }
+
+    /// Whether the destination is sent what was added, in order.
+    fn adds_up(&self) -> bool {
+        self.sink.record_reading() == RecordReading::Added
     }
 
     fn scope(&self) -> RoundScope<'_> {
-        let (rules, level) = (self.rules(), self.sink.identity_level());
-        RoundScope { rules, level, selection: &self.selection, epoch: self.follower.epoch() }
+        RoundScope {
+            rules: self.rules(),
+            level: self.sink.identity_level(),
+            selection: &self.selection,
+            epoch: self.follower.epoch(),
+            reading: self.sink.record_reading(),
+            group: self.sink.type_groups(),
+        }
     }
 
     /// Publishes until it is told to end.
@@ -224,9 +310,14 @@ impl PublisherTask {
         while goes_on {
             newest.mark_unchanged();
             let flushing = matches!(*self.stop.borrow(), Some(StopOrder::Flush(_)));
-            let wake = match self.next_cut(clock::wall_time(), flushing) {
-                Ok(cut) => {
-                    goes_on = self.send_cut(cut).await == CutEnd::Finished;
+            let next = match self.resume_cut() {
+                Some(unfinished) => Ok(unfinished),
+                None => self.next_cut(clock::wall_time(), flushing).map(|cut| (cut, CutProgress::default())),
+            };
+            let wake = match next {
+                Ok((cut, progress)) => {
+                    goes_on =
+                        self.send_cut(cut, progress).await == CutEnd::Finished && self.limit_totals().await;
                     continue;
                 }
                 Err(due) => due,
@@ -235,11 +326,15 @@ impl PublisherTask {
             if wake.is_none() {
                 self.follower.release_rounds(&self.config.name, clock::wall_time());
             }
-            self.set_state(PublisherState::Idle);
             // What is to be flushed may be on the disk in a moment.
-            if self.is_told_to_end() && !(flushing && wake.is_some()) {
+            let ends = match self.is_told_to_end() {
+                true => !(flushing && wake.is_some()),
+                false => self.end_series().await == CutEnd::Stopped,
+            };
+            if ends {
                 break;
             }
+            self.set_state(PublisherState::Idle);
             let wait =
                 wake.map_or(LONGEST_SLEEP, |due| due.duration_since(clock::wall_time()).min(LONGEST_SLEEP));
             // What has been closed is due only once it has settled, and nothing that comes later is due before it.
@@ -250,6 +345,10 @@ impl PublisherTask {
         }
         self.set_state(PublisherState::Stopped);
         self.end_lease();
+        if self.adds_up() {
+            let (form, totals, unfinished) = (self.form, self.totals, self.unfinished);
+            self.status.keep_series(KeptSeries { form, totals, unfinished });
+        }
     }
 
     fn is_told_to_end(&self) -> bool {
@@ -318,8 +417,15 @@ impl PublisherTask {
         let written = self.follower.count_written();
         match placed.get(written) {
             Some(first) if written < due => {
-                let waited = self.rules().due_at(first.span).saturating_add(LOG_PATIENCE);
-                if waited < now { due } else { written }
+                let rules = self.rules();
+                if rules.due_at(first.span).saturating_add(LOG_PATIENCE) < now {
+                    return due;
+                }
+                // Of a round that cannot get another part, nothing is sent before everything is there.
+                let is_before = |window: &PlacedWindow| {
+                    !self.adds_up() || rules.round_start(window.span) < rules.round_start(first.span)
+                };
+                placed.iter().take(written).rposition(is_before).map_or(0, |last| last + 1)
             }
             _ => due,
         }
@@ -332,8 +438,7 @@ impl PublisherTask {
     }
 
     /// Sends a cut, and goes on from its end.
-    async fn send_cut(&mut self, mut cut: Cut) -> CutEnd {
-        let mut progress = CutProgress::default();
+    async fn send_cut(&mut self, mut cut: Cut, mut progress: CutProgress) -> CutEnd {
         loop {
             let stuck = match self.send_windows(&mut cut, &mut progress).await {
                 Ok(()) => break,
@@ -342,11 +447,52 @@ impl PublisherTask {
             self.follower.let_go();
             match self.repeat_request(stuck, &mut progress).await {
                 CutEnd::Finished => {}
-                CutEnd::Stopped => return CutEnd::Stopped,
+                CutEnd::Stopped => {
+                    self.unfinished = Some((cut.without_windows(), progress)).filter(|_| self.adds_up());
+                    return CutEnd::Stopped;
+                }
             }
         }
         self.finish_cut(&cut, &progress);
         CutEnd::Finished
+    }
+
+    /// Notes in the file which round is being sent, before the receiver can have it.
+    fn note_sending(&mut self, sending: Option<SendingRound>) {
+        if self.adds_up() && self.position.sending != sending {
+            self.position.sending = sending;
+            self.place.note_position(self.position);
+        }
+    }
+
+    /// A round of a cut, as it is noted.
+    fn sending_round(&self, end: Timestamp, cut: &Cut) -> SendingRound {
+        // What was sent before stays noted until it is done with.
+        let to = self.sent_before.map_or(cut.to, |before| before.to.max(cut.to));
+        SendingRound { end, to }
+    }
+
+    /// What is passed over after a cursor, as it is noted.
+    fn passed_over_after(&self, cursor: Cursor) -> Option<SendingRound> {
+        let before = self.sent_before.filter(|before| cursor < before.to)?;
+        Some(SendingRound { end: before.through, to: before.to })
+    }
+
+    /// The cut that the task before was told to leave, if all of it is still there.
+    fn resume_cut(&mut self) -> Option<(Cut, CutProgress)> {
+        let (cut, progress) = self.unfinished.take()?;
+        if cut.from == self.position.cursor && self.follower.hand_out_again(cut.to) {
+            return Some((cut, progress));
+        }
+        // The spool has dropped some of it. A cut of other windows would not have the totals that were sent.
+        self.totals = RunningTotals::new(MOST_TOTALS, self.sink.counts_in_buckets());
+        self.pass_over_sent();
+        None
+    }
+
+    /// Ends series if there are too many, which may be long before everything is sent. Returns whether the task goes on.
+    async fn limit_totals(&mut self) -> bool {
+        self.totals.len() <= MOST_TOTALS || self.end_series().await == CutEnd::Finished
     }
 
     /// Counts what became of a cut, together with the new cursor.
@@ -361,9 +507,15 @@ impl PublisherTask {
         };
         self.newest_sent = self.newest_sent.max(progress.newest_start());
         let newest_end = progress.newest_end();
-        let earlier = self.follower.finish_cut(&self.config.name, cut.from, newest_end);
+        // Where records are added up, no round gets another part.
+        let gets_parts = newest_end.filter(|_| !self.adds_up());
+        let earlier = self.follower.finish_cut(&self.config.name, cut.from, gets_parts);
         let through = self.position.through.max(newest_end);
-        let position = Position { cursor: cut.to, earlier, through };
+        // What was sent before may go on in the next cut.
+        self.sent_before =
+            self.sent_before.filter(|before| before.goes_on_after(cut.to, self.follower.epoch()));
+        let sending = self.passed_over_after(cut.to);
+        let position = Position { cursor: cut.to, earlier, through, sending };
         self.position = position;
         let is_of_this_run = cut.to.epoch == self.follower.epoch();
         self.status.update_with(|status| {
@@ -385,15 +537,20 @@ impl PublisherTask {
     /// Repeats a request until it is answered for good. Holds the request alone.
     async fn repeat_request(&mut self, stuck: StuckRequest, progress: &mut CutProgress) -> CutEnd {
         let StuckRequest { request, mut wait, mut reason, mut why } = stuck;
+        let sending = self.position.sending;
         loop {
+            if !progress.may_have_arrived() {
+                self.note_sending(self.passed_over_after(self.position.cursor));
+            }
             self.note_wait(wait, reason, &why);
             if self.wait(wait, None).await == Woken::Stopped && self.is_told_to_end_at_once() {
                 return CutEnd::Stopped;
             }
             let Some(request) = &request else { return CutEnd::Finished };
+            self.note_sending(sending);
             let answer = self.send_request(request).await;
             let Some(Outcome::Wait { wait: next, reason: because, why: said }) =
-                self.apply_answer(answer, request.body.len(), progress)
+                self.apply_answer(answer, cut::measure_request(request), progress)
             else {
                 return CutEnd::Finished;
             };
@@ -472,23 +629,30 @@ impl PublisherTask {
 
     /// Applies an answer to what is under way. Returns the wait that it leads to.
     fn apply_answer(&mut self, answer: Answer, sent: usize, progress: &mut CutProgress) -> Option<Outcome> {
-        if answer == Answer::Ok {
+        if matches!(answer, Answer::Ok | Answer::Partly { .. }) {
+            let said = answer.said().map(str::to_owned);
             self.status.update_with(|status| {
                 status.last_delivery = Some(clock::wall_time());
-                status.last_answer = None;
+                status.last_answer = said;
             });
         }
         let mut waits = None;
         for outcome in progress.take_answer(answer, self.jitter.next_number()) {
             match outcome {
-                Outcome::Shrink => {
-                    // What was sent was too large, however much more a request might have held.
-                    self.room.bytes = (self.room.bytes.min(sent) / 2).max(LEAST_ROOM);
+                Outcome::Shrink => self.shrink_room(sent),
+                Outcome::Partly { refused, why, .. } => {
+                    let name = &self.config.name;
+                    tracing::warn!(publisher = name, records = refused, answer = why, "records were refused");
                 }
                 wait => waits = Some(wait),
             }
         }
         waits
+    }
+
+    /// Makes requests smaller. What was sent was too large, however much more a request might have held.
+    fn shrink_room(&mut self, sent: usize) {
+        self.room.bytes = (self.room.bytes.min(sent) / 2).max(LEAST_ROOM);
     }
 
     /// Waits for a time, for windows, or for the order to end, and answers calls meanwhile.
@@ -554,7 +718,7 @@ fn first_position(config: &PublisherConfig, source: &WindowSource) -> Position {
             (source.store.end_cursor(), Some(clock::wall_time().floor_to_window(config.interval)))
         }
     };
-    Position { cursor, earlier: cursor, through }
+    Position { cursor, earlier: cursor, through, sending: None }
 }
 
 /// Waits until the sequence has grown.

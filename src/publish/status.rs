@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cursor_file::Position;
+use super::sender::KeptSeries;
 use super::split::WaitReason;
 use super::tally::{EXPIRED, Fate, RecordTally};
 use crate::config::{CredentialFiles, InfluxApi, PublisherConfig, SinkConfig};
@@ -58,7 +59,10 @@ impl WaitReason {
 
 /// The status of a publisher, which outlives the task that publishes.
 #[derive(Debug, Default)]
-pub(super) struct PublisherStatus(Mutex<StatusValues>);
+pub(super) struct PublisherStatus {
+    values: Mutex<StatusValues>,
+    series: Mutex<Option<KeptSeries>>,
+}
 
 /// The values of a status.
 #[derive(Clone, Debug, Default)]
@@ -105,9 +109,19 @@ impl PublisherStatus {
         change(&mut self.lock())
     }
 
+    /// Keeps what a task that ends knows of its series, for the next one of this publisher.
+    pub(super) fn keep_series(&self, series: KeptSeries) {
+        *self.series.lock().unwrap_or_else(PoisonError::into_inner) = Some(series);
+    }
+
+    /// Takes what the task before knew of its series.
+    pub(super) fn take_series(&self) -> Option<KeptSeries> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     // Poisoning is ignored: values are only ever set or counted.
     fn lock(&self) -> MutexGuard<'_, StatusValues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,7 +169,7 @@ impl StatusValues {
         let closed = self.count_closed(end.seq);
         let dropped = self.tally.dropped.iter().map(|(reason, n)| (Cow::Borrowed(*reason), *n));
         PublishedRecordsDocument {
-            closed,
+            closed: closed.saturating_sub(self.tally.sent_before),
             delivered: self.tally.delivered,
             excluded: self.tally.excluded,
             dropped: dropped.collect(),

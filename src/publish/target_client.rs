@@ -3,13 +3,24 @@
 use crate::client::outbound::{Credentials, OutboundClient, OutboundSettings, Proxy, ProxyVariables};
 use crate::config::{CredentialFiles, HttpTarget, ProxyChoice};
 
-/// A client for a target. `scheme` is the word before a token in the header, `body_limit` the most that is kept of an answer, in
-/// bytes.
+/// How a token is sent.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum TokenHeader {
+    /// In `Authorization`, after this word.
+    Scheme(&'static str),
+    /// In a header of its own, by its name in lower case.
+    Own(&'static str),
+}
+
+/// A client for a target. `body_limit` is the most that is kept of an answer, in bytes.
 #[must_use]
-pub(super) fn build_client(target: &HttpTarget, scheme: &'static str, body_limit: usize) -> OutboundClient {
+pub(super) fn build_client(target: &HttpTarget, token: TokenHeader, body_limit: usize) -> OutboundClient {
     let credentials = match target.credentials.clone() {
         CredentialFiles::None => Credentials::None,
-        CredentialFiles::Token(file) => Credentials::Token { scheme, file },
+        CredentialFiles::Token(file) => match token {
+            TokenHeader::Scheme(scheme) => Credentials::Token { scheme, file },
+            TokenHeader::Own(header) => Credentials::Key { header, file },
+        },
         CredentialFiles::Basic { user, password_file } => Credentials::Basic { user, password_file },
     };
     let proxy = match &target.proxy {

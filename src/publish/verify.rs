@@ -25,7 +25,7 @@ use self::file::FileExpected;
 use self::influx::InfluxExpected;
 use self::prometheus::PrometheusExpected;
 use self::rounds::{PlaceLimits, RoundPlaces, choose_rounds};
-use super::round::{CutRecords, RoundRules, RoundScope};
+use super::round::{CutRecords, RecordReading, RoundRules, RoundScope};
 use super::selection::SeriesSelection;
 use crate::aggregate::WindowSpan;
 use crate::config::{PublisherConfig, SinkConfig};
@@ -167,7 +167,8 @@ fn gather_expected(
         Ok(since) => (0, since.published),
         Err(expired) => (expired.oldest.seq, source.store.kept_after(0)),
     };
-    let rules = RoundRules { interval: source.config.interval, settle: source.settle, records: usize::MAX };
+    let (interval, settle) = (source.config.interval, source.settle);
+    let rules = RoundRules { interval, settle, records: usize::MAX, floor: None };
     let settled = now.saturating_sub(SETTLED);
     let limits = PlaceLimits {
         known: lost.max(source.begun),
@@ -192,7 +193,9 @@ fn gather_expected(
     windows.retain(|published| starts.contains(&rules.round_start(published.window().span)));
     // The configuration was checked; a query that cannot be read would have been refused.
     let selection = SeriesSelection::from_config(&source.config).unwrap_or_default();
-    let scope = RoundScope { rules, level, selection: &selection, epoch };
+    // What records became is what they have added, since late series are left out.
+    let reading = RecordReading::Became;
+    let scope = RoundScope { rules, level, selection: &selection, epoch, reading, group: |_| 0 };
     let marks = source.store.snapshot_at_level(level).2;
     let records = CutRecords::collect_records(&windows, &[], 0..=u64::MAX, scope);
     let mut late_here = HashSet::new();
@@ -219,7 +222,8 @@ fn place_rounds(rules: &RoundRules, windows: &[Arc<Published>], epoch: u64) -> V
         let start = rules.round_start(span);
         // Of rounds that an earlier run has published some of, it is not known what is lost.
         let is_of_this_run = published.birth_in(epoch).epoch == epoch;
-        let (first, last) = if is_of_this_run { (published.first_seq(), published.last_seq()) } else { (0, 0) };
+        let (first, last) =
+            if is_of_this_run { (published.first_seq(), published.last_seq()) } else { (0, 0) };
         let end = round_end(start, span, rules.interval);
         let round = rounds.entry(start).or_insert(RoundPlaces { start, end, first, last, records: 0 });
         round.end = round.end.max(end);

@@ -15,10 +15,11 @@ use crate::publish::answer::Answer;
 use crate::publish::dead_letters::request_document;
 use crate::publish::follow::TakenWindows;
 use crate::publish::round::{CutRecords, IntervalRecords};
+use crate::publish::sinks::RoundStage;
 use crate::publish::split::{Delivery, Outcome, WaitReason};
-use crate::publish::tally::{EXPIRED, Fate, RecordTally, RoundTally, TOO_OLD};
+use crate::publish::tally::{EXPIRED, Fate, LATE, RecordTally, RoundTally, TOO_OLD};
 use crate::render::prometheus::Level;
-use crate::render::publish::{EncodedRequest, RequestRoom, Round, encode_json};
+use crate::render::publish::{Encoded, EncodedRequest, RequestRoom, Round, encode_json};
 use crate::store::{Cursor, Published};
 use crate::wire::DeadLetterDocument;
 
@@ -44,6 +45,11 @@ impl Cut {
         let records = windows.iter().map(|published| published.window().len() as u64).sum();
         Self { from, to, windows: Some(windows), records, missed }
     }
+
+    /// The same cut, whose windows are read again.
+    pub(super) fn without_windows(self) -> Self {
+        Self { windows: None, ..self }
+    }
 }
 
 /// A request that was not accepted, and the wait before it is repeated.
@@ -67,6 +73,8 @@ pub(super) struct CutProgress {
     counted: bool,
     accepted: bool,
     answered: bool,
+    /// Whether the backend may have some of the cut.
+    may_have_arrived: bool,
     newest_start: Option<Timestamp>,
     newest_end: Option<Timestamp>,
 }
@@ -76,10 +84,20 @@ struct CurrentRound {
     start: Timestamp,
     /// Of its series: after it was read again it may have others.
     fingerprint: u64,
+    stage: RoundStage,
     delivery: Delivery,
+    /// Ranges of its records that can be in one request.
+    groups: Vec<Range<usize>>,
+    /// Records whose zeros were refused.
+    suspects: Vec<Range<usize>>,
     tally: RoundTally,
     /// Records that were refused and are not kept yet, because their round was not in hand.
     dead: Vec<(Range<usize>, String)>,
+}
+
+/// The bytes of a request before it was compressed; the most there can be, if that is not known.
+pub(super) fn measure_request(request: &EncodedRequest) -> usize {
+    if request.content_encoding.is_some() { usize::MAX } else { request.body.len() }
 }
 
 impl PublisherTask {
@@ -93,25 +111,36 @@ impl PublisherTask {
         progress: &mut CutProgress,
     ) -> Result<(), StuckRequest> {
         let taken = cut.windows.take();
-        let windows = taken.unwrap_or_else(|| self.follower.read_again((cut.from, cut.to)));
+        let mut windows = taken.unwrap_or_else(|| self.follower.read_again((cut.from, cut.to)));
+        let before = windows.iter().filter(|published| self.is_sent_before(published));
+        let sent_before = before.map(|published| published.window().len() as u64).sum();
+        windows.retain(|published| !self.is_sent_before(published));
         let run = self.follower.epoch();
         let epoch = windows.first().map_or(run, |published| published.birth_in(run).epoch);
         let earlier = self.read_earlier(&windows, cut);
-        let records = CutRecords::collect_records(&windows, &earlier, 0..=u64::MAX, self.scope());
-        progress.count_unsent(records.excluded);
+        let mut records = CutRecords::collect_records(&windows, &earlier, 0..=u64::MAX, self.scope());
+        progress.count_unsent(&records, sent_before);
         let marks = self.follower.read_marks(self.sink.identity_level());
         let node = self.shared.node.clone();
-        for interval in &records.intervals {
+        for interval in &mut records.intervals {
             if progress.finished.contains(&interval.start) {
                 continue;
             }
+            if self.adds_up() {
+                interval.stage_totals(&mut self.totals);
+            }
             let round = interval.as_round(&node, epoch, &marks);
             let trusted = self.unaccepted < MOST_UNACCEPTED;
-            progress.begin_round(&round, interval, self.room.records, trusted);
-            if self.is_too_old(interval.end) {
-                progress.settle_records(0..round.records.len(), Fate::Dropped(TOO_OLD));
+            let groups = interval.group_ranges(self.sink.type_groups());
+            progress.begin_round(&round, interval, (groups, self.room.records), trusted);
+            let is_sent = !self.is_too_old(interval.end);
+            if is_sent {
+                self.send_round(&round, cut, progress).await?;
             } else {
-                self.send_round(&round, progress).await?;
+                progress.settle_records(0..round.records.len(), Fate::Dropped(TOO_OLD));
+            }
+            if self.adds_up() {
+                self.totals.commit_round(is_sent);
             }
             progress.finish_round(interval);
         }
@@ -124,6 +153,10 @@ impl PublisherTask {
 
     /// The other windows of rounds that this cut has a late part of, where records of several windows are merged.
     fn read_earlier(&self, windows: &[Arc<Published>], cut: &Cut) -> Vec<Arc<Published>> {
+        if self.adds_up() {
+            // What they have added is counted already.
+            return Vec::new();
+        }
         let rules = self.rules();
         let through = self.position.through;
         let is_merged = |published: &Published| {
@@ -150,12 +183,19 @@ impl PublisherTask {
     async fn send_round(
         &mut self,
         round: &Round<'_>,
+        cut: &Cut,
         progress: &mut CutProgress,
     ) -> Result<(), StuckRequest> {
         loop {
             self.keep_dead(round, progress);
-            let Some(range) = progress.next_range() else { return Ok(()) };
-            let encoded = self.sink.encode_round(round, range, self.room);
+            let Some((stage, range)) = progress.next_request(self.room.records) else { return Ok(()) };
+            let encoded = match stage {
+                RoundStage::Zeros => Encoded {
+                    requests: self.sink.encode_zeros(round, range, self.room),
+                    left_out: Vec::new(),
+                },
+                RoundStage::Records => self.sink.encode_round(round, range, self.room),
+            };
             for left_out in &encoded.left_out {
                 let records = left_out.record..left_out.record.saturating_add(1);
                 progress.settle_records(records, Fate::Dropped(left_out.why.as_str()));
@@ -165,8 +205,10 @@ impl PublisherTask {
                 if progress.next_range().as_ref() != Some(&request.records) {
                     break;
                 }
+                self.note_sending(Some(self.sending_round(round.end, cut)));
                 let answer = self.send_request(&request).await;
-                let Some(waits) = self.apply_answer(answer, request.body.len(), progress) else { continue };
+                let size = measure_request(&request);
+                let Some(waits) = self.apply_answer(answer, size, progress) else { continue };
                 let Outcome::Wait { wait, reason, why } = waits else { continue };
                 let same = progress.next_range().as_ref() == Some(&request.records);
                 return Err(StuckRequest { request: same.then_some(request), wait, reason, why });
@@ -222,23 +264,35 @@ impl PublisherTask {
 
 impl CutProgress {
     /// Counts, once, records of the cut that are not sent.
-    fn count_unsent(&mut self, excluded: u64) {
+    fn count_unsent(&mut self, records: &CutRecords<'_>, sent_before: u64) {
         if !std::mem::replace(&mut self.counted, true) {
-            self.tally.excluded += excluded;
+            self.tally.excluded += records.excluded;
+            self.tally.add(Fate::Dropped(LATE), records.late);
+            self.tally.sent_before += sent_before;
         }
     }
 
     /// Begins a round, or goes on with it if it still has the same series.
-    fn begin_round(&mut self, round: &Round<'_>, interval: &IntervalRecords<'_>, most: usize, trusted: bool) {
+    fn begin_round(
+        &mut self,
+        round: &Round<'_>,
+        interval: &IntervalRecords<'_>,
+        (groups, most): (Vec<Range<usize>>, usize),
+        trusted: bool,
+    ) {
         let fingerprint = fingerprint_series(round);
         if self.current.as_ref().is_some_and(|it| it.start == interval.start && it.fingerprint == fingerprint)
         {
             return;
         }
+        let begins_series = round.records.iter().any(|record| record.running.is_some_and(|it| it.first));
         self.current = Some(CurrentRound {
             start: interval.start,
             fingerprint,
-            delivery: Delivery::new(round.records.len(), most, trusted || self.accepted),
+            stage: if begins_series { RoundStage::Zeros } else { RoundStage::Records },
+            delivery: Delivery::with_parts(groups.iter().cloned(), most, trusted || self.accepted),
+            groups,
+            suspects: Vec::new(),
             tally: RoundTally::new(interval.record_places()),
             dead: Vec::new(),
         });
@@ -251,6 +305,21 @@ impl CutProgress {
         self.finished.insert(interval.start);
         self.newest_start = self.newest_start.max(Some(interval.start));
         self.newest_end = self.newest_end.max(Some(interval.end));
+    }
+
+    /// What is sent next of the round. After its zeros, its records are.
+    fn next_request(&mut self, most: usize) -> Option<(RoundStage, Range<usize>)> {
+        let accepted = self.accepted;
+        let current = self.current.as_mut()?;
+        if current.stage == RoundStage::Zeros && current.delivery.next_range().is_none() {
+            current.begin_records(most, accepted);
+        }
+        Some((current.stage, current.delivery.next_range()?))
+    }
+
+    /// Whether the backend may have some of the cut.
+    pub(super) fn may_have_arrived(&self) -> bool {
+        self.may_have_arrived
     }
 
     /// The records that are sent next.
@@ -268,7 +337,8 @@ impl CutProgress {
     /// What an answer to the next request leads to: the wait, where there is one, and whether requests have to be smaller.
     pub(super) fn take_answer(&mut self, answer: Answer, random: f64) -> Vec<Outcome> {
         self.answered = true;
-        self.accepted |= answer == Answer::Ok;
+        self.accepted |= matches!(answer, Answer::Ok | Answer::Partly { .. });
+        self.may_have_arrived |= answer.may_have_arrived();
         let Some(current) = &mut self.current else { return Vec::new() };
         let outcomes = current.delivery.take_answer(answer, random);
         self.settle_outcomes(outcomes)
@@ -279,10 +349,18 @@ impl CutProgress {
         let Some(current) = &mut self.current else { return outcomes };
         let mut rest = Vec::new();
         for outcome in outcomes {
-            match outcome {
-                Outcome::Delivered(records) => current.tally.settle_records(records, Fate::Delivered),
-                Outcome::Dead { records, why } => current.dead.push((records, why)),
-                other => rest.push(other),
+            match (outcome, current.stage) {
+                (Outcome::Delivered(records), RoundStage::Records) => {
+                    current.tally.settle_records(records, Fate::Delivered);
+                }
+                (Outcome::Dead { records, why }, RoundStage::Records) => current.dead.push((records, why)),
+                (Outcome::Partly { records, refused, why }, RoundStage::Records) => {
+                    current.tally.settle_partly(records.clone(), refused);
+                    rest.push(Outcome::Partly { records, refused, why });
+                }
+                (Outcome::Dead { records, .. }, RoundStage::Zeros) => current.suspects.push(records),
+                (Outcome::Delivered(_) | Outcome::Partly { .. }, RoundStage::Zeros) => {}
+                (other @ (Outcome::Shrink | Outcome::Wait { .. }), _) => rest.push(other),
             }
         }
         rest
@@ -323,6 +401,27 @@ impl CutProgress {
         tally.add(Fate::Dropped(reason), cut.records.saturating_sub(tally.sum()));
         tally.add(Fate::Dropped(EXPIRED), cut.missed);
         tally
+    }
+}
+
+impl CurrentRound {
+    /// Goes on to the records. Those whose zeros were refused come last and each alone, so that they are not searched for again.
+    fn begin_records(&mut self, most: usize, trusted: bool) {
+        self.suspects.sort_unstable_by_key(|records| records.start);
+        let mut parts = Vec::new();
+        for group in &self.groups {
+            let mut start = group.start;
+            for suspects in self.suspects.iter().filter(|suspects| group.contains(&suspects.start)) {
+                parts.push(start..suspects.start);
+                start = suspects.end;
+            }
+            parts.push(start..group.end);
+        }
+        parts.extend(
+            self.suspects.drain(..).flat_map(|Range { start, end }| (start..end).map(|at| at..at + 1)),
+        );
+        self.stage = RoundStage::Records;
+        self.delivery = Delivery::with_parts(parts, most, trusted);
     }
 }
 

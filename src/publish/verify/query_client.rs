@@ -3,7 +3,7 @@
 use super::comparison::VerifyError;
 use crate::client::outbound::OutboundClient;
 use crate::config::HttpTarget;
-use crate::publish::target_client::build_client;
+use crate::publish::target_client::{TokenHeader, build_client};
 
 /// The most that is read of an answer, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;
@@ -20,7 +20,7 @@ pub(super) struct QueryClient {
 impl QueryClient {
     /// For a URL on the target's server. `scheme` is the word before a token in the header.
     pub(super) fn new(target: &HttpTarget, url: String, scheme: &'static str) -> Self {
-        Self { client: build_client(target, scheme, LONGEST_ANSWER), url }
+        Self { client: build_client(target, TokenHeader::Scheme(scheme), LONGEST_ANSWER), url }
     }
 
     /// Sends a form, and returns the body of the answer.
@@ -28,10 +28,9 @@ impl QueryClient {
     /// # Errors
     /// When there is no answer, or one that is an error or too long.
     pub(super) async fn post_form(&self, fields: &[(&str, &str)]) -> Result<bytes::Bytes, VerifyError> {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(fields);
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("accept", "application/json")];
-        let response = self.client.post_body(&self.url, &headers, form.finish().into()).await?;
+        let response = self.client.post_body(&self.url, &headers, form.into()).await?;
         match response.status {
             200 if response.is_cut => Err(VerifyError::TooLarge { limit: LONGEST_ANSWER }),
             200 => Ok(response.body),

@@ -219,9 +219,12 @@ fn write_rounds(source: &VerifySource, wanted: impl Fn(usize, &RoundRecord<'_>) 
         metadata: false,
     };
     let windows = source.store.kept_after(0);
-    let rules = RoundRules { interval: WINDOW, settle: source.settle, records: usize::MAX };
+    let rules = RoundRules { interval: WINDOW, settle: source.settle, records: usize::MAX, floor: None };
     let selection = SeriesSelection::default();
-    let scope = RoundScope { rules, level: Level::Orchestrator, selection: &selection };
+    let epoch = source.store.epoch();
+    let reading = RecordReading::Became;
+    let level = Level::Orchestrator;
+    let scope = RoundScope { rules, level, selection: &selection, epoch, reading, group: |_| 0 };
     let records = CutRecords::collect_records(&windows, &[], 0..=u64::MAX, scope);
     let marks = source.store.snapshot_at_level(Level::Orchestrator).2;
     let mut totals: HashMap<u64, (f64, f64)> = HashMap::new();

@@ -368,7 +368,7 @@ fn a_new_series_gets_a_zero_in_a_request_before_the_rounds() {
         let round = sent.round();
         let zeros = encode_zero_samples(&round, ALL, &options, AMPLE);
         let series = decode_all(&options, &zeros);
-        assert!(series.iter().all(|sent| sent.at == millis(0) + 1 && sent.value == 0.0 && sent.created == 0));
+        assert!(series.iter().all(|sent| sent.at == millis(0) + 2 && sent.value == 0.0 && sent.created == 0));
         let names: BTreeSet<_> = series.iter().map(SentSeries::name).collect();
         let expected = ["_404_errors_total", "idle_total", "latency_seconds", "load_distribution", "payload"];
         let expected = expected.into_iter().chain(["requests_total", "runTime_seconds"]);
