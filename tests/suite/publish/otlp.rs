@@ -89,7 +89,7 @@ fn points(request: &Received) -> Vec<(String, DataPoint)> {
             let points = points.into_iter().map(|it| (temporality, it.start, it.at, it.value.unwrap()));
             all.extend(points.map(|point| (name.clone(), point)));
         }
-        for Histogram { points, temporality } in histogram {
+        if let Some(Histogram { points, temporality }) = histogram {
             #[expect(clippy::cast_precision_loss, reason = "counts in tests are small")]
             let points = points.into_iter().map(|it| (temporality, it.start, it.at, it.count as f64));
             all.extend(points.map(|point| (name.clone(), point)));
