@@ -47,7 +47,7 @@ e2e-restart: ## twenty hand-overs in a row under a load of known totals, and sto
 	scripts/setup cc rust
 	scripts/e2e-restart
 
-e2e-publish: ## deliveries to a real InfluxDB and a real Prometheus, with known totals, through refusals and outages; needs their packages
+e2e-publish: ## deliveries to a real InfluxDB, Prometheus and carbon, with known totals, through refusals and outages; needs their packages
 	scripts/setup cc rust
 	scripts/e2e-publish
 

@@ -224,7 +224,11 @@ impl PublisherTask {
         let through = through.max(sending.map(|sending| sending.end));
         let to = sending.map_or(cursor, |sending| sending.to);
         self.sent_before = through.map(|through| SentBefore { to, through });
-        self.position.through = through;
+        let sending = self.passed_over_after(cursor);
+        if (through, sending) != (self.position.through, self.position.sending) {
+            (self.position.through, self.position.sending) = (through, sending);
+            self.place.note_position(self.position);
+        }
     }
 
     /// Whether a window is passed over. One that was open when the agent was killed has only its beginning: if its interval was

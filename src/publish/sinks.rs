@@ -9,6 +9,7 @@ mod otlp;
 mod remote_write;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use self::datadog::DatadogSender;
 use self::file::FileWriter;
@@ -18,7 +19,9 @@ use self::otlp::OtlpSender;
 use self::remote_write::RemoteWriter;
 use super::answer::Answer;
 use super::round::RecordReading;
-use crate::config::{DebugSink, GraphiteSink, PublisherConfig, RemoteWriteSink, SinkConfig, Temporality};
+use crate::config::{
+    DebugSink, GraphiteSink, PublisherConfig, RemoteWriteSink, SinkConfig, SinkType, Temporality,
+};
 use crate::model::MetricType;
 use crate::render::prometheus::{Level, Naming, Timers};
 use crate::render::publish::{
@@ -65,11 +68,17 @@ pub(super) enum RoundStage {
     Zeros,
     /// The records.
     Records,
+    /// Records whose zeros were refused, each alone.
+    Suspects,
 }
 
 /// On which settings the totals of series depend. With others, they are totals of other series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct SeriesForm {
+    sink: SinkType,
+    interval: Duration,
+    include: Vec<String>,
+    exclude: Vec<String>,
     level: Level,
     remote_write: Option<(Naming, Timers, Vec<(String, String)>)>,
     otlp: Option<Temporality>,
@@ -86,7 +95,15 @@ impl SeriesForm {
             SinkConfig::Otlp(sink) => (None, Some(sink.temporality)),
             _ => (None, None),
         };
-        Self { level: config.identity, remote_write, otlp }
+        Self {
+            sink: config.sink.sink_type(),
+            interval: config.interval,
+            include: config.include.clone(),
+            exclude: config.exclude.clone(),
+            level: config.identity,
+            remote_write,
+            otlp,
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Delivery {
     failures: Option<(String, u32)>,
     /// Whether the backend has accepted something lately, so that what it refuses is refused for what it says.
     trusted: bool,
+    /// Whether the records were refused before where others were accepted, so that they are the cause of failures.
+    suspected: bool,
 }
 
 /// What an answer leads to.
@@ -121,7 +123,14 @@ impl Delivery {
         };
         let mut rest: Vec<_> = ranges.into_iter().flat_map(divide).collect();
         rest.reverse();
-        Self { rest, search: None, backoff: Backoff::default(), failures: None, trusted }
+        let backoff = Backoff::default();
+        Self { rest, search: None, backoff, failures: None, trusted, suspected: false }
+    }
+
+    /// These records, each alone, which were found to be refused before.
+    #[must_use]
+    pub(super) fn of_suspects(records: impl IntoIterator<Item = Range<usize>>) -> Self {
+        Self { suspected: true, ..Self::with_parts(records, 1, true) }
     }
 
     /// The records that are sent next; `None` if nothing is left.
@@ -188,6 +197,9 @@ impl Delivery {
                     self.refuse_next(range, why);
                 } else if of_content && searched.is_none() && self.count_failure(&why) && range.len() > 1 {
                     self.begin_search(range, why, true);
+                } else if of_content && self.suspected && self.has_failed_often() {
+                    self.remove_next();
+                    outcomes.push(Outcome::Dead { records: range, why });
                 } else {
                     let wait = self.backoff.next_asked(random, after);
                     outcomes.push(Outcome::Wait { wait, reason: WaitReason::Failing, why });
@@ -245,6 +257,11 @@ impl Delivery {
         // A search that has found nothing begins again only after as many failures.
         self.failures = Some((why.to_owned(), if again { 0 } else { times }));
         again
+    }
+
+    /// Whether the last failure is one of several with the same text.
+    fn has_failed_often(&self) -> bool {
+        self.failures.as_ref().is_some_and(|(_, times)| *times == 0)
     }
 
     fn begin_search(&mut self, range: Range<usize>, why: String, by_failures: bool) {
@@ -476,6 +493,21 @@ mod tests {
         }
         assert_eq!(delivery.take_answer(Answer::Ok, 0.0), [Outcome::Delivered(0..4)]);
         assert_eq!(delivery.next_range(), Some(4..8));
+    }
+
+    #[test]
+    fn a_suspect_that_goes_on_failing_is_dead_and_holds_up_nothing() {
+        let mut delivery = Delivery::of_suspects([3..4, 7..8]);
+        let mut dead = Vec::new();
+        for _ in 0..5 {
+            for outcome in delivery.take_answer(fail("label name is not unique"), 0.0) {
+                if let Outcome::Dead { records, .. } = outcome {
+                    dead.push(records);
+                }
+            }
+        }
+        assert_eq!((dead, delivery.next_range()), (vec![3..4], Some(7..8)));
+        assert_eq!(delivery.take_answer(Answer::Ok, 0.0), [Outcome::Delivered(7..8)]);
     }
 
     #[test]

@@ -23,6 +23,9 @@ use crate::render::publish::{Encoded, EncodedRequest, RequestRoom, Round, encode
 use crate::store::{Cursor, Published};
 use crate::wire::DeadLetterDocument;
 
+/// The most records that are taken for the cause of refused zeros.
+const MOST_SUSPECTS: usize = 16;
+
 /// A part of the sequence.
 #[derive(Debug)]
 pub(super) struct Cut {
@@ -194,7 +197,7 @@ impl PublisherTask {
                     requests: self.sink.encode_zeros(round, range, self.room),
                     left_out: Vec::new(),
                 },
-                RoundStage::Records => self.sink.encode_round(round, range, self.room),
+                RoundStage::Records | RoundStage::Suspects => self.sink.encode_round(round, range, self.room),
             };
             for left_out in &encoded.left_out {
                 let records = left_out.record..left_out.record.saturating_add(1);
@@ -311,10 +314,16 @@ impl CutProgress {
     fn next_request(&mut self, most: usize) -> Option<(RoundStage, Range<usize>)> {
         let accepted = self.accepted;
         let current = self.current.as_mut()?;
-        if current.stage == RoundStage::Zeros && current.delivery.next_range().is_none() {
-            current.begin_records(most, accepted);
+        loop {
+            if let Some(range) = current.delivery.next_range() {
+                return Some((current.stage, range));
+            }
+            match current.stage {
+                RoundStage::Zeros => current.begin_records(most, accepted),
+                RoundStage::Records => current.begin_suspects(),
+                RoundStage::Suspects => return None,
+            }
         }
-        Some((current.stage, current.delivery.next_range()?))
     }
 
     /// Whether the backend may have some of the cut.
@@ -350,17 +359,15 @@ impl CutProgress {
         let mut rest = Vec::new();
         for outcome in outcomes {
             match (outcome, current.stage) {
-                (Outcome::Delivered(records), RoundStage::Records) => {
-                    current.tally.settle_records(records, Fate::Delivered);
-                }
-                (Outcome::Dead { records, why }, RoundStage::Records) => current.dead.push((records, why)),
-                (Outcome::Partly { records, refused, why }, RoundStage::Records) => {
+                (other @ (Outcome::Shrink | Outcome::Wait { .. }), _) => rest.push(other),
+                (Outcome::Dead { records, .. }, RoundStage::Zeros) => current.suspects.push(records),
+                (Outcome::Delivered(_) | Outcome::Partly { .. }, RoundStage::Zeros) => {}
+                (Outcome::Delivered(records), _) => current.tally.settle_records(records, Fate::Delivered),
+                (Outcome::Dead { records, why }, _) => current.dead.push((records, why)),
+                (Outcome::Partly { records, refused, why }, _) => {
                     current.tally.settle_partly(records.clone(), refused);
                     rest.push(Outcome::Partly { records, refused, why });
                 }
-                (Outcome::Dead { records, .. }, RoundStage::Zeros) => current.suspects.push(records),
-                (Outcome::Delivered(_) | Outcome::Partly { .. }, RoundStage::Zeros) => {}
-                (other @ (Outcome::Shrink | Outcome::Wait { .. }), _) => rest.push(other),
             }
         }
         rest
@@ -405,8 +412,11 @@ impl CutProgress {
 }
 
 impl CurrentRound {
-    /// Goes on to the records. Those whose zeros were refused come last and each alone, so that they are not searched for again.
+    /// Goes on to the records. A few whose zeros were refused come last, so that they are not searched for again; many are refused
+    /// for another reason than what they say.
     fn begin_records(&mut self, most: usize, trusted: bool) {
+        let is_known = self.suspects.len() <= MOST_SUSPECTS && self.suspects.iter().all(|it| it.len() == 1);
+        self.suspects.retain(|_| is_known);
         self.suspects.sort_unstable_by_key(|records| records.start);
         let mut parts = Vec::new();
         for group in &self.groups {
@@ -417,11 +427,13 @@ impl CurrentRound {
             }
             parts.push(start..group.end);
         }
-        parts.extend(
-            self.suspects.drain(..).flat_map(|Range { start, end }| (start..end).map(|at| at..at + 1)),
-        );
         self.stage = RoundStage::Records;
         self.delivery = Delivery::with_parts(parts, most, trusted);
+    }
+
+    fn begin_suspects(&mut self) {
+        self.stage = RoundStage::Suspects;
+        self.delivery = Delivery::of_suspects(self.suspects.drain(..));
     }
 }
 

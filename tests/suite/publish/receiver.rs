@@ -96,6 +96,11 @@ pub(super) fn decode(request: &Received) -> Vec<SentSample> {
     samples.collect()
 }
 
+/// The values of samples, without those that end a series.
+fn values(samples: &[(i64, u64)]) -> Vec<f64> {
+    samples.iter().filter(|(_, bits)| *bits != STALE).map(|(_, bits)| f64::from_bits(*bits)).collect()
+}
+
 /// What is stored, and what was refused.
 #[derive(Default, Debug)]
 pub(super) struct Stored {
@@ -154,23 +159,15 @@ impl Stored {
 
     /// What `increase()` over everything says of the series with a name, together. The first sample of each counts nothing.
     pub(super) fn increase(&self, name: &str) -> f64 {
-        let of = |samples: &[(i64, u64)]| {
-            let values =
-                samples.iter().filter(|(_, bits)| *bits != STALE).map(|(_, bits)| f64::from_bits(*bits));
-            let values: Vec<_> = values.collect();
-            let steps =
-                values.windows(2).map(|pair| if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] });
-            steps.sum::<f64>()
-        };
+        let step = |pair: &[f64]| if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] };
+        let of = |samples: &[(i64, u64)]| values(samples).windows(2).map(step).sum::<f64>();
         self.named(name).map(|(_, samples)| of(samples)).sum()
     }
 
     /// How often the series with a name began again.
     pub(super) fn resets(&self, name: &str) -> usize {
-        let value = |sample: &(i64, u64)| f64::from_bits(sample.1);
-        self.named(name)
-            .map(|(_, all)| all.windows(2).filter(|it| value(&it[1]) < value(&it[0])).count())
-            .sum()
+        let of = |samples: &[(i64, u64)]| values(samples).windows(2).filter(|pair| pair[1] < pair[0]).count();
+        self.named(name).map(|(_, samples)| of(samples)).sum()
     }
 
     /// The samples of the series with a name, together.
