@@ -89,6 +89,14 @@ struct SpoolFile {
     /// Its bytes, where it is kept for publishers alone; `None` where it belongs to the log.
     spooled: Option<u64>,
     is_damaged: bool,
+    /// Whether it is being renamed or removed, so that it may not be there under its name.
+    is_moving: bool,
+}
+
+impl SpoolFile {
+    const fn new(last: Cursor, spooled: Option<u64>) -> Self {
+        Self { last, spooled, is_damaged: false, is_moving: false }
+    }
 }
 
 /// The state of the spool.
@@ -228,7 +236,7 @@ impl Spool {
             .into_iter()
             .map(|file| {
                 let bytes = files.byte_length(&file.format_name()).unwrap_or(0);
-                (file.number, SpoolFile { last: file.last, spooled: Some(bytes), is_damaged: false })
+                (file.number, SpoolFile::new(file.last, Some(bytes)))
             })
             .collect();
         let mut state = self.lock();
@@ -239,7 +247,7 @@ impl Spool {
     /// Notes which window is the last in a file of the log.
     pub(super) fn note_file(&self, number: u64, last: Option<Birth>) {
         let Some(last) = last else { return };
-        let new = SpoolFile { last: last.into(), spooled: None, is_damaged: false };
+        let new = SpoolFile::new(last.into(), None);
         self.lock().files.entry(number).or_insert(new).last = last.into();
     }
 

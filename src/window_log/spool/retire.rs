@@ -29,19 +29,32 @@ impl Spool {
     /// When it could be neither renamed nor removed; it is then still there under its name.
     pub(in crate::window_log) fn retire_file(&self, sealed: &SealedSegment) -> io::Result<()> {
         let (files, last, number) = (self.files()?, sealed.last.map(Cursor::from), sealed.number);
-        if let Some(last) = last.filter(|last| self.lock().may_keep(*last)) {
+        let kept_until = last.filter(|last| self.lock().may_keep(*last));
+        self.move_file(number, || {
+            let Some(last) = kept_until else {
+                return remove_file(&*files, &sealed.name).map(|()| None);
+            };
             match files.rename(&sealed.name, &SpoolFileName { number, last }.format_name()) {
-                Ok(()) => {
-                    let file = SpoolFile { last, spooled: Some(sealed.length), is_damaged: false };
-                    self.lock().files.insert(number, file);
-                    return Ok(());
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Err(_) => {}
+                Ok(()) => Ok(Some(SpoolFile::new(last, Some(sealed.length)))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
             }
+        })
+    }
+
+    /// Renames or removes a file, and notes what has become of it. Until then, readers wait for it.
+    fn move_file(
+        &self,
+        number: u64,
+        change: impl FnOnce() -> io::Result<Option<SpoolFile>>,
+    ) -> io::Result<()> {
+        self.lock().set_moving(number, true);
+        let moved = change().inspect_err(|_| self.lock().set_moving(number, false))?;
+        let mut state = self.lock();
+        match moved {
+            Some(file) => drop(state.files.insert(number, file)),
+            None => drop(state.files.remove(&number)),
         }
-        remove_file(&*files, &sealed.name)?;
-        self.lock().files.remove(&number);
         Ok(())
     }
 
@@ -127,18 +140,19 @@ impl Spool {
         let files = self.files()?;
         let Some(file) = self.lock().files.get(&number).copied() else { return Ok(()) };
         let name = SpoolFileName { number, last: file.last };
-        if file.is_damaged {
-            // The newest one is enough to look at, and they do not pile up.
-            for older in list_set_aside(&files.list_names()?) {
-                remove_file(&*files, &older)?;
+        self.move_file(number, || {
+            if file.is_damaged {
+                // The newest one is enough to look at, and they do not pile up.
+                for older in list_set_aside(&files.list_names()?) {
+                    remove_file(&*files, &older)?;
+                }
+                files.rename(&name.format_name(), &name.format_set_aside())?;
+            } else {
+                remove_file(&*files, &name.format_name())?;
             }
-            files.rename(&name.format_name(), &name.format_set_aside())?;
-        } else {
-            remove_file(&*files, &name.format_name())?;
-        }
-        let mut state = self.lock();
-        state.set_aside += u64::from(file.is_damaged);
-        state.files.remove(&number);
+            Ok(None)
+        })?;
+        self.lock().set_aside += u64::from(file.is_damaged);
         Ok(())
     }
 }
@@ -150,6 +164,12 @@ fn places_between(after: Cursor, last: Cursor) -> u64 {
 }
 
 impl SpoolState {
+    fn set_moving(&mut self, number: u64, is_moving: bool) {
+        if let Some(file) = self.files.get_mut(&number) {
+            file.is_moving = is_moving;
+        }
+    }
+
     /// Whether a file whose last window has this birth is to be kept for a publisher.
     fn may_keep(&self, last: Cursor) -> bool {
         self.limit > 0 && self.is_needed(last)

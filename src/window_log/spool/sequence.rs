@@ -145,18 +145,16 @@ impl SequenceReader {
                 self.failures = 0;
                 self.open = Some(SpoolFileReader::new(bytes, number, self.position, last));
             }
+            // The writer renames or removes it, and says so in a moment.
+            Err(_) if !self.spool.lock().has_name(number, &name) => return Ok(AfterMemory::Wait),
             Err(error) => {
                 self.failures += 1;
-                if self.failures >= ATTEMPTS {
-                    tracing::warn!(file = name, %error, "cannot read a file of the window log for a publisher; it is left out");
-                    self.spool.lock().note_damage(number, LogDamage { files: 1, ..LogDamage::default() });
-                    (self.failures, self.done) = (0, Some((number, last)));
-                } else if error.kind() == io::ErrorKind::NotFound {
-                    // It is being renamed or removed: the writer says so in a moment.
-                    return Ok(AfterMemory::Wait);
-                } else {
+                if self.failures < ATTEMPTS {
                     return Err(error);
                 }
+                tracing::warn!(file = name, %error, "cannot read a file of the window log for a publisher; it is left out");
+                self.spool.lock().note_damage(number, LogDamage { files: 1, ..LogDamage::default() });
+                (self.failures, self.done) = (0, Some((number, last)));
             }
         }
         Ok(AfterMemory::File)
@@ -231,6 +229,12 @@ impl SpoolState {
         next.and_then(|(number, file)| {
             Some((*number, file.last, self.format_name(*number)?, Arc::clone(files)))
         })
+    }
+
+    /// Whether a file is there under this name.
+    fn has_name(&self, number: u64, name: &str) -> bool {
+        let stays = self.files.get(&number).is_some_and(|file| !file.is_moving);
+        stays && self.format_name(number).is_some_and(|now| now == name)
     }
 
     /// Whether files will bring no more windows up to a place than they have now.

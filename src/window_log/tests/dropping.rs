@@ -42,9 +42,8 @@ fn what_is_lost_is_recorded_before_the_file_goes_with_what_is_in_hand() {
     assert_eq!(drops.iter().map(|(drop, _)| drop.in_hand).sum::<u64>(), records(&in_hand.windows));
     let untaken: u64 = drops.iter().map(|(drop, _)| drop.untaken).sum();
     assert_eq!(untaken, dropped(&spool, FAR));
+    assert_eq!(drops.last().map(|(drop, _)| drop.through), Some(spool.snapshot().publishers[0].taken));
     let (rest, missed) = read_all(&mut follower, &node.store);
     let got = records(&done.windows) + records(&in_hand.windows) + records(&rest);
     assert_eq!((got + untaken, missed), (all_records(&node), 0));
-    // What was handed out and is done with is not lost with anything.
-    assert_eq!(drops.last().map(|(drop, _)| drop.through), Some(spool.snapshot().publishers[0].taken));
 }
