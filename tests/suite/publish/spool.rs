@@ -1,6 +1,8 @@
 //! Publishers that read from the window log what memory no longer has: through kills, hand-overs and outages, every record is
 //! delivered, or counted as lost.
 
+mod totals;
+
 use std::hash::BuildHasher as _;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
