@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn judge(dialect: AnswerDialect, status: u16, answer: &Answer) {
     assert!(ANSWER_CLASSES.contains(&answer.class_name()));
-    let said = answer.said().unwrap_or_default();
+    let said = answer.server_text().unwrap_or_default();
     assert!(said.len() < 4096 && !said.chars().any(char::is_control), "{said:?}");
     let accepts = (200..300).contains(&status);
     match answer {

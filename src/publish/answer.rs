@@ -83,7 +83,7 @@ impl Answer {
 
     /// What the server said, unless it has taken everything.
     #[must_use]
-    pub fn said(&self) -> Option<&str> {
+    pub fn server_text(&self) -> Option<&str> {
         match self {
             Self::Ok => None,
             Self::Partly { why, .. }

@@ -154,7 +154,7 @@ impl<'w> IntervalRecords<'w> {
                 });
             }
         }
-        parts.sort_unstable_by(RecordPart::compare);
+        parts.sort_unstable_by(RecordPart::compare_parts);
         let span = WindowSpan { start, end, covered: Duration::ZERO };
         let (mut entries, mut late) = (Vec::new(), 0);
         for parts in parts.chunk_by(RecordPart::is_of_same_series) {
@@ -172,7 +172,7 @@ impl<'w> IntervalRecords<'w> {
         let span = (self.start, self.end);
         for entry in &mut self.entries {
             let Some(identity) = self.identities.get(entry.identity) else { continue };
-            let running = entry.content.view().and_then(|(view, ..)| {
+            let running = entry.content.record_view().and_then(|(view, ..)| {
                 totals.stage_record((identity, entry.origin), entry.series, &view, span)
             });
             entry.running = running;
@@ -201,7 +201,7 @@ impl<'w> IntervalRecords<'w> {
     #[must_use]
     pub(super) fn as_round<'s>(&'s self, node: &'s str, epoch: u64, marks: &'s MarksOfAll) -> Round<'s> {
         let records = self.entries.iter().filter_map(|entry| {
-            let (view, number, merged) = entry.content.view()?;
+            let (view, number, merged) = entry.content.record_view()?;
             Some(RoundRecord {
                 origin: entry.origin,
                 identity: self.identities.get(entry.identity)?,

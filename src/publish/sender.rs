@@ -634,7 +634,7 @@ impl PublisherTask {
     /// Applies an answer to what is under way. Returns the wait that it leads to.
     fn apply_answer(&mut self, answer: Answer, sent: usize, progress: &mut CutProgress) -> Option<Outcome> {
         if matches!(answer, Answer::Ok | Answer::Partly { .. }) {
-            let said = answer.said().map(str::to_owned);
+            let said = answer.server_text().map(str::to_owned);
             self.status.update_with(|status| {
                 status.last_delivery = Some(clock::wall_time());
                 status.last_answer = said;

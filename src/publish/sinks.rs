@@ -164,7 +164,7 @@ impl Destination {
     pub(super) fn counts_in_buckets(&self) -> bool {
         match &self.target {
             SinkTarget::RemoteWrite(writer) => writer.encoding_options().timers == Timers::Native,
-            SinkTarget::Otlp(sender) => sender.temporality() == OtlpTemporality::Cumulative,
+            SinkTarget::Otlp(sender) => sender.encoding_temporality() == OtlpTemporality::Cumulative,
             _ => false,
         }
     }
@@ -202,7 +202,7 @@ impl Destination {
             SinkTarget::RemoteWrite(writer) => {
                 encode_remote_write(round, records, writer.encoding_options(), room)
             }
-            SinkTarget::Otlp(sender) => encode_otlp(round, records, sender.temporality(), room),
+            SinkTarget::Otlp(sender) => encode_otlp(round, records, sender.encoding_temporality(), room),
             SinkTarget::Datadog(_) => {
                 let first = round.records.get(records.start).map(|record| record.series.metric_type);
                 let route = first.map_or(DatadogRoute::Series, DatadogRoute::for_type);

@@ -35,7 +35,7 @@ struct IdentityTotals {
 #[derive(Clone, Debug)]
 struct SeriesTotal {
     created: Timestamp,
-    sums: Sums,
+    sums: SeriesSums,
     /// What the round under way adds.
     staged: Option<Staged>,
     last_seen: Timestamp,
@@ -46,12 +46,12 @@ struct SeriesTotal {
 #[derive(Clone, Debug)]
 struct Staged {
     start: Timestamp,
-    sums: Sums,
+    sums: SeriesSums,
 }
 
 /// What was added up.
 #[derive(Clone, Debug)]
-struct Sums {
+struct SeriesSums {
     total: Total,
     count: Weight,
     buckets: Option<Arc<Native>>,
@@ -61,7 +61,7 @@ struct Sums {
 #[derive(Clone, Debug)]
 pub struct SeriesRunning {
     created: Timestamp,
-    sums: Sums,
+    sums: SeriesSums,
     first: bool,
 }
 
@@ -76,7 +76,7 @@ pub struct EndedIdentity {
     pub series: Vec<Arc<Series>>,
 }
 
-impl Sums {
+impl SeriesSums {
     fn zero() -> Self {
         Self { total: Total::default(), count: Weight::ZERO, buckets: None }
     }
@@ -153,14 +153,14 @@ impl RunningTotals {
         });
         let of = known.of_series.entry(ByIdentity(Arc::clone(series))).or_insert_with(|| SeriesTotal {
             created: start,
-            sums: Sums::zero(),
+            sums: SeriesSums::zero(),
             staged: None,
             last_seen: end,
             sent: false,
         });
         if of.staged.as_ref().is_none_or(|staged| staged.start != start) {
             of.commit();
-            let sums = Sums::from_view(view, series.metric_type, in_buckets);
+            let sums = SeriesSums::from_view(view, series.metric_type, in_buckets);
             of.staged = Some(Staged { start, sums });
         }
         of.last_seen = of.last_seen.max(end);

@@ -110,7 +110,7 @@ pub struct DeadRequestDocument {
 /// The answer of `POST /v1/publishers/{name}/check`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PublisherCheckDocument {
-    /// What the answer meant: `ok`, `retry`, `reject`, `auth`, `gone` or `too_large`.
+    /// What the answer meant: `ok`, `partly`, `retry`, `reject`, `auth`, `gone` or `too_large`.
     pub outcome: Word,
     /// What the destination said, or why there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

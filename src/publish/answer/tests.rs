@@ -63,7 +63,7 @@ fn every_row_of_the_table_holds() {
             assert_eq!(Some(*refused), row.refused, "{row:?}");
         }
         if let Some(expected) = &row.why {
-            assert_eq!(answer.said(), Some(expected.as_str()), "{row:?}");
+            assert_eq!(answer.server_text(), Some(expected.as_str()), "{row:?}");
         }
         seen.insert((name, answer.class_name()));
     }
@@ -81,7 +81,7 @@ fn every_status_and_any_body_has_a_meaning_and_a_short_text() {
         for status in 100..=999 {
             let answer = HttpAnswer { status, retry_after: Some("soon"), counts_written: false, body: &body };
             let answer = judge_answer(dialect, answer, Timestamp::default());
-            let why = answer.said().unwrap_or_default();
+            let why = answer.server_text().unwrap_or_default();
             assert!(why.len() < 1024 && !why.contains(['\x1b', '\n']), "{name} {status}: {why}");
             if answer == Answer::Ok {
                 let accepts = (200..300).contains(&status);

@@ -59,7 +59,7 @@ pub(super) struct RecordPart<'w> {
 }
 
 impl Content<'_> {
-    pub(super) fn view(&self) -> Option<(View<'_>, Option<RecordNumber>, Option<Merged<'_>>)> {
+    pub(super) fn record_view(&self) -> Option<(View<'_>, Option<RecordNumber>, Option<Merged<'_>>)> {
         Some(match self {
             Self::Alone(view, number) => (*view, Some(*number), None),
             Self::Merged { state, packed, total, records, others } => {
@@ -71,7 +71,7 @@ impl Content<'_> {
 
 impl RecordPart<'_> {
     /// By series as a round is sorted, then by what the merged record must not depend on the order of: time, container, place.
-    pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
+    pub(super) fn compare_parts(&self, other: &Self) -> std::cmp::Ordering {
         let (a, b) = (self.series, other.series);
         let of = |part: &Self| (part.span.start, part.born, part.number.seq);
         (self.group, self.identity, &a.name, a.metric_type, &a.tags)

@@ -35,7 +35,7 @@ impl PublisherTask {
             Answer::Gone { .. } => Some(WaitReason::Gone),
             _ => None,
         };
-        let why = answer.said().map(str::to_owned);
+        let why = answer.server_text().map(str::to_owned);
         PublisherCheckDocument {
             outcome: Cow::Borrowed(answer.class_name()),
             answer: why,
@@ -174,7 +174,7 @@ impl PublisherTask {
         };
         replayed.delivered += records - refused;
         replayed.refused += refused;
-        if let Some(why) = answer.said() {
+        if let Some(why) = answer.server_text() {
             replayed.answer = Some(why.to_owned());
         }
         self.status.update_with(|status| status.replayed += records - refused);

@@ -25,7 +25,7 @@ impl DatadogSender {
         let path = DatadogRoute::for_body(body).path();
         let (headers, body) = prepare_body(body, content_type, self.compress);
         match self.poster.post_to(path, &headers, body).await {
-            Ok(reply) => reply.judge(AnswerDialect::Datadog),
+            Ok(reply) => reply.judge_reply(AnswerDialect::Datadog),
             Err(answer) => answer,
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct HttpReply {
 
 impl HttpReply {
     /// What the answer means.
-    pub(super) fn judge(&self, dialect: AnswerDialect) -> Answer {
+    pub(super) fn judge_reply(&self, dialect: AnswerDialect) -> Answer {
         let Self { status, retry_after, counts_written, body } = self;
         let (status, counts_written) = (*status, *counts_written);
         let answer = HttpAnswer { status, retry_after: retry_after.as_deref(), counts_written, body };

@@ -42,7 +42,7 @@ impl InfluxWriter {
     pub(super) async fn post_lines(&self, body: &[u8], content_type: &str) -> Answer {
         let (headers, body) = prepare_body(body, content_type, self.compress);
         match self.poster.post_body(&headers, body).await {
-            Ok(reply) => reply.judge(AnswerDialect::Influxdb),
+            Ok(reply) => reply.judge_reply(AnswerDialect::Influxdb),
             Err(answer) => answer,
         }
     }

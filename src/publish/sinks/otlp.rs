@@ -27,7 +27,7 @@ impl OtlpSender {
         }
     }
 
-    pub(super) fn temporality(&self) -> OtlpTemporality {
+    pub(super) fn encoding_temporality(&self) -> OtlpTemporality {
         self.temporality
     }
 
@@ -35,7 +35,7 @@ impl OtlpSender {
     pub(super) async fn post_message(&self, body: &[u8], content_type: &str) -> Answer {
         let (headers, body) = prepare_body(body, content_type, self.compress);
         match self.poster.post_body(&headers, body).await {
-            Ok(reply) => reply.judge(AnswerDialect::Otlp),
+            Ok(reply) => reply.judge_reply(AnswerDialect::Otlp),
             Err(answer) => answer,
         }
     }

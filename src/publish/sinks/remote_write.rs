@@ -64,7 +64,7 @@ impl RemoteWriter {
             RemoteWriteProtocol::V1 => AnswerDialect::RemoteWrite1,
             RemoteWriteProtocol::V2 => AnswerDialect::RemoteWrite2 { is_known: self.knows_v2 },
         };
-        let answer = reply.judge(dialect);
+        let answer = reply.judge_reply(dialect);
         self.knows_v2 |= protocol == RemoteWriteProtocol::V2 && reply.counts_written;
         match answer {
             Answer::Unspoken { why } if self.may_fall_back => {

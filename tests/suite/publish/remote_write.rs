@@ -226,6 +226,26 @@ fn a_refused_series_is_found_and_kept_and_everything_else_arrives() {
 }
 
 #[test]
+fn a_series_that_the_receiver_fails_on_is_found_and_holds_up_nothing() {
+    let receiver = Receiver::new(true);
+    receiver.follow(|request| {
+        let fails = decode(request).iter().any(|sample| sample.labels["__name__"] == "poison_total");
+        fails.then_some(Reply::Status(500, "", "label name is not unique"))
+    });
+    let agent = agent_with(&remote_write(receiver.backend.address, ""));
+    let address = agent.reserve(&of_this_test("c-1"), "web.1");
+    for n in 0..40 {
+        address.send(format!("series.{n}:1|c"));
+    }
+    address.send("poison:1|c");
+    let arrived = || (0..40).map(|n| receiver.stored().increase(&format!("series_{n}_total"))).sum::<f64>();
+    agent.until("all others arrive", || arrived() == 40.0);
+    agent.until("it is dead", || publisher(&agent)["records"]["dead"] == 1);
+    until_delivered(&agent);
+    assert_nothing_refused(&receiver);
+}
+
+#[test]
 fn a_series_whose_samples_are_too_old_for_the_receiver_costs_only_itself() {
     for speaks_v2 in [true, false] {
         let receiver = Receiver::new(speaks_v2);
