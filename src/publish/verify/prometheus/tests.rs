@@ -38,7 +38,7 @@ fn a_query_selects_identities_and_what_all_series_have() {
     let common = find_common_labels(all);
     assert_eq!(common, [("node", "n1")]);
     let query = build_query(&identities, &common, (10_000, 40_000));
-    assert_eq!(query, r#"{task=~"web\\.1|o\"x\\|",node="n1"}[30001ms]"#);
+    assert_eq!(query, r#"{task=~"o\"x\\||web\\.1",node="n1"}[30001ms]"#);
     let pod = series(&[("namespace", "shop"), ("pod", "p-1"), ("container", "app")]);
     let mixed = build_query(&[one.identity(), pod.identity()], &[], (0, 9_999));
     assert_eq!(mixed, r#"{container=~"app|",namespace=~"shop|",pod=~"p-1|",task=~"web\\.1|"}[10000ms]"#);
