@@ -25,7 +25,9 @@ mod sinks;
 mod split;
 mod status;
 mod tally;
+mod target_client;
 pub mod totals;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -33,7 +35,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -41,18 +43,24 @@ use self::dead_letters::DeadLetters;
 use self::follow::WindowFollower;
 use self::sender::{PublisherCall, PublisherTask, SharedParts, StopOrder};
 use self::status::{PublisherState, PublisherStatus};
+use self::verify::{VerifySource, describe_outcome, verify_part};
 use crate::config::{PublishConfig, PublisherConfig};
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::store::Store;
-use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
+use crate::wire::{
+    DeadLetterDocument, PublisherCheckDocument, PublisherDocument, PublisherVerifyDocument, ReplayedDocument,
+};
 
 pub use answer::ANSWER_CLASSES;
 pub use sinks::{SinkError, check_support};
 pub use tally::DROP_REASONS;
+pub use verify::{MOST_PARTS, VerifyRequest};
 
 /// How long a task may take to end, beyond a request that is under way.
 const ENDING: Duration = Duration::from_secs(1);
+/// How long a comparison waits for another one to end.
+const TURN: Duration = Duration::from_secs(2);
 
 /// The publishers of the agent. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -61,7 +69,10 @@ pub struct Publishers(Arc<PublishersParts>);
 #[derive(Debug)]
 struct PublishersParts {
     shared: SharedParts,
+    store: Arc<Store>,
     running: Mutex<BTreeMap<String, RunningPublisher>>,
+    /// Held during a comparison, which needs memory.
+    verifying: AsyncMutex<()>,
 }
 
 #[derive(Debug)]
@@ -80,12 +91,17 @@ impl Publishers {
     pub fn new(store: Arc<Store>, node: String, state_dir: &Path) -> Self {
         let shared = SharedParts {
             node,
-            follower: WindowFollower::new(store),
+            follower: WindowFollower::new(Arc::clone(&store)),
             directory: state_dir.join("publish"),
             leases: Arc::default(),
             began: Instant::now(),
         };
-        Self(Arc::new(PublishersParts { shared, running: Mutex::default() }))
+        Self(Arc::new(PublishersParts {
+            shared,
+            store,
+            running: Mutex::default(),
+            verifying: AsyncMutex::default(),
+        }))
     }
 
     /// Makes the publishers those of a configuration. One that is configured differently goes on at its cursor.
@@ -243,6 +259,32 @@ impl Publishers {
     /// Has a publisher send kept windows that end after `since` again, or else its dead letters.
     pub async fn replay_publisher(&self, name: &str, since: Option<Timestamp>) -> Option<ReplayedDocument> {
         self.call_publisher(name, |reply| PublisherCall::Replay(since, reply)).await
+    }
+
+    /// Compares a part of what a publisher has sent with what its destination holds. `None` if there is no publisher of this name.
+    pub async fn verify_publisher(
+        &self,
+        name: &str,
+        request: VerifyRequest,
+    ) -> Option<PublisherVerifyDocument> {
+        let Ok(_turn) = tokio::time::timeout(TURN, self.0.verifying.lock()).await else {
+            let why = "another comparison is under way; try again".to_owned();
+            return Some(describe_outcome("failed", Some(why)));
+        };
+        let source = {
+            let running = self.running();
+            let one = running.get(name)?;
+            let status = one.status.values();
+            VerifySource {
+                config: one.config.clone(),
+                settle: one.settle,
+                node: self.0.shared.node.clone(),
+                store: Arc::clone(&self.0.store),
+                sent: status.position.map_or(0, |position| position.cursor.seq),
+                begun: status.first_seq,
+            }
+        };
+        Some(verify_part(source, request).await)
     }
 
     async fn call_publisher<T>(

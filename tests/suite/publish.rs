@@ -41,6 +41,11 @@ pub(crate) struct Backend {
 }
 
 impl Received {
+    /// The path and the query.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The lines of its body.
     pub(crate) fn lines(&self) -> &[String] {
         &self.lines

@@ -9,6 +9,7 @@
 //! of new series are requests of their own before the round's, and stale markers are requests after it.
 
 mod ended;
+mod listed;
 mod point;
 mod samples;
 mod v1;
@@ -22,6 +23,7 @@ use super::{Encoded, EncodedRequest, LeftOutReason, RequestRoom, Round};
 use crate::exposition::Escaping;
 use crate::prometheus::{Level, MarksOfAll, Naming, Timers};
 pub use ended::{EndedRound, EndedSeries};
+pub use listed::{ScrapedSample, ScrapedValue, list_samples};
 use point::SeriesBody;
 use samples::{NAME, SampleWriter};
 use v1::WriteRequest;
