@@ -129,7 +129,7 @@ impl Publishers {
         let SharedParts { source, places, .. } = &self.0.shared;
         source.spool.set_limit(publish.spool);
         for config in &publish.publishers {
-            if let Some(position) = places.open_place(&config.name).current_position() {
+            if let Some(position) = places.open_place(&config.name).next_position() {
                 source.spool.hold_earlier(&config.name, position.earlier, position.cursor);
             } else if config.start == StartAt::Kept {
                 source.spool.hold_after(&config.name, Cursor { epoch: 0, seq: 0 });

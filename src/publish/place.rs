@@ -112,6 +112,17 @@ impl PublisherPlace {
         self.lock().position
     }
 
+    /// Where the publisher goes on: after what is lost and not counted yet.
+    #[must_use]
+    pub(super) fn next_position(&self) -> Option<Position> {
+        let state = self.lock();
+        let through = state.lost.map(|lost| lost.through);
+        state.position.map(|position| Position {
+            cursor: position.cursor.max(through.unwrap_or(position.cursor)),
+            ..position
+        })
+    }
+
     /// Is done with everything up to a position, with what it had in hand, too.
     pub(super) fn finish_through(&self, position: Position) {
         let mut state = self.lock();
@@ -211,6 +222,11 @@ mod tests {
         // A publisher that is not there loses nothing.
         places.record_drop("q", dropped(157, 150, 7, 20));
         let next = PublisherPlaces::new(directory.path().to_owned()).open_place("p");
+        assert_eq!(
+            next.next_position().map(|position| position.cursor),
+            Some(at(157)),
+            "for files that are held"
+        );
         let lost = |place: &PublisherPlace| place.count_lost().map(|(at, records)| (at.cursor.seq, records));
         assert_eq!(lost(&next), Some((157, 57)), "the agent is killed");
         place.finish_through(position(150));

@@ -45,7 +45,7 @@ pub trait DropRecorder: std::fmt::Debug + Send + Sync {
 /// What a publisher loses with a file.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct SpoolDrop {
-    /// The publisher gets nothing more up to here.
+    /// The end of the file. The publisher gets nothing up to here but what it has in hand.
     pub through: Cursor,
     /// Records that it was not handed out.
     pub untaken: u64,

@@ -19,6 +19,7 @@ struct Loss {
     unread: UnreadRecords,
     untaken: u64,
     in_hand: u64,
+    /// The end of the file.
     through: Cursor,
 }
 
@@ -125,9 +126,9 @@ impl Spool {
         while let Some(SpooledWindow { published, birth, cursor, .. }) = reader.next_window() {
             let records = published.window().len() as u64;
             for loss in losses.iter_mut() {
+                loss.through = loss.through.max(cursor);
                 if birth > loss.unread.taken {
                     loss.untaken += records;
-                    loss.through = loss.through.max(cursor);
                 } else if loss.unread.is_in_hand(birth) {
                     loss.in_hand += records;
                 }
@@ -189,21 +190,21 @@ impl SpoolState {
     fn begin_dropping(&mut self, last: Cursor) -> Vec<Loss> {
         let losses = self.publishers.iter_mut().filter_map(|(name, progress)| {
             let unread = progress.begin_dropping(last)?;
-            let through = unread.taken.max(last);
-            Some(Loss { publisher: name.clone(), unread, untaken: 0, in_hand: 0, through })
+            Some(Loss { publisher: name.clone(), unread, untaken: 0, in_hand: 0, through: last })
         });
         losses.collect()
     }
 
     /// Notes what was dropped.
     fn end_dropping(&mut self, losses: &[Loss]) {
-        for Loss { publisher, untaken, through, .. } in losses {
+        for Loss { publisher, untaken, in_hand, through, .. } in losses {
             let Some(progress) = self.publishers.get_mut(publisher) else { continue };
             progress.end_dropping(*untaken, *through);
-            if *untaken > 0 {
+            if untaken + in_hand > 0 {
                 tracing::warn!(
                     publisher,
                     records = untaken,
+                    under_way = in_hand,
                     "the oldest windows that were kept for a publisher are dropped: it is too far behind for the size of the spool"
                 );
             }

@@ -232,12 +232,12 @@ fn what_a_small_spool_has_no_room_for_is_counted_exactly_also_by_an_agent_that_c
         let backend = Backend::new(|_| DOWN);
         let config = format!("publish.spool = \"1MiB\"\n{FORGETFUL}{}", influx(backend.address));
         let mut agent = agent_in(tempfile::tempdir().unwrap(), &config);
-        let mut sent = come_and_go(&agent, 0..60, 1000);
+        let mut sent = come_and_go(&agent, 0..100, 1000);
         agent.until_logged("too far behind for the size of the spool");
         if is_killed {
             agent = agent_in(kill(agent), &config);
         }
-        sent += come_and_go(&agent, 60..64, 1000);
+        sent += come_and_go(&agent, 100..104, 1000);
         agent.until("the spool has its size", || spool_bytes(&agent) <= f64::from(1 << 20));
         backend.follow(|_| TAKEN);
         until_delivered(&agent);
