@@ -230,7 +230,7 @@ pub(super) fn advise_operator(reason: WaitReason, sink: &SinkConfig) -> Option<S
         }
         (WaitReason::Gone, _) => Some("correct the address of the server".to_owned()),
         (WaitReason::Refusing, _) => {
-            Some("the server refuses everything it is sent; see its answer. Nothing is lost while windows are kept".to_owned())
+            Some("the server refuses everything it is sent; see its answer. Nothing is lost that publish.spool has room for".to_owned())
         }
     }
 }

@@ -14,6 +14,7 @@ const HELD = {
 function publisherState({ state, reason, next_attempt: next, records }) {
   if (state === "held") return HELD[reason] || "held";
   if (state === "retrying") return next ? `trying again at ${clock.format(new Date(next))}` : "trying again";
+  if (state === "starting") return "counting what is left to send";
   if (state === "idle") return records.pending > 0 ? "waiting for the next round" : "up to date";
   return state;
 }
