@@ -124,7 +124,7 @@ pub(in crate::cli) fn describe_result(verified: &PublisherVerifyDocument) -> Vec
         "ok" => lines.push(format!("{series} series are the same {over}")),
         "differs" => lines.push(format!("{differing} of {series} series differ {over}")),
         "failed" if *series > 0 => {
-            lines.push(format!("not all series were compared, {differing} of {series} differ"))
+            lines.push(format!("not all series were compared, {differing} of {series} differ"));
         }
         "failed" | "unsupported" => lines.push("nothing was compared".to_owned()),
         _ => {}

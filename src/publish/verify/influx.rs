@@ -168,7 +168,7 @@ fn build_statements(points: &BTreeMap<PointSeries, PointSums>, (first, last): (i
                 // Writing to memory does not fail.
                 let _infallible = write!(statement, ", sum(\"{field}\") AS \"{field}\"");
             }
-            let whose: Vec<_> = identities.iter().map(|identity| format_condition(identity)).collect();
+            let whose: Vec<_> = identities.iter().map(format_condition).collect();
             let _infallible = write!(
                 statement,
                 " FROM {} WHERE ({}) AND time >= {first}ms AND time <= {last}ms GROUP BY *",

@@ -220,7 +220,7 @@ fn listed_samples_are_those_that_are_sent() {
             assert_eq!(listed.cumulative, sent.created != 0, "{sent:?}");
             match listed.value {
                 ScrapedValue::Number(number) => {
-                    assert_eq!((number, None), (sent.value, sent.histogram.clone()))
+                    assert_eq!((number, None), (sent.value, sent.histogram.clone()));
                 }
                 ScrapedValue::Histogram { count, sum } => {
                     assert_eq!(sum, sent.value);
