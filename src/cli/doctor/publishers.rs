@@ -33,7 +33,8 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
 pub(super) fn check_backlog(node: &NodeDocument, publishers: &[PublisherDocument]) -> Option<Finding> {
     let is_lost = !publishers.is_empty() && node.window_log.as_ref().is_some_and(|log| log.in_memory);
     is_lost.then(|| {
-        let found = format!("{} is in memory: what is not delivered does not survive a reboot", node.state_dir);
+        let found =
+            format!("{} is in memory: what is not delivered does not survive a reboot", node.state_dir);
         Finding::new(CHECK, FindingStatus::Warning, found)
             .with_advice("set state_dir to a directory on a disk")
     })
