@@ -301,6 +301,12 @@ impl Publishers {
         running.values().map(|one| one.status.values().to_document(&one.config, end, now)).collect()
     }
 
+    /// Whether there is a publisher.
+    #[must_use]
+    pub fn is_any_running(&self) -> bool {
+        !self.running().is_empty()
+    }
+
     /// The files that are kept for publishers.
     #[must_use]
     pub fn spool_status(&self) -> SpoolStatus {

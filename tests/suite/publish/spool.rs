@@ -287,5 +287,9 @@ fn a_publisher_that_is_removed_holds_no_files() {
     let file = agent.admin_socket().with_file_name("agent.toml");
     std::fs::write(&file, FORGETFUL).unwrap();
     assert_eq!(agent.admin("POST", "/v1/config/reload", &Value::Null).0, 200);
-    agent.until("the files go", || spool_bytes(&agent) == 0.0);
+    let windows = agent.admin_socket().with_file_name("state").join("windows");
+    agent.until("the files go", || {
+        let names = std::fs::read_dir(&windows).unwrap().map(|entry| entry.unwrap().file_name());
+        names.into_iter().all(|name| !name.to_string_lossy().starts_with("spool-"))
+    });
 }
