@@ -166,7 +166,7 @@ fn what_comes_late_is_due_with_the_next_round_for_a_receiver_that_accepts_only_w
 }
 
 /// What is added, in rounds that start at `floor` or later.
-fn added<'s>(selection: &'s SeriesSelection, floor: i64) -> RoundScope<'s> {
+fn added(selection: &SeriesSelection, floor: i64) -> RoundScope<'_> {
     let plain = scope(10, Level::Orchestrator, selection);
     let rules = RoundRules { floor: Some(at(floor)), ..plain.rules };
     RoundScope { rules, reading: RecordReading::Added, ..plain }
@@ -211,7 +211,7 @@ fn records_have_the_totals_as_of_their_round_also_if_it_is_read_again() {
     let windows = store.kept_after(0);
     let mut totals = RunningTotals::new(100, false);
     let marks = MarksOfAll::default();
-    let mut read = |windows: &[Arc<Published>], totals: &mut RunningTotals| {
+    let read = |windows: &[Arc<Published>], totals: &mut RunningTotals| {
         let mut cut = CutRecords::collect_records(windows, &[], 1..=100, added(&selection, 0));
         let of_round = |interval: &mut IntervalRecords<'_>| {
             interval.stage_totals(totals);
@@ -245,7 +245,7 @@ fn types_that_are_sent_apart_are_apart_in_a_round() {
     let names: Vec<_> = round.records.iter().map(|record| &*record.series.name).collect();
     assert_eq!(names, ["a", "c", "b"]);
     assert_eq!(cut.intervals[0].group_ranges(group), [0..2, 2..3]);
-    assert_eq!(cut.intervals[0].group_ranges(|_| 0), [0..3]);
+    assert_eq!(cut.intervals[0].group_ranges(|_| 0).pop(), Some(0..3));
 }
 
 proptest! {
