@@ -43,7 +43,7 @@ fn a_backlog_of_containers_that_are_long_gone_is_added_once_and_their_series_end
 #[test]
 fn a_reload_goes_on_with_the_round_that_was_sent_although_its_windows_are_in_files() {
     let receiver = Receiver::new(true);
-    let config = format!("{FORGETFUL}publish.settle = \"100ms\"\n{}", remote_write(&receiver));
+    let config = format!("{FORGETFUL}{}", remote_write(&receiver));
     let agent = agent_in(tempfile::tempdir().unwrap(), &config);
     let stored = receiver.stored_apart();
     receiver.follow(move |request| {
@@ -55,7 +55,8 @@ fn a_reload_goes_on_with_the_round_that_was_sent_although_its_windows_are_in_fil
     let other = Receiver::new(true);
     receiver.share_with(&other);
     let file = agent.admin_socket().with_file_name("agent.toml");
-    std::fs::write(&file, format!("publish.settle = \"100ms\"\n{FORGETFUL}{}", remote_write(&other))).unwrap();
+    std::fs::write(&file, format!("publish.settle = \"100ms\"\n{FORGETFUL}{}", remote_write(&other)))
+        .unwrap();
     assert_eq!(agent.admin("POST", "/v1/config/reload", &Value::Null).0, 200);
     until_delivered(&agent);
     assert_eq!(total_of_series(&other, 400), sent);
