@@ -47,7 +47,7 @@ e2e-restart: ## twenty hand-overs in a row under a load of known totals, and sto
 	scripts/setup cc rust
 	scripts/e2e-restart
 
-e2e-publish: ## deliveries to a real InfluxDB, with known totals, through refusals and an outage; needs its package
+e2e-publish: ## deliveries to a real InfluxDB, Prometheus and carbon, with known totals, through refusals and outages; needs their packages
 	scripts/setup cc rust
 	scripts/e2e-publish
 
@@ -128,7 +128,7 @@ e2e-runtimes: ## containerd, podman and docker through the wrapper, as root
 e2e-browser: ## the page of a real agent in a headless Chromium
 	scripts/setup cc rust node browser
 	cargo build --locked --bin tallyport
-	node --test --test-concurrency=1 integration/browser/page.test.mjs integration/browser/views.test.mjs integration/browser/layout.test.mjs
+	node --test --test-concurrency=1 integration/browser/page.test.mjs integration/browser/views.test.mjs integration/browser/publishers.test.mjs integration/browser/layout.test.mjs
 
 e2e-rules: ## alert rules where they fire and where they do not, by promtool; the dashboards' queries, by a real Prometheus
 	scripts/setup cc rust prometheus

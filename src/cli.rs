@@ -149,6 +149,7 @@ fn dispatch_client_command(command: Command, out: &mut Console) -> Result<ExitCo
                 PublishCommand::Check(args) => return publish::check_publisher(&args, out).await,
                 PublishCommand::Dead(args) => publish::list_dead_letters(&args, out).await?,
                 PublishCommand::Replay(args) => return publish::replay_publisher(&args, out).await,
+                PublishCommand::Verify(args) => return publish::verify_publisher(&args, out).await,
             },
             Command::Explain(args) => return explain::explain_task(&args, out).await,
             Command::Tail(args) => lines::tail_lines(&args, out).await?,

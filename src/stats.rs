@@ -84,13 +84,14 @@ families! {
     CHECKPOINTS = "tallyport_checkpoints", Counter, [], "Checkpoints of open windows.";
     CHECKPOINT_INTERVAL = "tallyport_checkpoint_interval_seconds", Gauge, [], "Time between the last two checkpoints: the most received data that a crash loses.";
     PUBLISH_RECORDS = "tallyport_publish_records", Counter, ["publisher", "outcome"], "Closed records, by what became of them: `delivered`, `excluded` by the publisher's filters, or `dead` because the destination refused them.";
-    PUBLISH_DROPPED = "tallyport_publish_dropped", Counter, ["publisher", "reason"], "Closed records that were not delivered: no longer kept (`expired`), older than `max_age` (`age`), too large for a request (`too_large`), or without a form in the protocol (`unsupported`, `no_value`).";
-    PUBLISH_REQUESTS = "tallyport_publish_requests", Counter, ["publisher", "answer"], "Requests, by what their answers meant: `ok`, `retry`, `reject`, `auth`, `gone` or `too_large`.";
+    PUBLISH_DROPPED = "tallyport_publish_dropped", Counter, ["publisher", "reason"], "Closed records that were not delivered: no longer kept (`expired`), beyond `publish.spool` (`spool`), older than `max_age` (`age`), corrections that cannot be sent (`late`), refused by a destination that does not say which (`refused`), too large for a request (`too_large`), or without a form in the protocol (`unsupported`, `no_value`, `clash`).";
+    PUBLISH_REQUESTS = "tallyport_publish_requests", Counter, ["publisher", "answer"], "Requests, by what their answers meant: `ok`, `partly`, `retry`, `reject`, `auth`, `gone`, `too_large` or `unspoken`.";
     PUBLISH_PENDING = "tallyport_publish_pending_records", Gauge, ["publisher"], "Closed records that are still to be delivered.";
     PUBLISH_BEHIND = "tallyport_publish_behind_seconds", Gauge, ["publisher"], "How long ago the oldest round ended that should have been delivered; 0 if there is none.";
     PUBLISH_HELD = "tallyport_publish_held", Gauge, ["publisher"], "1 if the publisher waits for a change of the destination or the configuration, otherwise 0.";
     PUBLISH_DEAD_LETTERS = "tallyport_publish_dead_letters", Gauge, ["publisher"], "Refused records that are kept for `tallyport publish replay`.";
     PUBLISH_RESTARTS = "tallyport_publish_restarts", Counter, ["publisher"], "How often the publisher was started again because it had failed or hung.";
+    PUBLISH_SPOOL = "tallyport_publish_spool_bytes", Gauge, [], "Total size of the files of closed windows that are kept for publishers alone; at most `publish.spool`.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     SHARD_PAUSES = "tallyport_shard_pauses", Counter, [], "Times that a receiving thread read nothing for two seconds or longer; the affected windows are partial.";

@@ -179,6 +179,14 @@ impl Store {
         self.read().containers.get(&allocation).map(|history| Arc::clone(history.origin()))
     }
 
+    /// The origins of the containers that are served.
+    #[must_use]
+    pub fn served_origins(&self) -> Vec<Arc<Origin>> {
+        let containers = self.read().containers.clone();
+        let served = containers.values().filter(|history| !history.is_alone());
+        served.map(|history| Arc::clone(history.origin())).collect()
+    }
+
     pub fn forget_container(&self, allocation: Allocation) {
         let Some(history) = self.find_history(allocation) else { return };
         let summary = history.summary();

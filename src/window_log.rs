@@ -41,11 +41,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use entry::{VERSION, Who};
+pub use entry::{VERSION, Who, was_open_at_kill};
 pub use recover::{Recovered, RestoredContainer, Survey, recover_windows, survey_log};
 pub use renewed::WriterSources;
 pub use spool::{
-    DEFAULT_SPOOL_SIZE, PublisherHold, Spool, SpoolBatch, SpoolFollower, SpoolStatus, SpooledWindow,
+    DropRecorder, PublisherHold, SequenceReader, Spool, SpoolBatch, SpoolDrop, SpoolFollower, SpoolHandout,
+    SpoolStatus, SpooledWindow,
 };
 pub use status::{LogDamage, LogStatus, LogStatusSnapshot, RecoveryReport};
 pub use writer::LogWriter;

@@ -84,9 +84,9 @@ fn follow(file: Vec<u8>) {
     let spool = Spool::open_backlog(Arc::new(Three(file)), u64::MAX).expect("it can be listed");
     let store = Store::new(u64::MAX, 30);
     let mut position = Cursor { epoch: 0, seq: 0 };
-    let mut follower = Arc::new(spool).follow_after("p", position);
+    let mut reader = Arc::new(spool).read_after(position);
     loop {
-        let batch = follower.read_windows(&store, 3).expect("it can be read");
+        let batch = reader.read_windows(&store, 3).expect("it can be read");
         if batch.windows.is_empty() && batch.missed == 0 {
             return;
         }

@@ -7,6 +7,7 @@ BINARIES is the directory of tallyport. The server listens at the default port, 
 2. A timer of 0.828 ms arrives as one point with its value, unit and tag. Sent again several times, it is still one point.
 3. A field of another type in the database: that series becomes a dead letter, and all others arrive.
 4. The server is down while containers come and go: their sums arrive afterwards.
+5. `publish verify` finds what the agent sent in the database, and names what was refused and what is deleted there.
 """
 
 import json
@@ -100,6 +101,24 @@ def outage(agent, influx):
     print(f"after the outage: {sent} sent, {total(influx, 'hits'):.0f} in the database, {publisher(agent)['records']}")
 
 
+def verify(agent):
+    """The names of series that differ, and the exit code; over rounds that are some seconds old."""
+    time.sleep(6)
+    verified = agent.command("publish", "verify", "i", "--since", "1h", "-o", "json")
+    document = json.loads(verified.stdout)
+    print(f"publish verify: {document['outcome']}, {document['series']} series, {document['rounds']} rounds, {document['differences'][:3]}")
+    check(document["rounds"] > 0 and document["series"] > 500, document)
+    return {difference["name"] for difference in document["differences"]}, verified.returncode
+
+
+def compare(agent, influx):
+    differing, code = verify(agent)
+    check((differing, code) == ({"poison"}, 1), "a record was refused, all others are there:", differing, code)
+    influx.query('drop measurement "hits"')
+    differing, code = verify(agent)
+    check((differing, code) == ({"poison", "hits"}, 1), "deleted series are named:", differing, code)
+
+
 def run():
     with tempfile.TemporaryDirectory() as directory:
         (server := pathlib.Path(directory) / "influxdb").mkdir()
@@ -113,6 +132,7 @@ def run():
             example(agent, influx)
             poison(agent, influx)
             outage(agent, influx)
+            compare(agent, influx)
         finally:
             agent.stop()
             influx.stop()

@@ -212,5 +212,6 @@ fn window_log(log: LogStatusSnapshot, size_limit: usize) -> wire::WindowLogDocum
         checkpoint_seconds: log.interval.as_secs_f64(),
         failing_since,
         failing,
+        in_memory: log.in_memory,
     }
 }

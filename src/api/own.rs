@@ -64,6 +64,7 @@ fn render_page(
     page.write_windows(agent);
     page.write_window_log(agent);
     page.write_publishers(&agent.publishers.list_documents());
+    page.write_spool(agent);
     page.write_http(agent);
     page.write_pages(agent.reading.pages.load_counts());
     page.write_nri(&agent.reading.stats.nri, agent.reading.data.current_config().nri.enabled);
@@ -232,6 +233,15 @@ impl MetricsPage {
             for publisher in publishers {
                 family.write_sample(&[("publisher", publisher.name.as_str())], value(publisher));
             }
+        }
+    }
+
+    /// What is kept for publishers. Without any, nothing is.
+    fn write_spool(&mut self, agent: &AgentContext) {
+        let (spool, has_publishers) = (agent.publishers.spool_status(), agent.publishers.is_any_running());
+        let family = self.start_family(stats::PUBLISH_SPOOL);
+        if has_publishers {
+            family.write_sample(&[], spool.bytes as f64);
         }
     }
 

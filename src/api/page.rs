@@ -39,6 +39,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/compare.js"),
     include_str!("page/resources.js"),
     include_str!("page/cards.js"),
+    include_str!("page/publishers.js"),
     include_str!("page/promql.js"),
     include_str!("page/inspector.js"),
     include_str!("page/tasks.js"),

@@ -1,9 +1,11 @@
-//! Publishers: what they have sent, and calls to try one, to read what was refused, and to send something again.
+//! Publishers: what they have sent, and calls to try one, to read what was refused, to send something again, and to compare what
+//! was sent with what a destination holds.
 
 use super::error::ApiError;
 use super::{AgentContext, ApiResponse, MaintenanceContext};
 use crate::net::clock;
-use crate::query::Query;
+use crate::publish::{MOST_PARTS, VerifyRequest};
+use crate::query::{Error, Query};
 
 /// `GET /v1/publishers`
 pub(super) fn list_publishers(agent: &AgentContext) -> ApiResponse {
@@ -44,5 +46,28 @@ pub(super) async fn replay_publisher(
     let replayed = maintenance.publishers.replay_publisher(name, since).await;
     replayed
         .map(|replayed| ApiResponse::with_json(200, &replayed))
+        .ok_or_else(|| ApiError::unknown_publisher(name))
+}
+
+/// `POST /v1/publishers/{name}/verify`
+pub(super) async fn verify_publisher(
+    maintenance: &MaintenanceContext,
+    name: &str,
+    raw: &str,
+) -> Result<ApiResponse, ApiError> {
+    let query = Query::read(raw, &["since", "until", "part", "parts"])?;
+    let parts = query.parse_value("parts")?;
+    if let Some(parts) = parts.filter(|parts| !(1..=MOST_PARTS).contains(parts)) {
+        return Err(Error::bad_parameter("parts", &parts.to_string(), "is not a number of parts").into());
+    }
+    let part = query.parse_value("part")?.unwrap_or(0);
+    if part >= parts.unwrap_or(1) {
+        return Err(Error::bad_parameter("part", &part.to_string(), "is not less than parts").into());
+    }
+    let since = query.parse_since(clock::wall_time())?.unwrap_or_default();
+    let request = VerifyRequest { since, until: query.parse_value("until")?, part, parts };
+    let verified = maintenance.publishers.verify_publisher(name, request).await;
+    verified
+        .map(|verified| ApiResponse::with_json(200, &verified))
         .ok_or_else(|| ApiError::unknown_publisher(name))
 }

@@ -397,6 +397,12 @@ fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
         .then(|name: PathSegment, raw: String, maintenance: MaintenanceContext| async move {
             build_response(publisher_calls::replay_publisher(&maintenance, &name.0, &raw).await)
         });
+    let verify = at!(post / "v1" / "publishers" / _ / "verify")
+        .and(raw_query())
+        .and(with_api(maintenance))
+        .then(|name: PathSegment, raw: String, maintenance: MaintenanceContext| async move {
+            build_response(publisher_calls::verify_publisher(&maintenance, &name.0, &raw).await)
+        });
     let tail = at!(get / "v1" / "tasks" / _ / "tail")
         .and(raw_query())
         .and(request_asker())
@@ -404,7 +410,7 @@ fn maintenance_routes(routes: &Routes) -> BoxedFilter<(Response,)> {
         .then(|id: PathSegment, raw: String, asker: Asker, reading: ReaderContext| async move {
             build_response(admin_calls::tail_task(&reading, asker, &id.0, &raw).await)
         });
-    let publishers = check.or(dead).unify().or(replay).unify();
+    let publishers = check.or(dead).unify().or(replay).unify().or(verify).unify();
     let config = config.or(reload).unify();
     config.or(reconcile).unify().or(tail).unify().or(publishers).unify().boxed()
 }

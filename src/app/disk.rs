@@ -15,6 +15,7 @@ use crate::containers::{ContainerSnapshot, ContainerTable, FinishedContainer, JO
 use crate::model::Timestamp;
 use crate::net::clock;
 use crate::net::passing::Channel;
+use crate::publish::Publishers;
 use crate::stats::{Damaged, DamagedFiles, StateFile};
 use crate::store::{EPOCH, Epoch, next_epoch};
 use crate::window_log::{
@@ -63,6 +64,11 @@ fn open(config: &AgentConfig) -> Result<LogDirectory, StartError> {
     LogDirectory::new(path.clone()).map_err(|source| StartError::State { path, source })
 }
 
+/// Whether the log does not survive a reboot. It is not said of a directory that cannot be looked at.
+fn is_in_memory(config: &AgentConfig) -> bool {
+    open(config).is_ok_and(|files| files.is_volatile().unwrap_or(false))
+}
+
 fn tell_damage(damage: LogDamage, path: &Path) {
     if !damage.is_none() {
         let LogDamage { parts, bytes, entries, files } = damage;
@@ -109,6 +115,7 @@ impl AgentWindowLog {
         });
         table.show_finished(finished.collect());
         let status = Arc::new(LogStatus::new(recovered.report));
+        status.set_in_memory(is_in_memory(config));
         let writer = LogWriter::start(&files, recovered, sources, writer_settings(config), &status)
             .map_err(|source| StartError::System { what: "the window log", source })?;
         Ok(Self { status, writer: LogWriterState::Now(writer) })
@@ -119,6 +126,7 @@ impl AgentWindowLog {
     pub(super) fn start_after(
         before: Option<Channel>,
         sources: WriterSources,
+        publishers: Publishers,
         config: Arc<AgentConfig>,
         ended: oneshot::Sender<()>,
     ) -> Option<Self> {
@@ -127,10 +135,13 @@ impl AgentWindowLog {
             return None;
         }
         let status = Arc::new(LogStatus::new(RecoveryReport::default()));
+        status.set_in_memory(is_in_memory(&config));
         let shown = Arc::clone(&status);
         let writer = tokio::task::spawn_blocking(move || {
-            let failing = Arc::clone(&shown);
+            let (failing, spool) = (Arc::clone(&shown), Arc::clone(&sources.spool));
             wait_for_end(before, ended);
+            // Only now: until its end, that process publishes.
+            publishers.hold_files(&config.publish);
             let start = || {
                 let files = open(&config)?;
                 let survey = survey_log(&files);
@@ -144,6 +155,7 @@ impl AgentWindowLog {
             };
             start().inspect_err(|error| {
                 failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time());
+                spool.give_up_files();
             })
         });
         Some(Self { status, writer: LogWriterState::Then(writer) })

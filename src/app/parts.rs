@@ -15,14 +15,14 @@ use crate::host::CpuMeter;
 use crate::model::Timestamp;
 use crate::net::clock::{self, Clock};
 use crate::net::guard::Guard;
-use crate::publish::Publishers;
+use crate::publish::{PublishedWindows, Publishers};
 use crate::query::Data;
 use crate::restart::MovableParts;
 use crate::shard::{ShardPlan, ShardPool};
 use crate::shutdown::{Drain, DrainTrigger, Latch, Readiness, drain_channel};
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::window_log::{DEFAULT_SPOOL_SIZE, Spool, WriterSources};
+use crate::window_log::{Spool, WriterSources};
 
 /// The parts that run as long as the agent does.
 #[derive(Clone, Debug)]
@@ -142,15 +142,14 @@ impl AgentParts {
         let stats = Arc::new(Stats::default());
         let entrance = Entrance::new(&config.http, asked, &stats);
         let (requesting_config, config_requests) = mpsc::channel(8);
-        let log_enabled = config.window_log.enabled;
-        let publishers = Publishers::new(Arc::clone(&store), config.node.clone(), &config.state_dir);
+        let spool = Arc::new(match config.window_log.enabled {
+            true => Spool::new(config.publish.spool),
+            false => Spool::without_files(),
+        });
+        let publishers = new_publishers(&config, &store, &spool);
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let pages = Pages::new(&config);
-        let spool = Arc::new(match log_enabled {
-            true => Spool::new(DEFAULT_SPOOL_SIZE),
-            false => Spool::without_files(),
-        });
         let running = Running {
             store,
             pool,
@@ -205,6 +204,7 @@ impl AgentParts {
         left: PreviousLog,
         images: &[ContainerSnapshot],
     ) -> Result<(), StartError> {
+        self.running.publishers.hold_files(&self.running.current_config().publish);
         let log = AgentWindowLog::start(
             self.running.window_sources(),
             &self.running.current_config(),
@@ -216,6 +216,13 @@ impl AgentParts {
         self.window_log = Some(log);
         Ok(())
     }
+}
+
+fn new_publishers(config: &AgentConfig, store: &Arc<Store>, spool: &Arc<Spool>) -> Publishers {
+    let keep = u32::try_from(config.aggregation.keep).unwrap_or(u32::MAX);
+    let kept_for = config.aggregation.window.saturating_mul(keep);
+    let windows = PublishedWindows { store: Arc::clone(store), spool: Arc::clone(spool), kept_for };
+    Publishers::new(windows, config.node.clone(), &config.state_dir)
 }
 
 /// The settings of the container table.

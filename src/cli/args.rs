@@ -200,6 +200,7 @@ comes back with the taint, it is removed again.")]
 Examples:
   tallyport doctor
   tallyport doctor --json
+  tallyport doctor --publish
   tallyport doctor --probe runc --probe docker
 
 A probe is a short container that is started as others are and sends one metric; doctor says
@@ -293,6 +294,17 @@ Examples:
 
 Dead letters that are accepted are removed. A file gets what is sent again once more.")]
     Replay(PublishReplayArgs),
+    /// Compare what was sent with what the destination holds
+    #[command(after_help = "\
+Examples:
+  tallyport publish verify influx
+  tallyport publish verify influx --since 10m -o json
+
+The agent asks the destination for the number and the sums of the points of every series, over all whole
+rounds within that time of which it still keeps the windows, and every difference is named. The
+types influxdb, remote_write and file can be compared. The exit code is 1 if anything differs or
+nothing could be compared.")]
+    Verify(PublishVerifyArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -31,7 +31,14 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     findings.push(guard::check_guard(&node, &containers));
     findings.extend(state::check_window_log(node.window_log.as_ref()));
     findings.extend(node.nri.iter().flat_map(plugin::plugin_findings));
-    findings.extend(fetch_publishers(&client).await.iter().flat_map(publishers::check_publisher));
+    let publishers = fetch_publishers(&client).await;
+    findings.extend(publishers.iter().flat_map(publishers::check_publisher));
+    findings.extend(publishers::check_backlog(&node, &publishers));
+    if args.publish {
+        for publisher in &publishers {
+            findings.extend(publishers::compare_sample(&admin, publisher).await);
+        }
+    }
     findings.extend(state::totals_finding(node.totals_evicted));
     findings.extend(series::check_limits(&accounting));
     findings.extend(series::check_names(&node));

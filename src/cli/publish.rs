@@ -1,4 +1,6 @@
-//! `tallyport publish`: what the agent's publishers have sent, what was refused, and how to try or repeat something.
+//! `tallyport publish`: what the agent's publishers have sent, what was refused, and how to try, repeat or verify something.
+
+mod verify;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,8 @@ use super::units::Precision;
 use crate::client::Client;
 use crate::net::clock;
 use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
+
+pub(super) use verify::{describe_difference, describe_result, verify_publisher, verify_sample};
 
 const COLUMNS: [Column; 9] = [
     Column::new("PUBLISHER", CellKind::Name),

@@ -36,6 +36,8 @@ pub const MOST_FILTERS: usize = 32;
 /// What all publishers share, and the publishers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublishConfig {
+    /// Bytes of the files that are kept for publishers, beyond what the window log keeps.
+    pub spool: u64,
     /// How long after an interval's end its windows are waited for.
     pub settle: Duration,
     /// How long a worker may hold a round before it is given to another.

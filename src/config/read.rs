@@ -208,6 +208,7 @@ fn timers(values: &SettingValues) -> Timers {
 
 fn build_publish(values: &SettingValues, publishers: &[PublisherValues]) -> PublishConfig {
     PublishConfig {
+        spool: values.count_value("publish.spool"),
         settle: values.duration_value("publish.settle"),
         lease: values.duration_value("publish.lease"),
         reap_every: values.duration_value("publish.reap_every"),

@@ -625,6 +625,15 @@ pub const SETTINGS: &[Setting] = &[
                values. This should exceed the scrape interval; values above containers.tombstone have no effect.",
     },
     Setting {
+        key: "publish.spool",
+        kind: SettingKind::Size(0, 1024 * GIB),
+        default: "1GiB",
+        effect: Effect::AtOnce,
+        help: "Maximum total size of the files of closed windows that are kept for publishers alone, beyond \
+               windows.log_size. Above it, the oldest are deleted, and each publisher counts what it had not sent. 0B keeps \
+               none.",
+    },
+    Setting {
         key: "publish.settle",
         kind: SettingKind::Time(0, MINUTE),
         default: "1s",

@@ -5,18 +5,27 @@
 use std::time::Duration;
 
 use crate::model::Timestamp;
+use crate::render::publish::{OtlpAnswer, decode_answer};
 
 /// The longest text that is kept of an answer, in bytes.
 pub(super) const LONGEST_TEXT: usize = 512;
 
 /// The names of what answers mean.
-pub const ANSWER_CLASSES: [&str; 6] = ["ok", "retry", "reject", "auth", "gone", "too_large"];
+pub const ANSWER_CLASSES: [&str; 8] =
+    ["ok", "partly", "retry", "reject", "auth", "gone", "too_large", "unspoken"];
 
 /// What an answer means.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
+pub enum Answer {
     /// Everything was taken.
     Ok,
+    /// Some of the records were refused, and the server does not say which. The request must not be repeated.
+    Partly {
+        /// How many.
+        refused: u64,
+        /// What it said.
+        why: String,
+    },
     /// The server or the way to it fails: the same request is sent again.
     Retry {
         /// How long the server asked to wait.
@@ -25,6 +34,8 @@ pub(super) enum Answer {
         why: String,
         /// Whether a record may be the cause: a server's own error, not its absence or a limit.
         of_content: bool,
+        /// Whether the request may have been taken all the same.
+        in_doubt: bool,
     },
     /// The server refuses what the request says, or a part of it.
     Reject {
@@ -46,55 +57,178 @@ pub(super) enum Answer {
         /// What it said.
         why: String,
     },
+    /// The server does not understand this version of the protocol, and has taken nothing: the records are sent again in
+    /// another.
+    Unspoken {
+        /// What it said.
+        why: String,
+    },
 }
 
 impl Answer {
     /// The name of what it means, in documents and as a label.
     #[must_use]
-    pub(super) const fn class_name(&self) -> &'static str {
+    pub const fn class_name(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Partly { .. } => "partly",
             Self::Retry { .. } => "retry",
             Self::Reject { .. } => "reject",
             Self::Auth { .. } => "auth",
             Self::Gone { .. } => "gone",
             Self::TooLarge { .. } => "too_large",
+            Self::Unspoken { .. } => "unspoken",
         }
     }
+
+    /// What the server said, unless it has taken everything.
+    #[must_use]
+    pub fn server_text(&self) -> Option<&str> {
+        match self {
+            Self::Ok => None,
+            Self::Partly { why, .. }
+            | Self::Retry { why, .. }
+            | Self::Reject { why }
+            | Self::Auth { why }
+            | Self::Gone { why }
+            | Self::TooLarge { why }
+            | Self::Unspoken { why } => Some(why),
+        }
+    }
+
+    /// Whether the server may have taken some of the request, so that sending it again with other values is not safe.
+    #[must_use]
+    pub(super) const fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Ok | Self::Partly { .. } | Self::Reject { .. } => true,
+            Self::Retry { in_doubt, .. } => *in_doubt,
+            Self::Auth { .. } | Self::Gone { .. } | Self::TooLarge { .. } | Self::Unspoken { .. } => false,
+        }
+    }
+}
+
+/// What a request was written in.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum AnswerDialect {
+    /// Line protocol, of `InfluxDB` 1, 2 and 3, and of what speaks like them.
+    Influxdb,
+    /// Prometheus remote write 1.0.
+    RemoteWrite1,
+    /// Prometheus remote write 2.0.
+    RemoteWrite2 {
+        /// Whether the server has shown that it understands it.
+        is_known: bool,
+    },
+    /// OTLP over HTTP.
+    Otlp,
+    /// The routes of Datadog's intake.
+    Datadog,
 }
 
 /// The part of an HTTP answer that decides.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct HttpAnswer<'a> {
+pub struct HttpAnswer<'a> {
     /// The status, 100 to 999.
     pub status: u16,
     /// The `Retry-After` header.
     pub retry_after: Option<&'a str>,
+    /// Whether one of the headers `X-Prometheus-Remote-Write-…-Written` is there. What they count is not believed: Mimir's
+    /// contain samples that it has refused.
+    pub counts_written: bool,
     /// The start of the body.
     pub body: &'a [u8],
 }
 
-/// Judges an answer to line protocol, of `InfluxDB` 1, 2 and 3, and of what speaks like them.
+/// Judges an answer.
 #[must_use]
-pub(super) fn judge_influxdb(answer: HttpAnswer<'_>, now: Timestamp) -> Answer {
+pub fn judge_answer(dialect: AnswerDialect, answer: HttpAnswer<'_>, now: Timestamp) -> Answer {
     let text = shown_text(answer.body);
     let why = describe_status(answer.status, &text);
-    match answer.status {
-        204 => Answer::Ok,
-        // InfluxDB 1 answers 200 with an error to a write that it understood and could not complete.
-        200..=299 if text.is_empty() || text == "{}" => Answer::Ok,
-        200..=299 if text.starts_with('{') => Answer::Reject { why },
-        // A page for people: this is no database.
-        200..=399 | 404 | 405 | 410 => Answer::Gone { why },
-        400 if names_missing_place(&text) => Answer::Gone { why },
-        401 | 403 | 407 => Answer::Auth { why },
-        408 | 425 | 429 | 500.. => {
-            let after = parse_retry_after(answer.retry_after, now);
-            Answer::Retry { after, why, of_content: answer.status == 500 }
-        }
-        413 => Answer::TooLarge { why },
-        _ => Answer::Reject { why },
+    if (200..300).contains(&answer.status) {
+        return judge_success(dialect, answer, &text, why);
     }
+    match answer.status {
+        300..=399 | 404 | 405 | 410 => Answer::Gone { why },
+        400 if dialect == AnswerDialect::Influxdb && names_missing_place(&text) => Answer::Gone { why },
+        401 | 403 | 407 => Answer::Auth { why },
+        408 | 425 | 429 | 500.. => Answer::Retry {
+            after: parse_retry_after(answer.retry_after, now),
+            why,
+            of_content: answer.status == 500,
+            in_doubt: answer.status >= 500 && answer.status != 503,
+        },
+        413 => Answer::TooLarge { why },
+        status => match dialect {
+            // A receiver of 1.0 alone may take a request of 2.0 for a damaged one.
+            AnswerDialect::RemoteWrite2 { is_known }
+                if status == 415 || !is_known && !answer.counts_written =>
+            {
+                Answer::Unspoken { why }
+            }
+            _ => Answer::Reject { why },
+        },
+    }
+}
+
+/// Judges an answer with a status of success.
+fn judge_success(dialect: AnswerDialect, answer: HttpAnswer<'_>, text: &str, why: String) -> Answer {
+    if text.starts_with('<') {
+        // A page for people: this is no such server.
+        return Answer::Gone { why };
+    }
+    match dialect {
+        AnswerDialect::Influxdb if answer.status == 204 => Answer::Ok,
+        // InfluxDB 1 answers 200 with an error to a write that it understood and could not complete.
+        AnswerDialect::Influxdb if text.is_empty() || text == "{}" => Answer::Ok,
+        AnswerDialect::Influxdb if text.starts_with('{') => Answer::Reject { why },
+        AnswerDialect::Influxdb => Answer::Gone { why },
+        AnswerDialect::RemoteWrite1 => Answer::Ok,
+        AnswerDialect::RemoteWrite2 { .. } if answer.counts_written => Answer::Ok,
+        // A receiver of 1.0 finds no field that it knows in a request of 2.0, and answers that all is well.
+        AnswerDialect::RemoteWrite2 { .. } => Answer::Unspoken { why },
+        AnswerDialect::Otlp => judge_otlp_success(answer.body, why),
+        AnswerDialect::Datadog => match lists_errors(answer.body) {
+            true => Answer::Reject { why },
+            false => Answer::Ok,
+        },
+    }
+}
+
+fn judge_otlp_success(body: &[u8], why: String) -> Answer {
+    let decoded = match body.first() {
+        Some(b'{') => decode_json_answer(body),
+        _ => decode_answer(body).ok(),
+    };
+    match decoded {
+        Some(OtlpAnswer { rejected: 0, .. }) => Answer::Ok,
+        Some(OtlpAnswer { rejected, message }) => {
+            let message = shown_text(message.as_bytes());
+            Answer::Partly {
+                refused: rejected,
+                why: format!("{rejected} data points were refused: {message}"),
+            }
+        }
+        None => Answer::Gone { why },
+    }
+}
+
+/// Some receivers answer in JSON whatever they were sent.
+fn decode_json_answer(body: &[u8]) -> Option<OtlpAnswer> {
+    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let partial = document.get("partialSuccess");
+    let field = |name: &str| partial.and_then(|partial| partial.get(name));
+    // 64-bit numbers are text in the JSON of protobuf.
+    let rejected =
+        field("rejectedDataPoints").map_or(Some(0), |n| n.as_u64().or_else(|| n.as_str()?.parse().ok()))?;
+    let message = field("errorMessage").and_then(|text| text.as_str()).unwrap_or_default().to_owned();
+    Some(OtlpAnswer { rejected, message })
+}
+
+/// Whether Datadog accepted a request and found errors in it.
+fn lists_errors(body: &[u8]) -> bool {
+    let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let errors = document.as_ref().and_then(|document| document.get("errors"));
+    errors.and_then(|errors| errors.as_array()).is_some_and(|errors| !errors.is_empty())
 }
 
 /// Whether an error of `InfluxDB` 1 says that the database or the retention policy is missing. Only the start is compared: the rest
@@ -132,70 +266,4 @@ fn shown_text(body: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    struct Table {
-        answer: Vec<Row>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    struct Row {
-        dialect: String,
-        status: u16,
-        retry_after: Option<String>,
-        #[serde(default)]
-        body: String,
-        means: String,
-        after: Option<u64>,
-        why: Option<String>,
-    }
-
-    #[test]
-    fn every_row_of_the_table_holds() {
-        let table: Table = toml::from_str(include_str!("../../testdata/publish/answers.toml")).unwrap();
-        let now = Timestamp::from_secs(1_767_225_600);
-        for row in &table.answer {
-            assert_eq!(row.dialect, "influxdb");
-            let (retry_after, body) = (row.retry_after.as_deref(), row.body.as_bytes());
-            let answer = judge_influxdb(HttpAnswer { status: row.status, retry_after, body }, now);
-            assert_eq!(answer.class_name(), row.means, "{row:?}");
-            let why = match &answer {
-                Answer::Ok => None,
-                Answer::Retry { why, .. }
-                | Answer::Reject { why }
-                | Answer::Auth { why }
-                | Answer::Gone { why }
-                | Answer::TooLarge { why } => Some(why),
-            };
-            if let Answer::Retry { after, .. } = answer {
-                assert_eq!(after.map(|after| after.as_secs()), row.after, "{row:?}");
-            }
-            if let Some(expected) = &row.why {
-                assert_eq!(why, Some(expected), "{row:?}");
-            }
-        }
-        assert!(table.answer.len() > 20, "the table is read");
-    }
-
-    #[test]
-    fn every_status_and_any_body_has_a_meaning_and_a_short_text() {
-        let body = [b"\x1b[31m\xff\0\n".as_slice(), &vec![b'x'; 1 << 16]].concat();
-        for status in 100..=999 {
-            let answer = HttpAnswer { status, retry_after: Some("soon"), body: &body };
-            match judge_influxdb(answer, Timestamp::default()) {
-                Answer::Ok => assert_eq!(status, 204),
-                Answer::Retry { why, after, .. } => assert!(why.len() < 1024 && after.is_none()),
-                Answer::Reject { why }
-                | Answer::Auth { why }
-                | Answer::Gone { why }
-                | Answer::TooLarge { why } => {
-                    assert!(why.len() < 1024 && !why.contains(['\x1b', '\n']), "{why}");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -3,90 +3,35 @@
 //! A cut is a range of places. It holds one interval as long as the publisher keeps up, and several where it is behind. What
 //! an interval's records have become is sent with the interval's end as their time: late samples and containers that closed
 //! late make a cut of their own, and are sent as the whole that they are part of.
+//!
+//! Receivers that are sent running totals accept the samples of a series in order only. What comes late is part of the next
+//! round for them, and of late samples only what they add.
+
+mod entry;
+mod rules;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::entry::{Entry, RecordPart};
+pub(super) use self::rules::{PlacedWindow, RoundRules};
 use super::selection::SeriesSelection;
-use crate::aggregate::{SeriesState, View, WindowSpan};
-use crate::model::{Origin, Series, SeriesKey, Timestamp};
+use super::totals::{RunningTotals, SeriesRunning};
+use crate::aggregate::WindowSpan;
+use crate::model::{MetricType, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
-use crate::render::publish::{Merged, Round, RoundRecord};
-use crate::render::record::RecordNumber;
+use crate::render::publish::{Round, RoundRecord};
 use crate::store::Published;
 
-/// When windows are complete.
+/// Which state of a record is sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct RoundRules {
-    /// The length of a round.
-    pub interval: Duration,
-    /// How long after its end a round is waited for.
-    pub settle: Duration,
-    /// Records after which a cut ends with its interval.
-    pub records: usize,
-}
-
-/// A window, as far as it matters for where a cut ends.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct PlacedWindow {
-    /// Its interval.
-    pub span: WindowSpan,
-    /// Its number of records.
-    pub records: usize,
-}
-
-impl RoundRules {
-    /// How many of these windows, which are in the order of the sequence, make up the next cut, and when there may be more if
-    /// there are none.
-    ///
-    /// Windows that start further ahead than a clock that was corrected can explain are not waited for: what the clock says
-    /// then is not known.
-    pub(super) fn count_due(
-        &self,
-        windows: impl IntoIterator<Item = PlacedWindow>,
-        now: Timestamp,
-    ) -> Result<usize, Option<Timestamp>> {
-        let (mut taken, mut records, mut newest) = (0, 0_usize, None::<Timestamp>);
-        for window in windows {
-            let (start, due) = (self.round_start(window.span), self.due_at(window.span));
-            let ahead = start > now.saturating_add(self.interval.saturating_mul(2));
-            if due > now && !ahead {
-                return if taken > 0 { Ok(taken) } else { Err(Some(due)) };
-            }
-            let is_new = newest.is_some_and(|newest| start > newest);
-            if records >= self.records && is_new || records >= self.records.saturating_mul(8) {
-                return Ok(taken);
-            }
-            newest = newest.max(Some(start));
-            records = records.saturating_add(window.records);
-            taken += 1;
-        }
-        if taken > 0 { Ok(taken) } else { Err(None) }
-    }
-
-    /// When the round that a window belongs to starts.
-    #[must_use]
-    pub(super) fn round_start(&self, span: WindowSpan) -> Timestamp {
-        if self.is_one_window(span) { span.start } else { span.start.floor_to_window(self.interval) }
-    }
-
-    fn round_end(&self, span: WindowSpan) -> Timestamp {
-        if self.is_one_window(span) {
-            return span.end;
-        }
-        span.end.max(self.round_start(span).saturating_add(self.interval))
-    }
-
-    fn due_at(&self, span: WindowSpan) -> Timestamp {
-        self.round_end(span).saturating_add(self.settle)
-    }
-
-    /// Whether a window is a round of its own, because it is as long as one.
-    fn is_one_window(&self, span: WindowSpan) -> bool {
-        span.nominal_length() >= self.interval
-    }
+pub(super) enum RecordReading {
+    /// What it has become, for receivers that overwrite.
+    Became,
+    /// What was added to it, for receivers that are sent running totals or add up themselves.
+    Added,
 }
 
 /// What a publisher sends of windows.
@@ -98,6 +43,12 @@ pub(super) struct RoundScope<'a> {
     pub level: Level,
     /// Which series.
     pub selection: &'a SeriesSelection,
+    /// The number of this run of the agent.
+    pub epoch: u64,
+    /// Which state of their records.
+    pub reading: RecordReading,
+    /// Groups of types that are sent apart; a round has its records in their order.
+    pub group: fn(MetricType) -> u8,
 }
 
 /// One interval's records of a cut.
@@ -113,36 +64,6 @@ pub(super) struct IntervalRecords<'w> {
     entries: Vec<Entry<'w>>,
 }
 
-/// One series of an interval.
-#[derive(Debug)]
-struct Entry<'w> {
-    identity: usize,
-    origin: &'w Origin,
-    series: &'w Series,
-    span: WindowSpan,
-    /// How many places of the cut it stands for.
-    places: u64,
-    content: Content<'w>,
-}
-
-#[derive(Debug)]
-enum Content<'w> {
-    Alone(View<'w>, RecordNumber),
-    Merged { state: SeriesState, packed: Vec<u8>, total: f64, records: usize, others: Vec<&'w Origin> },
-}
-
-/// A record of a window.
-#[derive(Copy, Clone, Debug)]
-struct RecordPart<'w> {
-    identity: usize,
-    origin: &'w Origin,
-    series: &'w Series,
-    span: WindowSpan,
-    view: View<'w>,
-    number: RecordNumber,
-    in_cut: bool,
-}
-
 /// The intervals of a cut, oldest first, and how many of its records the publisher does not send.
 #[derive(Debug)]
 pub(super) struct CutRecords<'w> {
@@ -150,6 +71,8 @@ pub(super) struct CutRecords<'w> {
     pub intervals: Vec<IntervalRecords<'w>>,
     /// Records of the cut that are not selected.
     pub excluded: u64,
+    /// Records of the cut that correct what was sent, for a receiver that cannot be corrected.
+    pub late: u64,
 }
 
 /// The end of an interval, and its windows, each with whether it is in the cut.
@@ -165,7 +88,7 @@ impl<'w> CutRecords<'w> {
         cut: RangeInclusive<u64>,
         scope: RoundScope<'_>,
     ) -> Self {
-        let mut excluded = 0;
+        let (mut excluded, mut late) = (0, 0);
         let mut of_start: BTreeMap<Timestamp, EndAndWindows<'w>> = BTreeMap::new();
         let all =
             windows.iter().map(|window| (window, true)).chain(earlier.iter().map(|window| (window, false)));
@@ -177,12 +100,14 @@ impl<'w> CutRecords<'w> {
             of.1.push((published, in_cut));
         }
         let intervals = of_start.into_iter().filter_map(|(start, (end, windows))| {
-            let (interval, left_out) = IntervalRecords::collect_records((start, end), &windows, &cut, scope);
+            let (interval, left_out, too_late) =
+                IntervalRecords::collect_records((start, end), &windows, &cut, scope);
             excluded += left_out;
+            late += too_late;
             (!interval.entries.is_empty()).then_some(interval)
         });
         let intervals = intervals.collect();
-        Self { intervals, excluded }
+        Self { intervals, excluded, late }
     }
 }
 
@@ -192,7 +117,7 @@ impl<'w> IntervalRecords<'w> {
         windows: &[(&'w Arc<Published>, bool)],
         cut: &RangeInclusive<u64>,
         scope: RoundScope<'_>,
-    ) -> (Self, u64) {
+    ) -> (Self, u64, u64) {
         let identity_of =
             |published: &Published| SeriesIdentity::from_origin(published.origin(), scope.level);
         let mut identities: Vec<_> = windows.iter().map(|(published, _)| identity_of(published)).collect();
@@ -203,22 +128,67 @@ impl<'w> IntervalRecords<'w> {
         for ((published, in_cut), identity) in windows.iter().zip(&unsorted) {
             let identity = identities.binary_search(identity).unwrap_or_default();
             let chosen = scope.selection.for_origin(published.origin());
+            let added = published.added_window().filter(|_| scope.reading == RecordReading::Added);
+            let is_late = scope.rules.is_late(published.window().span);
             for (number, record) in published.numbered_records() {
                 let in_cut = *in_cut && cut.contains(&number.seq);
                 if !chosen.contains(record.series) {
                     excluded += u64::from(in_cut);
                     continue;
                 }
-                let (origin, series): (&Origin, &Series) = (published.origin(), record.series);
-                let span = published.window().span;
-                parts.push(RecordPart { identity, origin, series, span, view: record.view, number, in_cut });
+                parts.push(RecordPart {
+                    group: (scope.group)(record.series.metric_type),
+                    identity,
+                    origin: published.origin(),
+                    series: record.series,
+                    span: published.window().span,
+                    view: record.view,
+                    added: added.and_then(|added| {
+                        let place = usize::try_from(number.seq - published.first_seq()).ok()?;
+                        Some(added.record_at(place)?.view)
+                    }),
+                    number,
+                    born: published.birth_in(scope.epoch),
+                    in_cut,
+                    is_late,
+                });
             }
         }
-        parts.sort_unstable_by(RecordPart::compare);
+        parts.sort_unstable_by(RecordPart::compare_parts);
         let span = WindowSpan { start, end, covered: Duration::ZERO };
-        let of_series = parts.chunk_by(RecordPart::is_of_same_series);
-        let entries = of_series.filter_map(|parts| Entry::from_parts(parts, span)).collect();
-        (Self { start, end, level: scope.level, identities, entries }, excluded)
+        let (mut entries, mut late) = (Vec::new(), 0);
+        for parts in parts.chunk_by(RecordPart::is_of_same_series) {
+            match Entry::from_parts(parts, span, scope.reading) {
+                Ok(entry) => entries.extend(entry),
+                Err(places) => late += places,
+            }
+        }
+        (Self { start, end, level: scope.level, identities, entries }, excluded, late)
+    }
+
+    /// Adds what the interval adds to the totals of its series, and takes the totals for its records.
+    pub(super) fn stage_totals(&mut self, totals: &mut RunningTotals) {
+        let span = (self.start, self.end);
+        for entry in &mut self.entries {
+            let Some(identity) = self.identities.get(entry.identity) else { continue };
+            let running = entry.content.record_view().and_then(|(view, ..)| {
+                totals.stage_record((identity, entry.origin), entry.series, &view, span)
+            });
+            entry.running = running;
+        }
+    }
+
+    /// The records of each group, as ranges in the order of the round.
+    #[must_use]
+    pub(super) fn group_ranges(&self, group: fn(MetricType) -> u8) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let groups = self.entries.chunk_by(|a, b| group(a.series.metric_type) == group(b.series.metric_type));
+        let ranges = groups.map(|entries| {
+            let range = start..start + entries.len();
+            start = range.end;
+            range
+        });
+        ranges.collect()
     }
 
     /// How many places of the cut each record stands for.
@@ -230,12 +200,7 @@ impl<'w> IntervalRecords<'w> {
     #[must_use]
     pub(super) fn as_round<'s>(&'s self, node: &'s str, epoch: u64, marks: &'s MarksOfAll) -> Round<'s> {
         let records = self.entries.iter().filter_map(|entry| {
-            let (view, number, merged) = match &entry.content {
-                Content::Alone(view, number) => (*view, Some(*number), None),
-                Content::Merged { state, packed, total, records, others } => {
-                    (state.as_view(*total, packed)?, None, Some(Merged { records: *records, others }))
-                }
-            };
+            let (view, number, merged) = entry.content.record_view()?;
             Some(RoundRecord {
                 origin: entry.origin,
                 identity: self.identities.get(entry.identity)?,
@@ -244,102 +209,12 @@ impl<'w> IntervalRecords<'w> {
                 view,
                 number,
                 merged,
-                running: None,
+                running: entry.running.as_ref().map(SeriesRunning::as_total),
             })
         });
         let records = records.collect();
         Round { node, epoch, start: self.start, end: self.end, level: self.level, marks, records }
     }
-}
-
-impl RecordPart<'_> {
-    /// By series as a round is sorted, then by what the merged record must not depend on the order of: time, container, place.
-    fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        let (a, b) = (self.series, other.series);
-        let of = |part: &Self| (part.span.start, part.number.seq);
-        (self.identity, &a.name, a.metric_type, &a.tags)
-            .cmp(&(other.identity, &b.name, b.metric_type, &b.tags))
-            .then_with(|| self.span.start.cmp(&other.span.start))
-            .then_with(|| self.origin.container_id.cmp(&other.origin.container_id))
-            .then_with(|| self.origin.generation.cmp(&other.origin.generation))
-            .then_with(|| of(self).cmp(&of(other)))
-    }
-
-    fn is_of_same_series(&self, other: &Self) -> bool {
-        self.identity == other.identity && SeriesKey(self.series) == SeriesKey(other.series)
-    }
-
-    fn is_of_same_window(&self, other: &Self) -> bool {
-        self.span.start == other.span.start && self.is_of_same_container(other)
-    }
-
-    fn is_of_same_container(&self, other: &Self) -> bool {
-        self.origin.container_id == other.origin.container_id
-            && self.origin.generation == other.origin.generation
-    }
-}
-
-impl<'w> Entry<'w> {
-    /// The record that all parts of one series make up. `None` if none of them is new, or none can be decoded.
-    fn from_parts(parts: &[RecordPart<'w>], span: WindowSpan) -> Option<Self> {
-        let places = parts.iter().filter(|part| part.in_cut).count() as u64;
-        if places == 0 {
-            return None;
-        }
-        // Of each window, what the record has become last.
-        let newest = parts.chunk_by(RecordPart::is_of_same_window).filter_map(|same| same.last());
-        let newest: Vec<&RecordPart<'w>> = newest.collect();
-        let first = *newest.first()?;
-        let RecordPart { identity, origin, series, .. } = *first;
-        if let [only] = newest[..]
-            && only.span.start == span.start
-            && only.span.end == span.end
-        {
-            let content = Content::Alone(only.view, only.number);
-            return Some(Self { identity, origin, series, span: only.span, places, content });
-        }
-        let mut state: Option<SeriesState> = None;
-        let mut records = 0;
-        for part in &newest {
-            // Checks on decoding rule out that one cannot be read; the others are still sent.
-            let Some(next) = part.view.to_state() else { continue };
-            records += 1;
-            match &mut state {
-                Some(state) => state.merge(&next),
-                None => state = Some(next),
-            }
-        }
-        let state = state?;
-        let packed = state.to_packed_bytes();
-        let mut others: Vec<&'w Origin> = Vec::new();
-        for part in newest.iter().filter(|part| !part.is_of_same_container(first)) {
-            if !others.iter().any(|origin| {
-                origin.container_id == part.origin.container_id && origin.generation == part.origin.generation
-            }) {
-                others.push(part.origin);
-            }
-        }
-        let (total, covered) = sum_by_container(&newest);
-        let span = WindowSpan { covered: covered.min(span.nominal_length()), ..span };
-        let content = Content::Merged { state, packed, total, records, others };
-        Some(Self { identity, origin, series, span, places, content })
-    }
-}
-
-/// The sum of the containers' newest totals, and the longest time that one of them was observed.
-fn sum_by_container(parts: &[&RecordPart<'_>]) -> (f64, Duration) {
-    let mut of_container = BTreeMap::new();
-    for part in parts {
-        let total = match part.view {
-            View::Counter { total, .. } => total,
-            _ => 0.0,
-        };
-        let key = (part.origin.container_id.as_str(), part.origin.generation.0);
-        let sum = of_container.entry(key).or_insert((total, Duration::ZERO));
-        *sum = (total, sum.1 + part.span.covered);
-    }
-    let covered = of_container.values().map(|(_, covered)| *covered).max().unwrap_or_default();
-    (of_container.values().map(|(total, _)| total).sum(), covered)
 }
 
 #[cfg(test)]

@@ -1,21 +1,31 @@
 //! The destinations: how records are encoded for each, how a request gets there, and what the answer means.
 
+mod datadog;
 mod file;
 mod http;
 mod influx;
 mod lines;
+mod otlp;
+mod remote_write;
 
 use std::ops::Range;
+use std::time::Duration;
 
+use self::datadog::DatadogSender;
 use self::file::FileWriter;
 use self::influx::InfluxWriter;
 use self::lines::LineSender;
+use self::otlp::OtlpSender;
+use self::remote_write::RemoteWriter;
 use super::answer::Answer;
-use crate::config::{DebugSink, GraphiteSink, PublisherConfig, SinkConfig};
-use crate::render::prometheus::Level;
+use super::round::RecordReading;
+use crate::config::{DebugSink, GraphiteSink, PublisherConfig, SinkConfig, SinkType, Temporality};
+use crate::model::MetricType;
+use crate::render::prometheus::{Level, Naming, Timers};
 use crate::render::publish::{
-    Encoded, GraphiteOptions, PathTemplate, RequestRoom, Round, TemplateError, encode_graphite,
-    encode_influx, encode_json,
+    DatadogRoute, Encoded, EncodedRequest, EndedRound, GraphiteOptions, OtlpTemporality, PathTemplate,
+    RequestRoom, Round, TemplateError, encode_datadog, encode_graphite, encode_influx, encode_json,
+    encode_otlp, encode_remote_write, encode_stale_markers, encode_zero_samples,
 };
 
 /// The most that a request may hold. Backends take more; this is what a publisher keeps of a backend that is stuck.
@@ -44,6 +54,60 @@ enum SinkTarget {
     File(FileWriter),
     Graphite(LineSender, GraphiteOptions),
     Influx(InfluxWriter),
+    RemoteWrite(RemoteWriter),
+    Otlp(OtlpSender),
+    Datadog(DatadogSender),
+}
+
+/// What is sent of the records of a round, one after the other.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum RoundStage {
+    /// A zero for each new series.
+    Zeros,
+    /// The records.
+    Records,
+    /// Records whose zeros were refused, each alone.
+    Suspects,
+}
+
+/// On which settings the totals of series depend. With others, they are totals of other series.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct SeriesForm {
+    sink: SinkType,
+    interval: Duration,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    level: Level,
+    naming: Option<Naming>,
+    timers: Option<Timers>,
+    labels: Vec<(String, String)>,
+    temporality: Option<Temporality>,
+}
+
+impl SeriesForm {
+    /// The form of a publisher's series.
+    #[must_use]
+    pub(super) fn from_config(config: &PublisherConfig) -> Self {
+        let remote_write = match &config.sink {
+            SinkConfig::RemoteWrite(sink) => Some(sink),
+            _ => None,
+        };
+        let temporality = match &config.sink {
+            SinkConfig::Otlp(sink) => Some(sink.temporality),
+            _ => None,
+        };
+        Self {
+            sink: config.sink.sink_type(),
+            interval: config.interval,
+            include: config.include.clone(),
+            exclude: config.exclude.clone(),
+            level: config.identity,
+            naming: remote_write.map(|sink| sink.naming),
+            timers: remote_write.map(|sink| sink.timers),
+            labels: remote_write.map(|sink| sink.labels.clone()).unwrap_or_default(),
+            temporality,
+        }
+    }
 }
 
 impl Destination {
@@ -60,16 +124,58 @@ impl Destination {
                 SinkTarget::Graphite(LineSender::new(sink), graphite_options(sink)?)
             }
             SinkConfig::Influxdb(sink) => SinkTarget::Influx(InfluxWriter::new(sink)),
-            SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => {
-                return Err(not_built_in());
-            }
+            SinkConfig::RemoteWrite(sink) => SinkTarget::RemoteWrite(RemoteWriter::new(sink)),
+            SinkConfig::Otlp(sink) => SinkTarget::Otlp(OtlpSender::new(sink)),
+            SinkConfig::Datadog(sink) => SinkTarget::Datadog(DatadogSender::new(sink)),
         };
         // A record in a file or a log line names its container, so records of several are not merged.
         let level = match &target {
             SinkTarget::Debug(_) | SinkTarget::File(_) => Level::High,
-            SinkTarget::Graphite(..) | SinkTarget::Influx(_) => config.identity,
+            SinkTarget::Graphite(..)
+            | SinkTarget::Influx(_)
+            | SinkTarget::RemoteWrite(_)
+            | SinkTarget::Otlp(_)
+            | SinkTarget::Datadog(_) => config.identity,
         };
         Ok(Self { target, level })
+    }
+
+    /// Which state of records it is sent. Receivers of what was added accept only what is newer than what they have.
+    #[must_use]
+    pub(super) fn record_reading(&self) -> RecordReading {
+        match &self.target {
+            SinkTarget::RemoteWrite(_) | SinkTarget::Otlp(_) => RecordReading::Added,
+            SinkTarget::Debug(_)
+            | SinkTarget::File(_)
+            | SinkTarget::Graphite(..)
+            | SinkTarget::Influx(_)
+            | SinkTarget::Datadog(_) => RecordReading::Became,
+        }
+    }
+
+    /// Groups of types whose records cannot be in one request.
+    #[must_use]
+    pub(super) fn type_groups(&self) -> fn(MetricType) -> u8 {
+        match &self.target {
+            SinkTarget::Datadog(_) => |metric_type| DatadogRoute::for_type(metric_type) as u8,
+            _ => |_| 0,
+        }
+    }
+
+    /// Whether running totals count values in buckets.
+    #[must_use]
+    pub(super) fn counts_in_buckets(&self) -> bool {
+        match &self.target {
+            SinkTarget::RemoteWrite(writer) => writer.encoding_options().timers == Timers::Native,
+            SinkTarget::Otlp(sender) => sender.encoding_temporality() == OtlpTemporality::Cumulative,
+            _ => false,
+        }
+    }
+
+    /// Whether new series begin with a zero, and ended ones are marked.
+    #[must_use]
+    pub(super) fn marks_series(&self) -> bool {
+        matches!(&self.target, SinkTarget::RemoteWrite(_))
     }
 
     /// The level of identities. Records of one identity are merged.
@@ -84,7 +190,7 @@ impl Destination {
         ROOM
     }
 
-    /// Encodes records of a round.
+    /// Encodes records of a round, which are of one group of types.
     #[must_use]
     pub(super) fn encode_round(
         &self,
@@ -96,6 +202,47 @@ impl Destination {
             SinkTarget::Debug(_) | SinkTarget::File(_) => encode_json(round, records, room),
             SinkTarget::Graphite(_, options) => encode_graphite(round, records, options, room),
             SinkTarget::Influx(writer) => encode_influx(round, records, writer.encoding_options(), room),
+            SinkTarget::RemoteWrite(writer) => {
+                encode_remote_write(round, records, writer.encoding_options(), room)
+            }
+            SinkTarget::Otlp(sender) => encode_otlp(round, records, sender.encoding_temporality(), room),
+            SinkTarget::Datadog(_) => {
+                let first = round.records.get(records.start).map(|record| record.series.metric_type);
+                let route = first.map_or(DatadogRoute::Series, DatadogRoute::for_type);
+                encode_datadog(round, records, route, room)
+            }
+        }
+    }
+
+    /// Encodes a zero for each new series among records of a round.
+    #[must_use]
+    pub(super) fn encode_zeros(
+        &self,
+        round: &Round<'_>,
+        records: Range<usize>,
+        room: RequestRoom,
+    ) -> Vec<EncodedRequest> {
+        match &self.target {
+            SinkTarget::RemoteWrite(writer) => {
+                encode_zero_samples(round, records, writer.encoding_options(), room)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Encodes the end of a range of series.
+    #[must_use]
+    pub(super) fn encode_ended(
+        &self,
+        ended: &EndedRound<'_>,
+        series: Range<usize>,
+        room: RequestRoom,
+    ) -> Vec<EncodedRequest> {
+        match &self.target {
+            SinkTarget::RemoteWrite(writer) => {
+                encode_stale_markers(ended, series, writer.encoding_options(), room)
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -104,7 +251,11 @@ impl Destination {
     pub(super) fn takes_probes(&self) -> bool {
         match &self.target {
             SinkTarget::Debug(_) | SinkTarget::File(_) => false,
-            SinkTarget::Graphite(..) | SinkTarget::Influx(_) => true,
+            SinkTarget::Graphite(..)
+            | SinkTarget::Influx(_)
+            | SinkTarget::RemoteWrite(_)
+            | SinkTarget::Otlp(_)
+            | SinkTarget::Datadog(_) => true,
         }
     }
 
@@ -121,15 +272,20 @@ impl Destination {
             SinkTarget::File(writer) => writer.append_body(body).await,
             SinkTarget::Graphite(writer, _) => writer.send_lines(body).await,
             SinkTarget::Influx(writer) => writer.post_lines(body, content_type).await,
+            SinkTarget::RemoteWrite(writer) => writer.post_message(body, content_type).await,
+            SinkTarget::Otlp(sender) => sender.post_message(body, content_type).await,
+            SinkTarget::Datadog(sender) => sender.post_records(body, content_type).await,
         }
     }
 
-    /// Makes it as it was at the start, after a reload: a file that was moved away is opened again.
+    /// Makes it as it was at the start, after a reload: a file that was moved away is opened again, and a version of the protocol
+    /// that was not understood is tried again.
     pub(super) fn open_again(&mut self) {
         match &mut self.target {
             SinkTarget::File(writer) => writer.close_file(),
             SinkTarget::Graphite(writer, _) => writer.close_connection(),
-            SinkTarget::Debug(_) | SinkTarget::Influx(_) => {}
+            SinkTarget::RemoteWrite(writer) => writer.try_newest_version(),
+            SinkTarget::Debug(_) | SinkTarget::Influx(_) | SinkTarget::Otlp(_) | SinkTarget::Datadog(_) => {}
         }
     }
 }
@@ -137,14 +293,10 @@ impl Destination {
 /// Whether a publisher can be delivered to, as far as its configuration says.
 ///
 /// # Errors
-/// When its type, or a setting, is not built in.
+/// When a setting is not built in, or a value cannot be delivered with.
 pub fn check_support(config: &PublisherConfig) -> Result<(), SinkError> {
-    match &config.sink {
-        SinkConfig::RemoteWrite(_) | SinkConfig::Otlp(_) | SinkConfig::Datadog(_) => {
-            return Err(not_built_in());
-        }
-        SinkConfig::Graphite(sink) => drop(graphite_options(sink)?),
-        SinkConfig::Debug(_) | SinkConfig::File(_) | SinkConfig::Influxdb(_) => {}
+    if let SinkConfig::Graphite(sink) = &config.sink {
+        drop(graphite_options(sink)?);
     }
     if config.workers != 1 {
         let reason = "is not supported yet: a publisher has one worker";
@@ -156,11 +308,6 @@ pub fn check_support(config: &PublisherConfig) -> Result<(), SinkError> {
         return Err(SinkError { key: "batch", reason: reason.to_owned() });
     }
     Ok(())
-}
-
-fn not_built_in() -> SinkError {
-    let reason = "is not supported yet; use debug, file, influxdb or graphite";
-    SinkError { key: "type", reason: reason.to_owned() }
 }
 
 fn graphite_options(sink: &GraphiteSink) -> Result<GraphiteOptions, SinkError> {

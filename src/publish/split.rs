@@ -33,6 +33,8 @@ pub(super) struct Delivery {
     failures: Option<(String, u32)>,
     /// Whether the backend has accepted something lately, so that what it refuses is refused for what it says.
     trusted: bool,
+    /// Whether the records were refused before where others were accepted, so that they are the cause of failures.
+    suspected: bool,
 }
 
 /// What an answer leads to.
@@ -40,6 +42,15 @@ pub(super) struct Delivery {
 pub(super) enum Outcome {
     /// These records arrived.
     Delivered(Range<usize>),
+    /// These records arrived but for some of them; it is not known which.
+    Partly {
+        /// Which.
+        records: Range<usize>,
+        /// How many did not.
+        refused: u64,
+        /// What the backend said.
+        why: String,
+    },
     /// These records were refused for good.
     Dead {
         /// Which.
@@ -96,11 +107,30 @@ impl Delivery {
     /// if not, and it refuses everything, nothing is given up.
     #[must_use]
     pub(super) fn new(records: usize, most: usize, trusted: bool) -> Self {
+        Self::with_parts(std::iter::once(0..records), most, trusted)
+    }
+
+    /// These ranges of records, one after the other, in parts of at most `most`.
+    #[must_use]
+    pub(super) fn with_parts(
+        ranges: impl IntoIterator<Item = Range<usize>>,
+        most: usize,
+        trusted: bool,
+    ) -> Self {
         let most = most.max(1);
-        let parts = (0..records).step_by(most).map(|start| start..records.min(start + most));
-        let mut rest: Vec<_> = parts.collect();
+        let divide = |Range { start, end }: Range<usize>| {
+            (start..end).step_by(most).map(move |start| start..end.min(start + most))
+        };
+        let mut rest: Vec<_> = ranges.into_iter().flat_map(divide).collect();
         rest.reverse();
-        Self { rest, search: None, backoff: Backoff::default(), failures: None, trusted }
+        let backoff = Backoff::default();
+        Self { rest, search: None, backoff, failures: None, trusted, suspected: false }
+    }
+
+    /// These records, each alone, which were found to be refused before.
+    #[must_use]
+    pub(super) fn of_suspects(records: impl IntoIterator<Item = Range<usize>>) -> Self {
+        Self { suspected: true, ..Self::with_parts(records, 1, true) }
     }
 
     /// The records that are sent next; `None` if nothing is left.
@@ -150,12 +180,26 @@ impl Delivery {
                 self.remove_next();
                 outcomes.push(Outcome::Delivered(range));
             }
-            Answer::Retry { after, why, of_content } => {
+            Answer::Partly { refused, why } => {
+                self.backoff.start_over();
+                self.failures = None;
+                if let Some(search) = &mut self.search {
+                    search.accepted = true;
+                }
+                self.remove_next();
+                outcomes.push(Outcome::Partly { records: range, refused, why });
+            }
+            // The same records are written in another version.
+            Answer::Unspoken { .. } => {}
+            Answer::Retry { after, why, of_content, .. } => {
                 let searched = self.search.as_ref().map(|search| search.by_failures);
                 if of_content && searched == Some(true) {
                     self.refuse_next(range, why);
                 } else if of_content && searched.is_none() && self.count_failure(&why) && range.len() > 1 {
                     self.begin_search(range, why, true);
+                } else if of_content && self.suspected && self.has_failed_often() {
+                    self.remove_next();
+                    outcomes.push(Outcome::Dead { records: range, why });
                 } else {
                     let wait = self.backoff.next_asked(random, after);
                     outcomes.push(Outcome::Wait { wait, reason: WaitReason::Failing, why });
@@ -213,6 +257,11 @@ impl Delivery {
         // A search that has found nothing begins again only after as many failures.
         self.failures = Some((why.to_owned(), if again { 0 } else { times }));
         again
+    }
+
+    /// Whether the last failure is one of several with the same text.
+    fn has_failed_often(&self) -> bool {
+        self.failures.as_ref().is_some_and(|(_, times)| *times == 0)
     }
 
     fn begin_search(&mut self, range: Range<usize>, why: String, by_failures: bool) {
@@ -298,7 +347,7 @@ mod tests {
     }
 
     fn fail(why: &str) -> Answer {
-        Answer::Retry { after: None, why: why.to_owned(), of_content: true }
+        Answer::Retry { after: None, why: why.to_owned(), of_content: true, in_doubt: true }
     }
 
     /// Sends everything to a backend. Returns what was delivered and what is dead, and the number of requests.
@@ -314,6 +363,11 @@ mod tests {
                 match outcome {
                     Outcome::Delivered(records) => delivered.extend(records),
                     Outcome::Dead { records, .. } => dead.extend(records),
+                    Outcome::Partly { records, refused, .. } => {
+                        let refused = usize::try_from(refused).unwrap();
+                        dead.extend(records.clone().take(refused));
+                        delivered.extend(records.skip(refused));
+                    }
                     Outcome::Shrink => {}
                     Outcome::Wait { .. } => assert!(requests < 100_000, "it never ends"),
                 }
@@ -428,8 +482,8 @@ mod tests {
     #[test]
     fn a_wait_repeats_the_same_records_and_takes_as_long_as_the_server_asks() {
         let mut delivery = Delivery::new(10, 4, false);
-        let asked =
-            Answer::Retry { after: Some(Duration::from_secs(3)), why: "429".to_owned(), of_content: false };
+        let (after, why) = (Some(Duration::from_secs(3)), "429".to_owned());
+        let asked = Answer::Retry { after, why, of_content: false, in_doubt: false };
         let outcomes = delivery.take_answer(asked, 0.0);
         assert!(matches!(&outcomes[..], [Outcome::Wait { wait, .. }] if *wait == Duration::from_secs(3)));
         assert_eq!(delivery.next_range(), Some(0..4));
@@ -439,6 +493,32 @@ mod tests {
         }
         assert_eq!(delivery.take_answer(Answer::Ok, 0.0), [Outcome::Delivered(0..4)]);
         assert_eq!(delivery.next_range(), Some(4..8));
+    }
+
+    #[test]
+    fn a_suspect_that_goes_on_failing_is_dead_and_holds_up_nothing() {
+        let mut delivery = Delivery::of_suspects([3..4, 7..8]);
+        let mut dead = Vec::new();
+        for _ in 0..5 {
+            for outcome in delivery.take_answer(fail("label name is not unique"), 0.0) {
+                if let Outcome::Dead { records, .. } = outcome {
+                    dead.push(records);
+                }
+            }
+        }
+        assert_eq!((dead.pop(), dead.len(), delivery.next_range()), (Some(3..4), 0, Some(7..8)));
+        assert_eq!(delivery.take_answer(Answer::Ok, 0.0), [Outcome::Delivered(7..8)]);
+    }
+
+    #[test]
+    fn what_was_refused_in_part_or_not_understood_is_not_sent_again_as_it_was() {
+        let mut delivery = Delivery::with_parts([0..3, 3..5], 10, false);
+        assert!(delivery.take_answer(Answer::Unspoken { why: String::new() }, 0.0).is_empty());
+        assert_eq!(delivery.next_range(), Some(0..3), "the same records, in another version");
+        let partly = Answer::Partly { refused: 1, why: "old".to_owned() };
+        let expected = Outcome::Partly { records: 0..3, refused: 1, why: "old".to_owned() };
+        assert_eq!(delivery.take_answer(partly, 0.0), [expected]);
+        assert_eq!(delivery.next_range(), Some(3..5));
     }
 
     proptest! {
@@ -453,7 +533,7 @@ mod tests {
         }
 
         #[test]
-        fn every_record_ends_once_whatever_is_answered(answers in proptest::collection::vec(0_u8..7, 0..400), records in 1_usize..300) {
+        fn every_record_ends_once_whatever_is_answered(answers in proptest::collection::vec(0_u8..8, 0..400), records in 1_usize..300) {
             let mut answers = answers.into_iter();
             let (mut delivered, dead, _) = send_all(records, |_| match answers.next() {
                 None | Some(0 | 1) => Answer::Ok,
@@ -461,7 +541,11 @@ mod tests {
                 Some(3) => fail("same"),
                 Some(4) => Answer::Auth { why: String::new() },
                 Some(5) => Answer::TooLarge { why: String::new() },
-                Some(_) => Answer::Retry { after: None, why: "unreachable".to_owned(), of_content: false },
+                Some(6) => Answer::Unspoken { why: String::new() },
+                Some(_) => {
+                    let why = "unreachable".to_owned();
+                    Answer::Retry { after: None, why, of_content: false, in_doubt: false }
+                }
             });
             delivered.extend(dead);
             delivered.sort_unstable();

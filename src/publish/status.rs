@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cursor_file::Position;
+use super::sender::KeptSeries;
 use super::split::WaitReason;
-use super::tally::RecordTally;
+use super::tally::{EXPIRED, Fate, RecordTally};
 use crate::config::{CredentialFiles, InfluxApi, PublisherConfig, SinkConfig};
 use crate::model::Timestamp;
 use crate::store::Cursor;
@@ -15,8 +16,10 @@ use crate::wire::{PublishedRecordsDocument, PublisherDocument};
 /// What a publisher does.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub(super) enum PublisherState {
-    /// It waits for the next round.
+    /// It counts what is left to send.
     #[default]
+    Starting,
+    /// It waits for the next round.
     Idle,
     /// A request is under way.
     Sending,
@@ -31,6 +34,7 @@ impl PublisherState {
     #[must_use]
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Idle => "idle",
             Self::Sending => "sending",
             Self::Waiting(WaitReason::Failing) => "retrying",
@@ -55,19 +59,24 @@ impl WaitReason {
 
 /// The status of a publisher, which outlives the task that publishes.
 #[derive(Debug, Default)]
-pub(super) struct PublisherStatus(Mutex<StatusValues>);
+pub(super) struct PublisherStatus {
+    values: Mutex<StatusValues>,
+    series: Mutex<Option<KeptSeries>>,
+}
 
 /// The values of a status.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StatusValues {
     /// What it does.
     pub state: PublisherState,
-    /// Where it is; `None` until it has begun.
+    /// Where it is; `None` until what is left to send is counted.
     pub position: Option<Position>,
-    /// The place at which it began to count.
-    pub first_seq: u64,
-    /// Records after that place which the publisher of an earlier agent has sent.
-    pub sent_before: u64,
+    /// Where it was when it began in this process.
+    pub begun: Option<Cursor>,
+    /// Records that there were to be sent when it began in this process.
+    pub backlog: u64,
+    /// The end of the sequence then.
+    pub counted_from: u64,
     /// What became of records.
     pub tally: RecordTally,
     /// Requests, by what their answers meant.
@@ -100,9 +109,19 @@ impl PublisherStatus {
         change(&mut self.lock())
     }
 
+    /// Keeps what a task that ends knows of its series, for the next one of this publisher.
+    pub(super) fn keep_series(&self, series: KeptSeries) {
+        *self.series.lock().unwrap_or_else(PoisonError::into_inner) = Some(series);
+    }
+
+    /// Takes what the task before knew of its series.
+    pub(super) fn take_series(&self) -> Option<KeptSeries> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     // Poisoning is ignored: values are only ever set or counted.
     fn lock(&self) -> MutexGuard<'_, StatusValues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,18 +163,32 @@ impl StatusValues {
     /// What became of the records up to `end`.
     #[must_use]
     pub(super) fn count_records(&self, end: Cursor) -> PublishedRecordsDocument {
-        let Some(Position { cursor, .. }) = self.position else { return PublishedRecordsDocument::default() };
-        let closed = end.seq.saturating_sub(self.first_seq).saturating_sub(self.sent_before);
-        let left_of_before = self.sent_before.saturating_sub(self.tally.sent_before);
+        if self.position.is_none() {
+            return PublishedRecordsDocument::default();
+        }
+        let closed = self.count_closed(end.seq);
         let dropped = self.tally.dropped.iter().map(|(reason, n)| (Cow::Borrowed(*reason), *n));
         PublishedRecordsDocument {
-            closed,
+            closed: closed.saturating_sub(self.tally.sent_before),
             delivered: self.tally.delivered,
             excluded: self.tally.excluded,
             dropped: dropped.collect(),
             dead: self.tally.dead,
-            pending: end.seq.saturating_sub(cursor.seq).saturating_sub(left_of_before),
+            pending: closed.saturating_sub(self.tally.sum()),
         }
+    }
+
+    /// The records that there were to be sent up to a place of this run.
+    fn count_closed(&self, seq: u64) -> u64 {
+        self.backlog.saturating_add(seq).saturating_sub(self.counted_from)
+    }
+
+    /// Counts, at a cursor of this run, records before it of which the sequence does not tell that they are lost: those of earlier
+    /// runs.
+    pub(super) fn count_unknown(&mut self, cursor: Cursor, tally: &mut RecordTally) {
+        let (closed, counted) = (self.count_closed(cursor.seq), self.tally.sum() + tally.sum());
+        tally.add(Fate::Dropped(EXPIRED), closed.saturating_sub(counted));
+        self.backlog += counted.saturating_sub(closed);
     }
 }
 
@@ -197,7 +230,7 @@ pub(super) fn advise_operator(reason: WaitReason, sink: &SinkConfig) -> Option<S
         }
         (WaitReason::Gone, _) => Some("correct the address of the server".to_owned()),
         (WaitReason::Refusing, _) => {
-            Some("the server refuses everything it is sent; see its answer. Nothing is lost while windows are kept".to_owned())
+            Some("the server refuses everything it is sent; see its answer. Nothing is lost that publish.spool has room for".to_owned())
         }
     }
 }

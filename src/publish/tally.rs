@@ -18,15 +18,25 @@ pub(super) enum Fate {
     Dropped(&'static str),
 }
 
+/// The reason of corrections of values that were sent and cannot be sent again.
+pub(super) const LATE: &str = "late";
+/// The reason of records that the backend refused among others without saying which.
+pub(super) const REFUSED: &str = "refused";
 /// The reason of records that were gone before they could be sent.
 pub(super) const EXPIRED: &str = "expired";
+/// The reason of records that the spool had no room for.
+pub(super) const SPOOL: &str = "spool";
 /// The reason of records that were too old to be sent.
 pub(super) const TOO_OLD: &str = "age";
 
 /// Every reason.
-pub const DROP_REASONS: [&str; 5] = [
+pub const DROP_REASONS: [&str; 9] = [
     EXPIRED,
+    SPOOL,
     TOO_OLD,
+    LATE,
+    REFUSED,
+    LeftOutReason::Clash.as_str(),
     LeftOutReason::TooLarge.as_str(),
     LeftOutReason::Unsupported.as_str(),
     LeftOutReason::NoValue.as_str(),
@@ -43,7 +53,7 @@ pub(super) struct RecordTally {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Refused for good.
     pub dead: u64,
-    /// Sent by the publisher of an earlier agent.
+    /// Passed over, because an earlier process may have sent them.
     pub sent_before: u64,
 }
 
@@ -99,6 +109,14 @@ impl RoundTally {
         }
     }
 
+    /// Settles records of which this many were refused. It is not known which, and so the first ones count as refused.
+    pub(super) fn settle_partly(&mut self, records: Range<usize>, refused: u64) {
+        let refused = usize::try_from(refused).unwrap_or(usize::MAX);
+        let middle = records.start.saturating_add(refused).min(records.end);
+        self.settle_records(records.start..middle, Fate::Dropped(REFUSED));
+        self.settle_records(middle..records.end, Fate::Delivered);
+    }
+
     /// The sum of what is settled.
     #[must_use]
     pub(super) fn settled_records(&self) -> RecordTally {
@@ -128,8 +146,10 @@ mod tests {
             1 => Answer::Auth { why },
             2 => Answer::Gone { why },
             3 => Answer::TooLarge { why },
-            4 => Answer::Retry { after: None, why, of_content: true },
-            5 => Answer::Retry { after: None, why, of_content: false },
+            4 => Answer::Retry { after: None, why, of_content: true, in_doubt: true },
+            5 => Answer::Retry { after: None, why, of_content: false, in_doubt: false },
+            6 => Answer::Partly { refused: 2, why },
+            7 => Answer::Unspoken { why },
             _ => Answer::Ok,
         }
     }
@@ -137,7 +157,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_record_is_counted_once_after_every_kind_of_answer_in_any_order(
-            answers in proptest::collection::vec(0_u8..10, 0..300),
+            answers in proptest::collection::vec(0_u8..12, 0..300),
             places in proptest::collection::vec(1_u64..5, 1..200),
             trusted in any::<bool>(),
         ) {
@@ -159,6 +179,7 @@ mod tests {
                     match outcome {
                         Outcome::Delivered(records) => tally.settle_records(records, Fate::Delivered),
                         Outcome::Dead { records, .. } => tally.settle_records(records, Fate::Dead),
+                        Outcome::Partly { records, refused, .. } => tally.settle_partly(records, refused),
                         Outcome::Shrink | Outcome::Wait { .. } => {}
                     }
                 }

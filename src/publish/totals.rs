@@ -1,210 +1,247 @@
 //! Running totals: the cumulative value of each series, from what windows have added. For receivers that compute increases
-//! themselves, such as those of Prometheus remote write.
+//! themselves, such as those of Prometheus remote write. They also say which series were sent, and have to be ended.
 //!
 //! The ledger of a container has its newest total alone. A publisher reads windows that are minutes old, or hours, and
 //! needs the totals as of those. They are sums that do not depend on the order in which containers close.
+//!
+//! What a round adds is staged under its start, and counted for good when the round is finished. A round that is read again
+//! meanwhile has the values that were sent, also where some of its windows are gone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::aggregate::{Record, View, Weight};
-use crate::model::{ByIdentity, Timestamp};
+use crate::aggregate::{Native, View, Weight};
+use crate::model::{ByIdentity, MetricType, Origin, Series, Timestamp};
 use crate::render::prometheus::{SeriesIdentity, Total};
 use crate::render::publish::RunningTotal;
 
-/// The totals of a publisher's series.
+/// What a publisher has sent of each series.
 #[derive(Clone, Debug)]
 pub struct RunningTotals {
-    of_series: HashMap<(SeriesIdentity, ByIdentity), SeriesTotal>,
+    of_identity: HashMap<SeriesIdentity, IdentityTotals>,
     /// The most series that are remembered.
     most: usize,
+    /// Whether values are counted in buckets as well.
+    in_buckets: bool,
 }
 
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
+struct IdentityTotals {
+    /// One of the identity's containers.
+    origin: Arc<Origin>,
+    of_series: HashMap<ByIdentity, SeriesTotal>,
+}
+
+#[derive(Clone, Debug)]
 struct SeriesTotal {
     created: Timestamp,
-    total: Total,
-    count: Weight,
+    sums: SeriesSums,
+    /// What the round under way adds.
+    staged: Option<Staged>,
     last_seen: Timestamp,
+    /// Whether a value was sent.
     sent: bool,
 }
 
-impl RunningTotals {
-    /// No totals yet; of more than `most` series, those that were seen least recently are forgotten.
-    #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { of_series: HashMap::new(), most }
+#[derive(Clone, Debug)]
+struct Staged {
+    start: Timestamp,
+    sums: SeriesSums,
+}
+
+/// What was added up.
+#[derive(Clone, Debug)]
+struct SeriesSums {
+    total: Total,
+    count: Weight,
+    buckets: Option<Arc<Native>>,
+}
+
+/// A series' total as of a round.
+#[derive(Clone, Debug)]
+pub struct SeriesRunning {
+    created: Timestamp,
+    sums: SeriesSums,
+    first: bool,
+}
+
+/// Series of one identity of which nothing more is sent.
+#[derive(Clone, Debug)]
+pub struct EndedIdentity {
+    /// Its labels.
+    pub identity: SeriesIdentity,
+    /// One of its containers.
+    pub origin: Arc<Origin>,
+    /// Those of its series of which something was sent.
+    pub series: Vec<Arc<Series>>,
+}
+
+impl SeriesSums {
+    fn zero() -> Self {
+        Self { total: Total::default(), count: Weight::ZERO, buckets: None }
     }
 
-    /// Adds what a window, or a part of one that came later, has added to a series. Gauges, sets and checks have no
-    /// totals.
-    pub fn add_record(
-        &mut self,
-        identity: &SeriesIdentity,
-        record: &Record<'_>,
-        (start, end): (Timestamp, Timestamp),
-    ) {
-        let (sum, count) = match &record.view {
+    /// What a record adds. Zero for a gauge, a set or a check, which have no totals.
+    fn from_view(view: &View<'_>, metric_type: MetricType, in_buckets: bool) -> Self {
+        let (sum, count) = match view {
             View::Counter { counter, .. } => (counter.sum, counter.count),
             View::Distribution { summary, .. } => (summary.sum, summary.count),
-            View::Gauge(_) | View::Set { .. } | View::Check { .. } => return,
+            View::Gauge(_) | View::Set { .. } | View::Check { .. } => return Self::zero(),
         };
-        let key = (identity.clone(), ByIdentity(Arc::clone(record.series)));
-        let first = SeriesTotal {
+        let buckets = in_buckets.then(|| view.to_native(metric_type)).flatten();
+        Self { total: Total::from(sum), count, buckets: buckets.map(Arc::new) }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.total = self.total.saturating_add(other.total);
+        self.count = self.count.saturating_add(other.count);
+        match (&mut self.buckets, &other.buckets) {
+            (Some(buckets), Some(others)) => {
+                // The unit depends on the type of a series, so it is the same.
+                let _same_unit = Arc::make_mut(buckets).merge(others);
+            }
+            (None, Some(others)) => self.buckets = Some(Arc::clone(others)),
+            (_, None) => {}
+        }
+    }
+}
+
+impl SeriesRunning {
+    /// As a record of a round has it.
+    #[must_use]
+    pub fn as_total(&self) -> RunningTotal<'_> {
+        RunningTotal {
+            created: self.created,
+            total: self.sums.total.as_f64(),
+            count: self.sums.count.to_rounded_f64(),
+            buckets: self.sums.buckets.as_deref(),
+            first: self.first,
+        }
+    }
+}
+
+/// Whether series of a type have a total.
+#[must_use]
+pub(super) const fn is_cumulative(metric_type: MetricType) -> bool {
+    match metric_type {
+        MetricType::Counter | MetricType::Timer | MetricType::Histogram | MetricType::Distribution => true,
+        MetricType::Gauge | MetricType::Set | MetricType::ServiceCheck => false,
+    }
+}
+
+impl RunningTotals {
+    /// No totals yet. Of more than `most` series, those that were seen least recently are ended.
+    #[must_use]
+    pub fn new(most: usize, in_buckets: bool) -> Self {
+        Self { of_identity: HashMap::new(), most, in_buckets }
+    }
+
+    /// Stages what the round with this span adds to a series, and returns its total as of this round. Nothing is added a
+    /// second time by a round that is read again. `None` for types without a total.
+    pub fn stage_record(
+        &mut self,
+        (identity, origin): (&SeriesIdentity, &Origin),
+        series: &Arc<Series>,
+        view: &View<'_>,
+        (start, end): (Timestamp, Timestamp),
+    ) -> Option<SeriesRunning> {
+        let in_buckets = self.in_buckets;
+        let known = self.of_identity.entry(identity.clone());
+        let known = known.or_insert_with(|| IdentityTotals {
+            origin: Arc::new(origin.clone()),
+            of_series: HashMap::new(),
+        });
+        let of = known.of_series.entry(ByIdentity(Arc::clone(series))).or_insert_with(|| SeriesTotal {
             created: start,
-            total: Total::from(0.0),
-            count: Weight::ZERO,
+            sums: SeriesSums::zero(),
+            staged: None,
             last_seen: end,
             sent: false,
-        };
-        let of = self.of_series.entry(key).or_insert(first);
-        of.created = if of.sent { of.created } else { of.created.min(start) };
-        of.total = of.total.saturating_add(Total::from(sum));
-        of.count = of.count.saturating_add(count);
-        of.last_seen = of.last_seen.max(end);
-    }
-
-    /// The total of a series, which is sent now.
-    pub fn take_total(
-        &mut self,
-        identity: &SeriesIdentity,
-        series: &ByIdentity,
-    ) -> Option<RunningTotal<'static>> {
-        let of = self.of_series.get_mut(&(identity.clone(), series.clone()))?;
-        let first = !std::mem::replace(&mut of.sent, true);
-        Some(RunningTotal {
-            created: of.created,
-            total: of.total.as_f64(),
-            count: of.count.to_rounded_f64(),
-            first,
-            buckets: None,
-        })
-    }
-
-    /// Forgets series that were not seen for `idle`, and the least recently seen ones beyond the limit. Returns how many of
-    /// the latter: if they come back, they begin at 0.
-    pub fn forget_idle(&mut self, now: Timestamp, idle: Duration) -> usize {
-        self.of_series.retain(|_, of| of.last_seen.saturating_add(idle) > now);
-        let beyond = self.of_series.len().saturating_sub(self.most);
-        if beyond > 0 {
-            let mut seen: Vec<_> = self.of_series.values().map(|of| of.last_seen).collect();
-            seen.sort_unstable();
-            let oldest_kept = seen.get(beyond).copied().unwrap_or(Timestamp::MAX);
-            self.of_series.retain(|_, of| of.last_seen >= oldest_kept);
+        });
+        if of.staged.as_ref().is_none_or(|staged| staged.start != start) {
+            of.commit();
+            let sums = SeriesSums::from_view(view, series.metric_type, in_buckets);
+            of.staged = Some(Staged { start, sums });
         }
-        beyond
+        of.last_seen = of.last_seen.max(end);
+        is_cumulative(series.metric_type).then(|| of.running())
+    }
+
+    /// Counts for good what is staged. `sent` says whether the round was sent, or was too old for it.
+    pub fn commit_round(&mut self, sent: bool) {
+        for of in self.of_identity.values_mut().flat_map(|known| known.of_series.values_mut()) {
+            of.sent |= sent && of.staged.is_some();
+            of.commit();
+        }
+    }
+
+    /// Removes the series of identities that are not live, and the least recently seen ones beyond the limit. If they come
+    /// back, they begin at 0. Must not be called while a round is under way.
+    pub fn take_ended(&mut self, is_live: impl Fn(&SeriesIdentity) -> bool) -> Vec<EndedIdentity> {
+        let gone: Vec<_> = self.of_identity.keys().filter(|identity| !is_live(identity)).cloned().collect();
+        let gone = gone.into_iter().filter_map(|identity| self.of_identity.remove_entry(&identity));
+        let ended = gone.map(|(identity, IdentityTotals { origin, of_series })| EndedIdentity {
+            identity,
+            origin,
+            series: sent_series(of_series),
+        });
+        let mut ended: Vec<_> = ended.collect();
+        ended.extend(self.take_least_recent());
+        ended.retain(|ended| !ended.series.is_empty());
+        ended
+    }
+
+    fn take_least_recent(&mut self) -> Vec<EndedIdentity> {
+        let beyond = self.len().saturating_sub(self.most);
+        if beyond == 0 {
+            return Vec::new();
+        }
+        let all = self.of_identity.values().flat_map(|known| known.of_series.values());
+        let mut seen: Vec<_> = all.map(|of| of.last_seen).collect();
+        seen.sort_unstable();
+        let oldest_kept = seen.get(beyond).copied().unwrap_or(Timestamp::MAX);
+        let ended = self.of_identity.iter_mut().map(|(identity, known)| {
+            let gone = known.of_series.extract_if(|_, of| of.last_seen < oldest_kept);
+            let series = sent_series(gone);
+            EndedIdentity { identity: identity.clone(), origin: Arc::clone(&known.origin), series }
+        });
+        let ended = ended.collect();
+        self.of_identity.retain(|_, known| !known.of_series.is_empty());
+        ended
     }
 
     /// The number of series.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.of_series.len()
+        self.of_identity.values().map(|known| known.of_series.len()).sum()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.of_series.is_empty()
+        self.of_identity.is_empty()
+    }
+}
+
+fn sent_series(series: impl IntoIterator<Item = (ByIdentity, SeriesTotal)>) -> Vec<Arc<Series>> {
+    series.into_iter().filter(|(_, of)| of.sent).map(|(ByIdentity(series), _)| series).collect()
+}
+
+impl SeriesTotal {
+    fn commit(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            self.sums.add(&staged.sums);
+        }
+    }
+
+    fn running(&self) -> SeriesRunning {
+        let mut sums = self.sums.clone();
+        if let Some(staged) = &self.staged {
+            sums.add(&staged.sums);
+        }
+        SeriesRunning { created: self.created, sums, first: !self.sent }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::aggregate::{Aggregator, GaugeSign, Window};
-    use crate::model::Moment;
-    use crate::model::{ContainerId, Generation, Origin, TaskId};
-    use crate::render::prometheus::Level;
-
-    fn at(secs: u64) -> Moment {
-        Moment {
-            wall: Timestamp::from_secs(1_767_225_600).saturating_add(Duration::from_secs(secs)),
-            mono: Duration::from_secs(secs),
-        }
-    }
-
-    fn window(datagram: &str) -> Window {
-        let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, at(0).wall);
-        aggregator.ingest_datagram(datagram.as_bytes(), at(4), None);
-        aggregator.roll_window(at(10).wall).unwrap().window
-    }
-
-    fn identity() -> SeriesIdentity {
-        let origin = Origin {
-            container_id: ContainerId::new("c-1").unwrap(),
-            generation: Generation(1),
-            task_id: TaskId::new("web.1").unwrap(),
-            labels: [].into(),
-        };
-        SeriesIdentity::from_origin(&origin, Level::Orchestrator)
-    }
-
-    fn add(totals: &mut RunningTotals, window: &Window) {
-        for record in window.records() {
-            totals.add_record(&identity(), &record, (window.span.start, window.span.end));
-        }
-    }
-
-    #[test]
-    fn only_what_adds_up_has_a_total_and_the_first_is_marked() {
-        let (mut totals, window) = (RunningTotals::new(10), window("a:2|c|@0.5\nt:3:4|ms\ng:7|g\ns:x|s"));
-        add(&mut totals, &window);
-        add(&mut totals, &window);
-        assert_eq!(totals.len(), 2);
-        let series = |name: &str| {
-            let record = window.records().find(|record| &*record.series.name == name).unwrap();
-            ByIdentity(Arc::clone(record.series))
-        };
-        let a = totals.take_total(&identity(), &series("a")).unwrap();
-        assert_eq!((a.total, a.count, a.first), (8.0, 4.0, true));
-        assert!(!totals.take_total(&identity(), &series("a")).unwrap().first);
-        let t = totals.take_total(&identity(), &series("t")).unwrap();
-        assert_eq!((t.total, t.count, t.created), (14.0, 4.0, at(0).wall));
-        assert_eq!(totals.take_total(&identity(), &series("g")), None);
-    }
-
-    #[test]
-    fn idle_series_and_those_beyond_the_limit_are_forgotten() {
-        let (mut totals, window) = (RunningTotals::new(2), window("a:1|c\nb:1|c\nc:1|c"));
-        for (n, record) in (0..).zip(window.records()) {
-            let end = at(10 + n).wall;
-            totals.add_record(&identity(), &record, (at(0).wall, end));
-        }
-        assert_eq!(totals.forget_idle(at(13).wall, Duration::from_hours(1)), 1);
-        assert_eq!(totals.len(), 2);
-        assert_eq!(totals.forget_idle(at(72).wall, Duration::from_mins(1)), 0);
-        assert!(totals.is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn totals_do_not_depend_on_the_order_in_which_containers_close(
-            values in proptest::collection::vec((-1e6_f64..1e6, 1_u32..9), 1..20),
-            order in any::<u64>(),
-        ) {
-            let windows: Vec<_> = values
-                .iter()
-                .map(|(value, rate)| window(&format!("a:{value}|c|@0.{rate}\nt:{value}|ms|@0.{rate}")))
-                .collect();
-            let mut shuffled: Vec<_> = windows.iter().collect();
-            shuffled.sort_by_key(|window| {
-                let sum = window.records().next().map_or(0, |record| format!("{:?}", record.view).len() as u64);
-                sum.wrapping_mul(order | 1) % 17
-            });
-            let of = |windows: &[&Window]| {
-                let mut totals = RunningTotals::new(10);
-                windows.iter().for_each(|window| add(&mut totals, window));
-                let series: Vec<_> = windows[0].records().map(|record| ByIdentity(Arc::clone(record.series))).collect();
-                series.iter().map(|series| totals.take_total(&identity(), series)).collect::<Vec<_>>()
-            };
-            let plain: Vec<_> = windows.iter().collect();
-            let (mut one, other) = (of(&plain), of(&shuffled));
-            // The records of a window have one order.
-            one.truncate(other.len());
-            prop_assert_eq!(one, other);
-        }
-    }
-}
+mod tests;

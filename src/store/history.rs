@@ -81,8 +81,8 @@ pub struct History {
     held: HeldBytes,
     layouts: Layouts,
     summary: Option<ContainerSummary>,
-    /// Bytes that were shared with the aggregator, and count here since the aggregator is gone.
-    alone: usize,
+    /// Bytes that were shared with the aggregator, and count here since the aggregator is gone. `None` while there is one.
+    alone: Option<usize>,
 }
 
 impl Published {
@@ -274,7 +274,7 @@ impl History {
             held: HeldBytes::default(),
             layouts: Layouts::default(),
             summary: None,
-            alone: 0,
+            alone: None,
         }
     }
 

@@ -51,6 +51,12 @@ impl Birth {
     }
 }
 
+/// Whether a window with this birth was open when the run of the agent that received it was killed.
+#[must_use]
+pub fn was_open_at_kill(birth: Cursor) -> bool {
+    Birth::from(birth).open_number().is_some()
+}
+
 impl From<Cursor> for Birth {
     fn from(Cursor { epoch, seq }: Cursor) -> Self {
         Self { epoch, first: seq }

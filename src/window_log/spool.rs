@@ -2,41 +2,63 @@
 //!
 //! Nothing is copied. A file that the log no longer needs, and that a publisher has not read to its end, is renamed from
 //! `windows-N.log` to `spool-N-EPOCH-SEQ.log`, after the last window in it. Recovery reads `windows-*` alone, so a backlog costs a
-//! start nothing. The writer's thread renames and removes files; other threads read them ([`SpoolFollower`]) and say how far they
-//! are ([`Spool::hold_after`]). Where there are no publishers, files are removed as if there were no spool.
+//! start nothing. The writer's thread renames and removes files (`retire`); other threads read them ([`SpoolFollower`],
+//! [`SequenceReader`]) and say how far they are ([`Spool::hold_after`]). Where there are no publishers, files are removed as if there
+//! were no spool.
 
 mod file_name;
 mod follower;
+mod progress;
 mod reader;
+mod retire;
+mod sequence;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(super) use file_name::{SpoolFileName, list_spool_files};
-pub use follower::{SpoolBatch, SpoolFollower};
+pub use follower::{SpoolFollower, SpoolHandout};
+use progress::Progress;
 pub use reader::SpooledWindow;
+pub use sequence::{SequenceReader, SpoolBatch};
 
 use super::entry::Birth;
-use super::segment::{SealedSegment, WINDOWS};
+use super::segment::WINDOWS;
 use super::status::LogDamage;
 use crate::store::Cursor;
-use crate::wal::{Files, format_file_name, remove_file};
-use reader::SpoolFileReader;
-
-/// Bytes that files kept for publishers may have together, unless configured otherwise.
-pub const DEFAULT_SPOOL_SIZE: u64 = 1 << 30;
+use crate::wal::{Files, format_file_name};
 
 /// The files that publishers read, and how far each publisher is.
 #[derive(Debug)]
 pub struct Spool {
-    /// Bytes that spool files may have together.
-    limit: u64,
     state: Mutex<SpoolState>,
+    recorder: OnceLock<Arc<dyn DropRecorder>>,
+}
+
+/// Keeps what publishers lose, so that it is not forgotten if the agent is killed after a file has gone.
+pub trait DropRecorder: std::fmt::Debug + Send + Sync {
+    /// Records what a publisher loses, before the file with it is removed. Called on the thread that writes the log.
+    fn record_drop(&self, publisher: &str, dropped: SpoolDrop);
+}
+
+/// What a publisher loses with a file.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct SpoolDrop {
+    /// The end of the file. The publisher gets nothing up to here but what it has in hand.
+    pub through: Cursor,
+    /// Records that it was not handed out.
+    pub untaken: u64,
+    /// Records that it was handed out and is not done with. It can still deliver those that it has in hand.
+    pub in_hand: u64,
+    /// The end of what it was handed out. A publisher that is done with everything up to here has lost nothing that was in hand.
+    pub handed: Cursor,
 }
 
 #[derive(Debug)]
 struct SpoolState {
+    /// Bytes that spool files may have together.
+    limit: u64,
     access: FileAccess,
     /// By number, so that older files come first.
     files: BTreeMap<u64, SpoolFile>,
@@ -67,19 +89,14 @@ struct SpoolFile {
     /// Its bytes, where it is kept for publishers alone; `None` where it belongs to the log.
     spooled: Option<u64>,
     is_damaged: bool,
+    /// Whether it is being renamed or removed, so that it may not be there under its name.
+    is_moving: bool,
 }
 
-/// How far a publisher is.
-#[derive(Copy, Clone, Debug)]
-struct Progress {
-    /// Everything up to here is done with, and is never read again.
-    cursor: Cursor,
-    /// Everything up to here was handed out or dropped; at least `cursor`.
-    taken: Cursor,
-    /// Records that were dropped before they were handed out.
-    dropped: u64,
-    /// Whether records are being counted as dropped, so that `taken` is not known yet.
-    is_counting: bool,
+impl SpoolFile {
+    const fn new(last: Cursor, spooled: Option<u64>) -> Self {
+        Self { last, spooled, is_damaged: false, is_moving: false }
+    }
 }
 
 /// The state of the spool.
@@ -138,6 +155,7 @@ impl Spool {
 
     fn with_access(limit: u64, access: FileAccess) -> Self {
         let state = SpoolState {
+            limit,
             access,
             files: BTreeMap::new(),
             publishers: BTreeMap::new(),
@@ -146,23 +164,31 @@ impl Spool {
             damage: LogDamage::default(),
             set_aside: 0,
         };
-        Self { limit, state: Mutex::new(state) }
+        Self { state: Mutex::new(state), recorder: OnceLock::new() }
+    }
+
+    /// Has what publishers lose recorded. The first recorder stays.
+    pub fn record_drops_with(&self, recorder: Arc<dyn DropRecorder>) {
+        let _the_first_stays = self.recorder.set(recorder);
+    }
+
+    /// Changes the bytes that spool files may have together. If they have more, the oldest go after the next window is written.
+    pub fn set_limit(&self, limit: u64) {
+        self.lock().limit = limit;
     }
 
     /// Keeps files with windows after a cursor for a publisher, which is done with everything up to it. Publishers that are
     /// configured say so before the log is written: what is held by none then is removed.
     pub fn hold_after(&self, publisher: &str, cursor: Cursor) {
+        self.hold_earlier(publisher, cursor, cursor);
+    }
+
+    /// The same for a publisher that is done with everything up to `done`, and may have to read again what is after `earlier`.
+    pub fn hold_earlier(&self, publisher: &str, earlier: Cursor, done: Cursor) {
         let mut state = self.lock();
-        match state.publishers.get_mut(publisher) {
-            Some(progress) => {
-                progress.cursor = cursor;
-                progress.taken = progress.taken.max(cursor);
-            }
-            None => {
-                let progress = Progress { cursor, taken: cursor, dropped: 0, is_counting: false };
-                state.publishers.insert(publisher.to_owned(), progress);
-            }
-        }
+        let progress =
+            state.publishers.entry(publisher.to_owned()).or_insert_with(|| Progress::begin_at(done));
+        progress.finish_through(earlier.min(done), done);
     }
 
     /// Keeps nothing for a publisher any more.
@@ -176,10 +202,12 @@ impl Spool {
         self.lock().written
     }
 
-    /// Whether windows can be lost with the agent now, because they cannot be written.
+    /// Whether a window that is not on the disk yet will be there soon. If not, it can be lost with the agent now: there is no
+    /// log, or it cannot be written.
     #[must_use]
-    pub fn is_failing(&self) -> bool {
-        self.lock().failing
+    pub fn will_be_written(&self) -> bool {
+        let state = self.lock();
+        !state.failing && !matches!(state.access, FileAccess::Never)
     }
 
     /// Sizes, damage, and how far publishers are.
@@ -187,9 +215,7 @@ impl Spool {
     pub fn snapshot(&self) -> SpoolStatus {
         let state = self.lock();
         let spooled = || state.files.values().filter_map(|file| file.spooled);
-        let publishers = state.publishers.iter().map(|(name, Progress { cursor, taken, dropped, .. })| {
-            PublisherHold { name: name.clone(), cursor: *cursor, taken: *taken, dropped: *dropped }
-        });
+        let publishers = state.publishers.iter().map(|(name, progress)| progress.describe_hold(name));
         SpoolStatus {
             bytes: spooled().sum(),
             files: spooled().count(),
@@ -199,13 +225,18 @@ impl Spool {
         }
     }
 
+    /// Gives up on the log, which could not be opened: only memory has windows.
+    pub fn give_up_files(&self) {
+        self.lock().access = FileAccess::Never;
+    }
+
     /// Brings the directory, and the files in it that were kept for publishers before.
     pub(super) fn attach_files(&self, files: Arc<dyn Files>, spooled: Vec<SpoolFileName>) {
         let found: Vec<_> = spooled
             .into_iter()
             .map(|file| {
                 let bytes = files.byte_length(&file.format_name()).unwrap_or(0);
-                (file.number, SpoolFile { last: file.last, spooled: Some(bytes), is_damaged: false })
+                (file.number, SpoolFile::new(file.last, Some(bytes)))
             })
             .collect();
         let mut state = self.lock();
@@ -216,7 +247,7 @@ impl Spool {
     /// Notes which window is the last in a file of the log.
     pub(super) fn note_file(&self, number: u64, last: Option<Birth>) {
         let Some(last) = last else { return };
-        let new = SpoolFile { last: last.into(), spooled: None, is_damaged: false };
+        let new = SpoolFile::new(last.into(), None);
         self.lock().files.entry(number).or_insert(new).last = last.into();
     }
 
@@ -228,124 +259,6 @@ impl Spool {
     /// Notes whether the log can be written.
     pub(super) fn set_failing(&self, failing: bool) {
         self.lock().failing = failing;
-    }
-
-    /// Takes a file that the log no longer needs: it is kept if a publisher has not read all of it.
-    ///
-    /// # Errors
-    /// When it could be neither renamed nor removed; it is then still there under its name.
-    pub(super) fn retire_file(&self, sealed: &SealedSegment) -> io::Result<()> {
-        let (files, last, number) = (self.files()?, sealed.last.map(Cursor::from), sealed.number);
-        if let Some(last) = last.filter(|last| self.limit > 0 && self.lock().is_needed(*last)) {
-            match files.rename(&sealed.name, &SpoolFileName { number, last }.format_name()) {
-                Ok(()) => {
-                    let file = SpoolFile { last, spooled: Some(sealed.length), is_damaged: false };
-                    self.lock().files.insert(number, file);
-                    return Ok(());
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Err(_) => {}
-            }
-        }
-        remove_file(&*files, &sealed.name)?;
-        self.lock().files.remove(&number);
-        Ok(())
-    }
-
-    /// Removes spool files that every publisher has read, and the oldest ones while they are too many bytes.
-    ///
-    /// # Errors
-    /// When one could not be removed; the next call tries again.
-    pub(super) fn prune_files(&self) -> io::Result<()> {
-        loop {
-            let (oldest, is_needed, is_over) = {
-                let state = self.lock();
-                let Some((number, file)) = state.oldest_spooled() else { return Ok(()) };
-                let bytes: u64 = state.files.values().filter_map(|file| file.spooled).sum();
-                (number, state.is_needed(file.last), bytes > self.limit)
-            };
-            match (is_needed, is_over) {
-                (true, false) => return Ok(()),
-                (true, true) => self.drop_oldest()?,
-                (false, _) => self.remove_spooled(oldest)?,
-            }
-        }
-    }
-
-    /// Drops the oldest spool file, which publishers may need. What each of them had not read is counted.
-    ///
-    /// # Errors
-    /// When it could not be removed. Its records are then dropped all the same.
-    pub(super) fn drop_oldest(&self) -> io::Result<()> {
-        let (number, file, behind) = {
-            let mut state = self.lock();
-            let Some((number, file)) = state.oldest_spooled() else { return Ok(()) };
-            // From here on, no publisher is handed anything of the file.
-            let behind = state.begin_dropping(file.last);
-            (number, file, behind)
-        };
-        let counted = self.count_records(number, file, &behind);
-        self.lock().end_dropping(counted);
-        self.remove_spooled(number)
-    }
-
-    /// For each publisher, the records in a file that it has not read, and the cursor after the last of them.
-    fn count_records(
-        &self,
-        number: u64,
-        file: SpoolFile,
-        behind: &[(String, Cursor)],
-    ) -> Vec<(String, u64, Cursor)> {
-        let Some(first) = behind.iter().map(|(_, taken)| *taken).min() else { return Vec::new() };
-        let mut counted: Vec<_> =
-            behind.iter().map(|(publisher, taken)| (publisher.clone(), 0, (*taken).max(file.last))).collect();
-        let name = SpoolFileName { number, last: file.last }.format_name();
-        let bytes = match self.files().and_then(|files| files.read(&name)) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                tracing::warn!(file = name, %error, "cannot count the records of a file that is dropped from the spool");
-                self.lock().note_damage(number, LogDamage { files: 1, ..LogDamage::default() });
-                // The sequence tells as much as the file would, if it is of one run.
-                for ((_, taken), (_, records, _)) in behind.iter().zip(&mut counted) {
-                    *records = if taken.epoch == file.last.epoch {
-                        file.last.seq.saturating_sub(taken.seq)
-                    } else {
-                        0
-                    };
-                }
-                return counted;
-            }
-        };
-        let mut reader = SpoolFileReader::new(bytes, number, first, file.last);
-        while let Some(SpooledWindow { published, birth, cursor, .. }) = reader.next_window() {
-            for ((_, taken), (_, records, end)) in behind.iter().zip(&mut counted) {
-                if birth > *taken {
-                    *records += published.window().len() as u64;
-                    *end = (*end).max(cursor);
-                }
-            }
-        }
-        counted
-    }
-
-    /// Removes a file that is kept for publishers; one that is damaged is set aside.
-    fn remove_spooled(&self, number: u64) -> io::Result<()> {
-        let files = self.files()?;
-        let Some(file) = self.lock().files.get(&number).copied() else { return Ok(()) };
-        let name = SpoolFileName { number, last: file.last };
-        if file.is_damaged {
-            // The newest one is enough to look at, and they do not pile up.
-            for older in file_name::list_set_aside(&files.list_names()?) {
-                remove_file(&*files, &older)?;
-            }
-            files.rename(&name.format_name(), &name.format_set_aside())?;
-        } else {
-            remove_file(&*files, &name.format_name())?;
-        }
-        let mut state = self.lock();
-        state.set_aside += u64::from(file.is_damaged);
-        state.files.remove(&number);
-        Ok(())
     }
 
     fn files(&self) -> io::Result<Arc<dyn Files>> {
@@ -362,44 +275,6 @@ impl Spool {
 }
 
 impl SpoolState {
-    /// Whether a publisher has not read a file whose last window has this birth.
-    fn is_needed(&self, last: Cursor) -> bool {
-        self.publishers.values().any(|progress| progress.cursor < last)
-    }
-
-    fn oldest_spooled(&self) -> Option<(u64, SpoolFile)> {
-        let mut spooled = self.files.iter().filter(|(_, file)| file.spooled.is_some());
-        spooled.next().map(|(number, file)| (*number, *file))
-    }
-
-    /// Ends reading up to a place. Returns the publishers that were before it, with how far each was.
-    fn begin_dropping(&mut self, last: Cursor) -> Vec<(String, Cursor)> {
-        let behind = self.publishers.iter_mut().filter(|(_, progress)| progress.taken < last);
-        let behind = behind.map(|(name, progress)| {
-            progress.is_counting = true;
-            (name.clone(), progress.taken)
-        });
-        behind.collect()
-    }
-
-    /// Notes what was dropped.
-    fn end_dropping(&mut self, counted: Vec<(String, u64, Cursor)>) {
-        for (publisher, records, end) in counted {
-            if let Some(progress) = self.publishers.get_mut(&publisher) {
-                progress.is_counting = false;
-                progress.dropped += records;
-                progress.taken = progress.taken.max(end);
-                if records > 0 {
-                    tracing::warn!(
-                        publisher,
-                        records,
-                        "the oldest windows that were kept for a publisher are dropped: it is too far behind for the size of the spool"
-                    );
-                }
-            }
-        }
-    }
-
     /// Counts what could not be read of a file, once.
     fn note_damage(&mut self, number: u64, damage: LogDamage) {
         let Some(file) = self.files.get_mut(&number).filter(|file| !file.is_damaged) else { return };

@@ -82,6 +82,8 @@ pub struct LogStatusSnapshot {
     pub failures: u64,
     /// Since when writing fails, and why.
     pub failing: Option<(Timestamp, String)>,
+    /// Whether its files are in memory.
+    pub in_memory: bool,
 }
 
 impl LogStatus {
@@ -95,6 +97,11 @@ impl LogStatus {
     #[must_use]
     pub fn snapshot(&self) -> LogStatusSnapshot {
         self.lock().clone()
+    }
+
+    /// Notes whether the files are in memory.
+    pub fn set_in_memory(&self, in_memory: bool) {
+        self.lock().in_memory = in_memory;
     }
 
     /// Notes when containers were listened to again, which is after everything was read. Returns how the life before ended.

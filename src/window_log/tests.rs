@@ -1,7 +1,9 @@
 //! Tests the log with a file system that fails at any call, and with corrupted bytes.
 
+mod dropping;
 mod following;
 mod spool;
+mod threads;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;

@@ -128,6 +128,43 @@ fn every_command_of_the_book_prints_what_it_says() {
     assert!(said.lines().count() >= 3, "{said}");
 }
 
+/// The blocks of a page in this language.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    let start = format!("```{language}\n");
+    text.split(start.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_configuration_of_a_publisher_is_accepted_as_it_stands() {
+    let directory = tempfile::tempdir().unwrap();
+    let secrets = directory.path().join("secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    let file = directory.path().join("agent.toml");
+    let mut checked = 0;
+    for page in ["docs/backends.md", "docs/publish.md"] {
+        let text = read(page);
+        for block in blocks(&text, "toml") {
+            let named =
+                block.split("_file = \"/etc/tallyport/").skip(1).map(|rest| rest.split('"').next().unwrap());
+            for name in named {
+                let secret = secrets.join(name);
+                std::fs::write(&secret, "secret\n").unwrap();
+                std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                    .unwrap();
+            }
+            std::fs::write(&file, block.replace("/etc/tallyport", secrets.to_str().unwrap())).unwrap();
+            let ran = crate::cli::tallyport(&["config", "check", "--config", file.to_str().unwrap()]);
+            // A type that cannot be delivered yet is refused for that alone.
+            let mut mistakes = ran.err.lines().filter(|line| line.contains(": publish."));
+            let unsupported = mistakes.next().is_some_and(|it| it.contains("is not supported yet"))
+                && mistakes.next().is_none();
+            assert!(ran.code == 0 || unsupported, "{page}:\n{block}\n{}", ran.err);
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "{checked}");
+}
+
 #[test]
 fn the_fuzzer_of_configurations_knows_every_setting_and_its_words() {
     let text = read("fuzz/dictionaries/config.dict");

@@ -74,4 +74,5 @@ mod terminal;
 mod tools;
 mod unix;
 mod untaint;
+mod verifying;
 mod words;

@@ -67,7 +67,9 @@ fn metrics(expression: &str) -> Vec<(String, Vec<String>)> {
 
 /// Each metric that an agent serves, with the labels of its samples.
 fn served() -> BTreeMap<String, BTreeSet<String>> {
-    let agent = Agent::start();
+    // With a publisher, because a family of publishers has a sample for each.
+    let agent = Agent::with(&["--window", "1s", "--set", "publish.log.type=debug"]);
+    agent.until("the publisher is started", || agent.get("/v1/publishers").1[0]["name"] == "log");
     let text = String::from_utf8(agent.get_raw("/metrics").body.to_vec()).unwrap();
     let mut served = BTreeMap::<_, BTreeSet<_>>::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -858,13 +858,22 @@ fn publish(contract: &Contract) {
     contract.change("POST /v1/publishers/influx/check", &Value::Null, 200);
     contract.change("POST /v1/publishers/influx/replay?since=1s", &Value::Null, 200);
     contract.change("POST /v1/publishers/influx/replay", &Value::Null, 200);
+    contract.change("POST /v1/publishers/influx/verify?since=1h", &Value::Null, 200);
+    let verified = || contract.agent.admin("POST", "/v1/publishers/archive/verify", &Value::Null).1;
+    contract.agent.until("there are rounds to compare", || verified()["outcome"] == "ok");
+    std::fs::write(&archive, "").unwrap();
+    contract.change("POST /v1/publishers/archive/verify?part=0&parts=1", &Value::Null, 200);
     contract.agent.until("it is held", || contract.get("/v1/publishers")[1]["next_attempt"].is_string());
-    for request in
-        ["POST /v1/publishers/nope/check", "GET /v1/publishers/nope/dead", "POST /v1/publishers/nope/replay"]
-    {
+    for request in [
+        "POST /v1/publishers/nope/check",
+        "GET /v1/publishers/nope/dead",
+        "POST /v1/publishers/nope/replay",
+        "POST /v1/publishers/nope/verify",
+    ] {
         contract.refused(request, &Value::Null, 404, "unknown_publisher");
     }
     contract.refused("POST /v1/publishers/influx/replay?since=soon", &Value::Null, 400, "bad_parameter");
+    contract.refused("POST /v1/publishers/influx/verify?part=1", &Value::Null, 400, "bad_parameter");
     std::fs::create_dir(settings.with_file_name("state").join("publish/archive.dead")).unwrap();
     contract.refused("GET /v1/publishers/archive/dead", &Value::Null, 500, "unreadable");
 }

@@ -36,8 +36,8 @@ pub use influx::{InfluxFields, InfluxOptions, encode_influx};
 pub use json::encode_json;
 pub use otlp::{OtlpAnswer, OtlpTemporality, decode_answer, encode_otlp};
 pub use remote_write::{
-    EndedRound, EndedSeries, RemoteWriteOptions, RemoteWriteProtocol, encode_remote_write,
-    encode_stale_markers, encode_zero_samples,
+    ENDED_AFTER, EndedRound, EndedSeries, RemoteWriteOptions, RemoteWriteProtocol, ScrapedSample,
+    ScrapedValue, encode_remote_write, encode_stale_markers, encode_zero_samples, list_samples,
 };
 
 /// The records of one interval, each series once.

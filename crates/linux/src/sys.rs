@@ -428,15 +428,15 @@ mod tests {
         }
         for _ in 0..300 {
             let (mut child, handle) = spawn();
-            let reaped = std::sync::atomic::AtomicBool::new(false);
+            let reaped = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    while !reaped.load(std::sync::atomic::Ordering::Relaxed) {
+                    while !reaped.load(Ordering::Relaxed) {
                         assert!(cgroup_of(&handle).is_some());
                     }
                 });
                 child.wait().unwrap();
-                reaped.store(true, std::sync::atomic::Ordering::Relaxed);
+                reaped.store(true, Ordering::Relaxed);
             });
         }
     }

@@ -36,8 +36,8 @@ pub use node::{
     WindowLogDocument,
 };
 pub use publisher::{
-    DeadLetterDocument, DeadRequestDocument, PublishedRecordsDocument, PublisherCheckDocument,
-    PublisherDocument, ReplayedDocument,
+    DeadLetterDocument, DeadRequestDocument, PublishedDifferenceDocument, PublishedRecordsDocument,
+    PublisherCheckDocument, PublisherDocument, PublisherVerifyDocument, ReplayedDocument,
 };
 pub use record::{RecordDocument, RecordOrigin, TaskMetrics, WindowEvent};
 pub use reservation::{

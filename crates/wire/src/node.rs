@@ -180,6 +180,9 @@ pub struct WindowLogDocument {
     pub failing_since: Option<Timestamp>,
     /// Why.
     pub failing: Option<String>,
+    /// Whether its files are in memory, so that they do not survive a reboot.
+    #[serde(default)]
+    pub in_memory: bool,
 }
 
 /// The connection of the NRI plugin to the container runtime.

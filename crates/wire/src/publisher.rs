@@ -110,7 +110,7 @@ pub struct DeadRequestDocument {
 /// The answer of `POST /v1/publishers/{name}/check`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PublisherCheckDocument {
-    /// What the answer meant: `ok`, `retry`, `reject`, `auth`, `gone` or `too_large`.
+    /// What the answer meant: `ok`, `partly`, `retry`, `reject`, `auth`, `gone` or `too_large`.
     pub outcome: Word,
     /// What the destination said, or why there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,4 +132,51 @@ pub struct ReplayedDocument {
     /// What the destination said last, if it did not accept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+}
+
+/// The answer of `POST /v1/publishers/{name}/verify`: one part of the series, compared with what the destination holds of them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PublisherVerifyDocument {
+    /// `ok`, `differs`, `nothing` if no whole round is kept that was sent, `failed` if the destination cannot be asked, or
+    /// `unsupported` if its type answers no queries.
+    pub outcome: Word,
+    /// What the destination said, or why nothing was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// The start of the first round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// The end of the last round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+    /// The number of rounds.
+    pub rounds: u64,
+    /// Which part this is, from 0.
+    pub part: u64,
+    /// The number of parts into which the series are divided.
+    pub parts: u64,
+    /// The number of series that were compared, as the destination counts them.
+    pub series: u64,
+    /// Series that were not compared because late samples changed what is known of them.
+    pub late: u64,
+    /// Series of which something differs.
+    pub differing: u64,
+    /// What differs, by series; the first ones if there are many.
+    pub differences: Vec<PublishedDifferenceDocument>,
+}
+
+/// A number that the destination has otherwise, or not at all.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PublishedDifferenceDocument {
+    /// The name of the series at the destination.
+    pub name: String,
+    /// Its labels or tags there.
+    pub labels: BTreeMap<String, String>,
+    /// `points`, `records`, `value`, `count`, `sum` or `increase`.
+    pub what: Word,
+    /// What the node knows.
+    pub expected: f64,
+    /// What the destination holds; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<f64>,
 }

@@ -42,6 +42,7 @@ const connection = {
     this.reload = false;
     if (taskView.id === null) tasksView.show(false);
     else taskView.show();
+    publishers.read();
   },
 
   broken() {
@@ -146,6 +147,9 @@ document.addEventListener("visibilitychange", () => {
 setInterval(() => {
   const view = taskView.id === null ? tasksView : taskView;
   view.list.refresh();
-  if (view === tasksView && node.info) tasksView.figures();
+  if (view === tasksView && node.info) {
+    tasksView.figures();
+    publishers.ages();
+  }
 }, 1000);
 connection.open();

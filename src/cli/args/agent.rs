@@ -231,6 +231,9 @@ impl std::fmt::Display for ProbeName {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DoctorArgs {
+    /// Compare a part of what each publisher has sent with what its destination holds
+    #[arg(long)]
+    pub(in crate::cli) publish: bool,
     /// Start a short container this way and check that its metric arrives; may be repeated
     #[arg(long, value_name = "WAY")]
     pub(in crate::cli) probe: Vec<ProbeName>,

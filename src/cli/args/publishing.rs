@@ -49,3 +49,12 @@ pub(in crate::cli) struct PublishReplayArgs {
     #[arg(long, value_name = "TIME", value_parser = times::check_since)]
     pub(in crate::cli) since: Option<String>,
 }
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PublishVerifyArgs {
+    #[command(flatten)]
+    pub(in crate::cli) call: PublisherCallArgs,
+    /// Rounds that ended within this time, such as 5m, or since this moment in RFC 3339
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = times::check_since)]
+    pub(in crate::cli) since: String,
+}

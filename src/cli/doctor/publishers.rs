@@ -1,13 +1,17 @@
 //! What doctor says of publishers: whether each delivers, and what was lost.
 
 use super::finding::{Finding, FindingStatus};
+use crate::cli::publish::{describe_difference, describe_result, verify_sample};
 use crate::cli::units::format_elapsed;
+use crate::client::Client;
 use crate::net::clock;
-use crate::wire::PublisherDocument;
+use crate::wire::{NodeDocument, PublisherDocument};
 
 const CHECK: &str = "publishers";
 /// Seconds that a publisher may be behind before that is worth a warning.
 const BEHIND: f64 = 60.0;
+/// The time of which a sample of what was sent is compared with what a destination holds.
+const COMPARED: &str = "1h";
 
 pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
     let mut findings = vec![check_delivery(publisher)];
@@ -16,7 +20,7 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
         let dropped = records.dropped.iter().map(|(reason, n)| format!("{n} ({reason})"));
         let found = format!("{name} has lost records: {}", dropped.collect::<Vec<_>>().join(", "));
         findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(
-            "expired records were no longer kept when the destination came back: raise windows.keep; the reasons are in docs/publish.md",
+            "records beyond publish.spool (spool) and those that no file had any more (expired) are lost; the reasons are in docs/publish.md",
         ));
     }
     if *dead_letters > 0 {
@@ -27,6 +31,17 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
         findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(advice));
     }
     findings
+}
+
+/// Whether what is not delivered survives a reboot.
+pub(super) fn check_backlog(node: &NodeDocument, publishers: &[PublisherDocument]) -> Option<Finding> {
+    let is_lost = !publishers.is_empty() && node.window_log.as_ref().is_some_and(|log| log.in_memory);
+    is_lost.then(|| {
+        let found =
+            format!("{} is in memory: what is not delivered does not survive a reboot", node.state_dir);
+        Finding::new(CHECK, FindingStatus::Warning, found)
+            .with_advice("set state_dir to a directory on a disk")
+    })
 }
 
 fn check_delivery(publisher: &PublisherDocument) -> Finding {
@@ -55,5 +70,30 @@ fn check_delivery(publisher: &PublisherDocument) -> Finding {
     match &publisher.advice {
         Some(advice) => finding.with_advice(advice.clone()),
         None => finding.with_advice(format!("try `tallyport publish check {name}`")),
+    }
+}
+
+/// Compares a part of what a publisher has sent with what its destination holds. `None` where its type answers no queries.
+pub(super) async fn compare_sample(admin: &Client, publisher: &PublisherDocument) -> Option<Finding> {
+    let name = &publisher.name;
+    let advice = format!("see `tallyport publish verify {name} --since {COMPARED}`");
+    let verified = match verify_sample(admin, name, COMPARED).await {
+        Ok(verified) => verified,
+        Err(failure) => {
+            let found = format!("{name} was not compared with its destination: {failure}");
+            return Some(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(advice));
+        }
+    };
+    let found = format!("{name}, compared with its destination: {}", describe_result(&verified).join("; "));
+    match &*verified.outcome {
+        "unsupported" => None,
+        "ok" => Some(Finding::new(CHECK, FindingStatus::Ok, found)),
+        "differs" => {
+            let examples = verified.differences.iter().map(describe_difference).collect();
+            Some(
+                Finding::new(CHECK, FindingStatus::Failed, found).with_examples(examples).with_advice(advice),
+            )
+        }
+        _ => Some(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(advice)),
     }
 }

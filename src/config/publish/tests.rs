@@ -64,7 +64,7 @@ fn minimal(sink: SinkType) -> String {
 fn nothing_is_published_by_default() {
     let publish = read("").unwrap().publish;
     assert_eq!(publish.publishers, []);
-    assert_eq!(publish.settle, Duration::from_secs(1));
+    assert_eq!((publish.settle, publish.spool), (Duration::from_secs(1), 1 << 30));
     assert_eq!((publish.lease, publish.reap_every), (Duration::from_mins(1), Duration::from_secs(30)));
     assert_eq!(publish.reap_limit, 5000);
 }
@@ -303,6 +303,7 @@ fn variables_are_over_the_file_and_can_make_a_publisher() {
         ("TALLYPORT_PUBLISH_LOCAL_TYPE", "influxdb"),
         ("TALLYPORT_PUBLISH_LOCAL_DATABASE", "metrics"),
         ("TALLYPORT_PUBLISH_SETTLE", "2s"),
+        ("TALLYPORT_PUBLISH_SPOOL", "300MiB"),
         // Of a service of Kubernetes, and of a publisher without a type.
         ("TALLYPORT_PUBLISH_SERVICE_HOST", "10.0.0.1"),
         ("TALLYPORT_PUBLISH_OTHER_URL", "https://x"),
@@ -316,6 +317,7 @@ fn variables_are_over_the_file_and_can_make_a_publisher() {
     let config = AgentConfig::from_layers(&layers).unwrap_or_else(|errors| panic!("{errors}"));
     let named: Vec<_> = config.publish.publishers.iter().map(|publisher| publisher.name.as_str()).collect();
     assert_eq!((named, config.publish.settle), (vec!["local", "mimir-eu"], Duration::from_secs(2)));
+    assert_eq!(config.publish.spool, 300 << 20);
     let mimir = &config.publish.publishers[1];
     assert_eq!((mimir.sink.http_target().unwrap().url.as_str(), mimir.workers), ("https://other/push", 3));
     let shown: Vec<_> = layers

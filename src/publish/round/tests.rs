@@ -2,13 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::{Aggregator, GaugeSign};
-use crate::model::{Allocation, ContainerId, Generation, Moment, TaskId};
+use crate::model::{Allocation, ContainerId, Generation, Moment, Origin, TaskId};
 use crate::store::Store;
 
 const START: i64 = 1_767_225_600;
 
 fn rules(interval: u64) -> RoundRules {
-    RoundRules { interval: Duration::from_secs(interval), settle: Duration::from_secs(1), records: 100 }
+    let (interval, settle) = (Duration::from_secs(interval), Duration::from_secs(1));
+    RoundRules { interval, settle, records: 100, floor: None }
 }
 
 fn at(secs: i64) -> Timestamp {
@@ -80,7 +81,8 @@ fn store(containers: &[&str], windows: &[&str]) -> Store {
 }
 
 fn scope(interval: u64, level: Level, selection: &SeriesSelection) -> RoundScope<'_> {
-    RoundScope { rules: rules(interval), level, selection }
+    let reading = RecordReading::Became;
+    RoundScope { rules: rules(interval), level, selection, epoch: 7, reading, group: |_| 0 }
 }
 
 /// Start, name, sum or last value, and places of every record.
@@ -150,6 +152,101 @@ fn a_revision_replaces_its_record() {
     let cut = CutRecords::collect_records(&windows, &[], 1..=100, scope(10, Level::High, &selection));
     let a = "a".to_owned();
     assert_eq!(records(&cut), [(0, a.clone(), 6.0, 2), (10, a, 7.0, 1)]);
+}
+
+#[test]
+fn what_comes_late_is_due_with_the_next_round_for_a_receiver_that_accepts_only_what_is_newer() {
+    let in_order = RoundRules { floor: Some(at(10)), ..rules(10) };
+    let due = |windows: &[PlacedWindow], now| in_order.count_due(windows.iter().copied(), at(now));
+    let late = [placed(0, 1), placed(10, 1)];
+    assert_eq!(due(&late, 20), Err(Some(at(21))));
+    assert_eq!(due(&late, 21), Ok(2));
+    assert_eq!(due(&late[..1], 21), Ok(1), "also where nothing else comes");
+    // A window of the future is waited for: nothing would be accepted after it until then.
+    assert_eq!(due(&[placed(5000, 1)], 21), Err(Some(at(5011))));
+}
+
+/// What is added, in rounds that start at `floor` or later.
+fn added(selection: &SeriesSelection, floor: i64) -> RoundScope<'_> {
+    let plain = scope(10, Level::Orchestrator, selection);
+    let rules = RoundRules { floor: Some(at(floor)), ..plain.rules };
+    RoundScope { rules, reading: RecordReading::Added, ..plain }
+}
+
+#[test]
+fn of_late_samples_only_what_they_add_is_part_of_the_next_round() {
+    let sent = [
+        "a:1|c\nt:4|ms\ng:1|g",
+        "a:5|c|T1767225603\nt:2|ms|T1767225603\ng:9|g|T1767225603\na:7|c\nt:3|ms\ng:2|g",
+    ];
+    let (store, selection) = (store(&["c-1"], &sent), SeriesSelection::default());
+    let windows = store.kept_after(0);
+    let (first, rest) = windows.split_at(1);
+    let one = CutRecords::collect_records(first, &[], 1..=3, added(&selection, 0));
+    let [a, g, t] = ["a", "g", "t"].map(str::to_owned);
+    assert_eq!(records(&one), [(0, a.clone(), 1.0, 1), (0, g.clone(), 1.0, 1), (0, t.clone(), 4.0, 1)]);
+    let other = CutRecords::collect_records(rest, &[], 4..=100, added(&selection, 10));
+    // The mean of the new values; the gauge's correction cannot be sent, but counts with its new value.
+    assert_eq!(records(&other), [(10, a, 12.0, 2), (10, g, 2.0, 2), (10, t, 2.5, 2)]);
+    assert_eq!(other.late, 0);
+    let alone = CutRecords::collect_records(&rest[..1], &[], 4..=6, added(&selection, 10));
+    assert_eq!(
+        (records(&alone).len(), alone.late),
+        (2, 1),
+        "a correction of a gauge that has no newer value"
+    );
+}
+
+#[test]
+fn a_container_that_closes_late_is_part_of_the_next_round_with_its_gauges() {
+    let (store, selection) = (store(&["c-1", "c-2"], &["a:1|c\ng:1|g"]), SeriesSelection::default());
+    let windows = store.kept_after(0);
+    let late = CutRecords::collect_records(&windows[1..], &[], 3..=4, added(&selection, 10));
+    assert_eq!(records(&late), [(10, "a".to_owned(), 1.0, 1), (10, "g".to_owned(), 1.0, 1)]);
+    assert_eq!((late.intervals[0].start, late.intervals[0].end), (at(10), at(20)));
+}
+
+#[test]
+fn records_have_the_totals_as_of_their_round_also_if_it_is_read_again() {
+    let (store, selection) = (store(&["c-1", "c-2"], &["a:1|c\ng:7|g", "a:2|c"]), SeriesSelection::default());
+    let windows = store.kept_after(0);
+    let mut totals = RunningTotals::new(100, false);
+    let marks = MarksOfAll::default();
+    let read = |windows: &[Arc<Published>], totals: &mut RunningTotals| {
+        let mut cut = CutRecords::collect_records(windows, &[], 1..=100, added(&selection, 0));
+        let of_round = |interval: &mut IntervalRecords<'_>| {
+            interval.stage_totals(totals);
+            let round = interval.as_round("n1", 7, &marks);
+            round
+                .records
+                .iter()
+                .map(|record| record.running.map(|it| (it.total, it.first)))
+                .collect::<Vec<_>>()
+        };
+        cut.intervals.iter_mut().map(of_round).collect::<Vec<_>>()
+    };
+    let (first, second): (Vec<_>, Vec<_>) =
+        windows.iter().cloned().partition(|published| published.window().span.start == at(0));
+    assert_eq!(read(&first, &mut totals), [[Some((2.0, true)), None]]);
+    assert_eq!(read(&first[..1], &mut totals), [[Some((2.0, true)), None]], "one of the windows is gone");
+    totals.commit_round(true);
+    let second = read(&second, &mut totals);
+    assert_eq!(second[0][0], Some((6.0, false)));
+}
+
+#[test]
+fn types_that_are_sent_apart_are_apart_in_a_round() {
+    let (store, selection) = (store(&["c-1"], &["a:1|c\nb:1|ms\nc:1|c"]), SeriesSelection::default());
+    let windows = store.kept_after(0);
+    let group = |metric_type| u8::from(metric_type != MetricType::Counter);
+    let scope = RoundScope { group, ..scope(10, Level::High, &selection) };
+    let cut = CutRecords::collect_records(&windows, &[], 1..=100, scope);
+    let marks = MarksOfAll::default();
+    let round = cut.intervals[0].as_round("n1", 7, &marks);
+    let names: Vec<_> = round.records.iter().map(|record| &*record.series.name).collect();
+    assert_eq!(names, ["a", "c", "b"]);
+    assert_eq!(cut.intervals[0].group_ranges(group), [0..2, 2..3]);
+    assert_eq!(cut.intervals[0].group_ranges(|_| 0).pop(), Some(0..3));
 }
 
 proptest! {

@@ -13,21 +13,46 @@ use crate::model::{SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::publish::answer::Answer;
 use crate::publish::dead_letters::request_document;
-use crate::publish::round::{CutRecords, IntervalRecords, PlacedWindow};
+use crate::publish::follow::TakenWindows;
+use crate::publish::round::{CutRecords, IntervalRecords};
+use crate::publish::sinks::RoundStage;
 use crate::publish::split::{Delivery, Outcome, WaitReason};
-use crate::publish::tally::{EXPIRED, Fate, RecordTally, RoundTally, TOO_OLD};
+use crate::publish::tally::{EXPIRED, Fate, LATE, RecordTally, RoundTally, TOO_OLD};
 use crate::render::prometheus::Level;
-use crate::render::publish::{EncodedRequest, RequestRoom, Round, encode_json};
+use crate::render::publish::{Encoded, EncodedRequest, RequestRoom, Round, encode_json};
 use crate::store::{Cursor, Published};
 use crate::wire::DeadLetterDocument;
 
-/// A range of places of the sequence.
-#[derive(Copy, Clone, Debug)]
+/// The most records that are taken for the cause of refused zeros.
+const MOST_SUSPECTS: usize = 16;
+
+/// A part of the sequence.
+#[derive(Debug)]
 pub(super) struct Cut {
     /// The cursor before it.
     pub(super) from: Cursor,
     /// The cursor after it.
     pub(super) to: Cursor,
+    /// `None` once they were let go.
+    windows: Option<Vec<Arc<Published>>>,
+    /// The number of records in its windows.
+    records: u64,
+    /// Records that were missing when it was taken.
+    missed: u64,
+}
+
+impl Cut {
+    /// The windows that a publisher was handed out after a cursor.
+    pub(super) fn new(from: Cursor, taken: TakenWindows) -> Self {
+        let TakenWindows { windows, to, missed } = taken;
+        let records = windows.iter().map(|published| published.window().len() as u64).sum();
+        Self { from, to, windows: Some(windows), records, missed }
+    }
+
+    /// The same cut, whose windows are read again.
+    pub(super) fn without_windows(self) -> Self {
+        Self { windows: None, ..self }
+    }
 }
 
 /// A request that was not accepted, and the wait before it is repeated.
@@ -49,8 +74,10 @@ pub(super) struct CutProgress {
     /// What became of records outside the current round.
     tally: RecordTally,
     counted: bool,
-    accepted: bool,
-    answered: bool,
+    /// Whether a request was accepted; `None` while none was answered.
+    accepted: Option<bool>,
+    /// Whether the backend may have some of the cut.
+    may_have_arrived: bool,
     newest_start: Option<Timestamp>,
     newest_end: Option<Timestamp>,
 }
@@ -60,15 +87,20 @@ struct CurrentRound {
     start: Timestamp,
     /// Of its series: after it was read again it may have others.
     fingerprint: u64,
+    stage: RoundStage,
     delivery: Delivery,
+    /// Ranges of its records that can be in one request.
+    groups: Vec<Range<usize>>,
+    /// Records whose zeros were refused.
+    suspects: Vec<Range<usize>>,
     tally: RoundTally,
     /// Records that were refused and are not kept yet, because their round was not in hand.
     dead: Vec<(Range<usize>, String)>,
 }
 
-/// A window, as far as it matters for where a cut ends.
-pub(super) fn placed_window(published: &Published) -> PlacedWindow {
-    PlacedWindow { span: published.window().span, records: published.window().len() }
+/// The bytes of a request before it was compressed; the most there can be, if that is not known.
+pub(super) fn measure_request(request: &EncodedRequest) -> usize {
+    if request.content_encoding.is_some() { usize::MAX } else { request.body.len() }
 }
 
 impl PublisherTask {
@@ -78,31 +110,40 @@ impl PublisherTask {
     /// With the request that has to be repeated, when windows are to be held no longer.
     pub(super) async fn send_windows(
         &mut self,
-        cut: &Cut,
+        cut: &mut Cut,
         progress: &mut CutProgress,
     ) -> Result<(), StuckRequest> {
-        let mut windows = self.shared.follower.read_after(cut.from).windows;
-        windows.retain(|published| published.last_seq() <= cut.to.seq);
+        let taken = cut.windows.take();
+        let mut windows = taken.unwrap_or_else(|| self.follower.read_again((cut.from, cut.to)));
         let before = windows.iter().filter(|published| self.is_sent_before(published));
         let sent_before = before.map(|published| published.window().len() as u64).sum();
         windows.retain(|published| !self.is_sent_before(published));
+        let run = self.follower.epoch();
+        let epoch = windows.first().map_or(run, |published| published.birth_in(run).epoch);
         let earlier = self.read_earlier(&windows, cut);
-        let places = cut.from.seq.saturating_add(1)..=cut.to.seq;
-        let records = CutRecords::collect_records(&windows, &earlier, places, self.scope());
-        progress.count_unsent(records.excluded, sent_before);
-        let marks = self.shared.follower.read_marks(self.sink.identity_level());
+        let mut records = CutRecords::collect_records(&windows, &earlier, 0..=u64::MAX, self.scope());
+        progress.count_unsent(&records, sent_before);
+        let marks = self.follower.read_marks(self.sink.identity_level());
         let node = self.shared.node.clone();
-        for interval in &records.intervals {
+        for interval in &mut records.intervals {
             if progress.finished.contains(&interval.start) {
                 continue;
             }
-            let round = interval.as_round(&node, cut.to.epoch, &marks);
+            if self.adds_up() {
+                interval.stage_totals(&mut self.totals);
+            }
+            let round = interval.as_round(&node, epoch, &marks);
             let trusted = self.unaccepted < MOST_UNACCEPTED;
-            progress.begin_round(&round, interval, self.room.records, trusted);
-            if self.is_too_old(interval.end) {
-                progress.settle_records(0..round.records.len(), Fate::Dropped(TOO_OLD));
+            let groups = interval.group_ranges(self.sink.type_groups());
+            progress.begin_round(&round, interval, (groups, self.room.records), trusted);
+            let is_sent = !self.is_too_old(interval.end);
+            if is_sent {
+                self.send_round(&round, cut, progress).await?;
             } else {
-                self.send_round(&round, progress).await?;
+                progress.settle_records(0..round.records.len(), Fate::Dropped(TOO_OLD));
+            }
+            if self.adds_up() {
+                self.totals.commit_round(is_sent);
             }
             progress.finish_round(interval);
         }
@@ -115,6 +156,10 @@ impl PublisherTask {
 
     /// The other windows of rounds that this cut has a late part of, where records of several windows are merged.
     fn read_earlier(&self, windows: &[Arc<Published>], cut: &Cut) -> Vec<Arc<Published>> {
+        if self.adds_up() {
+            // What they have added is counted already.
+            return Vec::new();
+        }
         let rules = self.rules();
         let through = self.position.through;
         let is_merged = |published: &Published| {
@@ -135,21 +180,25 @@ impl PublisherTask {
         if starts.is_empty() {
             return Vec::new();
         }
-        let mut earlier = self.shared.follower.read_rounds(&rules, &starts);
-        earlier
-            .retain(|published| published.last_seq() <= cut.from.seq || published.first_seq() > cut.to.seq);
-        earlier
+        self.follower.read_rounds(&rules, &starts, (cut.from, cut.to))
     }
 
     async fn send_round(
         &mut self,
         round: &Round<'_>,
+        cut: &Cut,
         progress: &mut CutProgress,
     ) -> Result<(), StuckRequest> {
         loop {
             self.keep_dead(round, progress);
-            let Some(range) = progress.next_range() else { return Ok(()) };
-            let encoded = self.sink.encode_round(round, range, self.room);
+            let Some((stage, range)) = progress.next_request(self.room.records) else { return Ok(()) };
+            let encoded = match stage {
+                RoundStage::Zeros => Encoded {
+                    requests: self.sink.encode_zeros(round, range, self.room),
+                    left_out: Vec::new(),
+                },
+                RoundStage::Records | RoundStage::Suspects => self.sink.encode_round(round, range, self.room),
+            };
             for left_out in &encoded.left_out {
                 let records = left_out.record..left_out.record.saturating_add(1);
                 progress.settle_records(records, Fate::Dropped(left_out.why.as_str()));
@@ -159,8 +208,10 @@ impl PublisherTask {
                 if progress.next_range().as_ref() != Some(&request.records) {
                     break;
                 }
+                self.note_sending(Some(self.sending_round(round.end, cut)));
                 let answer = self.send_request(&request).await;
-                let Some(waits) = self.apply_answer(answer, request.body.len(), progress) else { continue };
+                let size = measure_request(&request);
+                let Some(waits) = self.apply_answer(answer, size, progress) else { continue };
                 let Outcome::Wait { wait, reason, why } = waits else { continue };
                 let same = progress.next_range().as_ref() == Some(&request.records);
                 return Err(StuckRequest { request: same.then_some(request), wait, reason, why });
@@ -216,24 +267,39 @@ impl PublisherTask {
 
 impl CutProgress {
     /// Counts, once, records of the cut that are not sent.
-    fn count_unsent(&mut self, excluded: u64, sent_before: u64) {
+    fn count_unsent(&mut self, records: &CutRecords<'_>, sent_before: u64) {
         if !std::mem::replace(&mut self.counted, true) {
-            self.tally.excluded += excluded;
+            self.tally.excluded += records.excluded;
+            self.tally.add(Fate::Dropped(LATE), records.late);
             self.tally.sent_before += sent_before;
         }
     }
 
     /// Begins a round, or goes on with it if it still has the same series.
-    fn begin_round(&mut self, round: &Round<'_>, interval: &IntervalRecords<'_>, most: usize, trusted: bool) {
+    fn begin_round(
+        &mut self,
+        round: &Round<'_>,
+        interval: &IntervalRecords<'_>,
+        (groups, most): (Vec<Range<usize>>, usize),
+        trusted: bool,
+    ) {
         let fingerprint = fingerprint_series(round);
         if self.current.as_ref().is_some_and(|it| it.start == interval.start && it.fingerprint == fingerprint)
         {
             return;
         }
+        let begins_series = round.records.iter().any(|record| record.running.is_some_and(|it| it.first));
         self.current = Some(CurrentRound {
             start: interval.start,
             fingerprint,
-            delivery: Delivery::new(round.records.len(), most, trusted || self.accepted),
+            stage: if begins_series { RoundStage::Zeros } else { RoundStage::Records },
+            delivery: Delivery::with_parts(
+                groups.iter().cloned(),
+                most,
+                trusted || self.accepted == Some(true),
+            ),
+            groups,
+            suspects: Vec::new(),
             tally: RoundTally::new(interval.record_places()),
             dead: Vec::new(),
         });
@@ -246,6 +312,27 @@ impl CutProgress {
         self.finished.insert(interval.start);
         self.newest_start = self.newest_start.max(Some(interval.start));
         self.newest_end = self.newest_end.max(Some(interval.end));
+    }
+
+    /// What is sent next of the round. After its zeros, its records are.
+    fn next_request(&mut self, most: usize) -> Option<(RoundStage, Range<usize>)> {
+        let accepted = self.accepted == Some(true);
+        let current = self.current.as_mut()?;
+        loop {
+            if let Some(range) = current.delivery.next_range() {
+                return Some((current.stage, range));
+            }
+            match current.stage {
+                RoundStage::Zeros => current.begin_records(most, accepted),
+                RoundStage::Records => current.begin_suspects(),
+                RoundStage::Suspects => return None,
+            }
+        }
+    }
+
+    /// Whether the backend may have some of the cut.
+    pub(super) fn may_have_arrived(&self) -> bool {
+        self.may_have_arrived
     }
 
     /// The records that are sent next.
@@ -262,8 +349,9 @@ impl CutProgress {
 
     /// What an answer to the next request leads to: the wait, where there is one, and whether requests have to be smaller.
     pub(super) fn take_answer(&mut self, answer: Answer, random: f64) -> Vec<Outcome> {
-        self.answered = true;
-        self.accepted |= answer == Answer::Ok;
+        let accepts = matches!(answer, Answer::Ok | Answer::Partly { .. });
+        self.accepted = Some(accepts || self.accepted == Some(true));
+        self.may_have_arrived |= answer.may_have_arrived();
         let Some(current) = &mut self.current else { return Vec::new() };
         let outcomes = current.delivery.take_answer(answer, random);
         self.settle_outcomes(outcomes)
@@ -274,10 +362,16 @@ impl CutProgress {
         let Some(current) = &mut self.current else { return outcomes };
         let mut rest = Vec::new();
         for outcome in outcomes {
-            match outcome {
-                Outcome::Delivered(records) => current.tally.settle_records(records, Fate::Delivered),
-                Outcome::Dead { records, why } => current.dead.push((records, why)),
-                other => rest.push(other),
+            match (outcome, current.stage) {
+                (other @ (Outcome::Shrink | Outcome::Wait { .. }), _) => rest.push(other),
+                (Outcome::Dead { records, .. }, RoundStage::Zeros) => current.suspects.push(records),
+                (Outcome::Delivered(_) | Outcome::Partly { .. }, RoundStage::Zeros) => {}
+                (Outcome::Delivered(records), _) => current.tally.settle_records(records, Fate::Delivered),
+                (Outcome::Dead { records, why }, _) => current.dead.push((records, why)),
+                (Outcome::Partly { records, refused, why }, _) => {
+                    current.tally.settle_partly(records.clone(), refused);
+                    rest.push(Outcome::Partly { records, refused, why });
+                }
             }
         }
         rest
@@ -295,7 +389,7 @@ impl CutProgress {
 
     /// Whether a request of the cut was accepted; `None` if none was answered.
     pub(super) fn is_accepted(&self) -> Option<bool> {
-        self.answered.then_some(self.accepted)
+        self.accepted
     }
 
     /// The start of the newest round.
@@ -308,15 +402,42 @@ impl CutProgress {
         self.newest_end
     }
 
-    /// What became of the records of the cut. Those that were gone before they could be sent are lost.
-    pub(super) fn finish_tally(&self, cut: &Cut) -> RecordTally {
+    /// What became of the records of the cut. Those that were gone before they could be sent are lost, `reason` is why those that
+    /// the publisher had in hand before are.
+    pub(super) fn finish_tally(&self, cut: &Cut, reason: &'static str) -> RecordTally {
         let mut tally = self.tally.clone();
         if let Some(current) = &self.current {
             tally.merge(&current.tally.settled_records());
         }
-        let places = cut.to.seq.saturating_sub(cut.from.seq);
-        tally.add(Fate::Dropped(EXPIRED), places.saturating_sub(tally.sum()));
+        tally.add(Fate::Dropped(reason), cut.records.saturating_sub(tally.sum()));
+        tally.add(Fate::Dropped(EXPIRED), cut.missed);
         tally
+    }
+}
+
+impl CurrentRound {
+    /// Goes on to the records. A few whose zeros were refused come last, so that they are not searched for again; many are refused
+    /// for another reason than what they say.
+    fn begin_records(&mut self, most: usize, trusted: bool) {
+        let is_known = self.suspects.len() <= MOST_SUSPECTS && self.suspects.iter().all(|it| it.len() == 1);
+        self.suspects.retain(|_| is_known);
+        self.suspects.sort_unstable_by_key(|records| records.start);
+        let mut parts = Vec::new();
+        for group in &self.groups {
+            let mut start = group.start;
+            for suspects in self.suspects.iter().filter(|suspects| group.contains(&suspects.start)) {
+                parts.push(start..suspects.start);
+                start = suspects.end;
+            }
+            parts.push(start..group.end);
+        }
+        self.stage = RoundStage::Records;
+        self.delivery = Delivery::with_parts(parts, most, trusted);
+    }
+
+    fn begin_suspects(&mut self) {
+        self.stage = RoundStage::Suspects;
+        self.delivery = Delivery::of_suspects(self.suspects.drain(..));
     }
 }
 

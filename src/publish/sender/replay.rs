@@ -18,8 +18,7 @@ use crate::publish::round::CutRecords;
 use crate::publish::split::WaitReason;
 use crate::publish::status::advise_operator;
 use crate::render::prometheus::{MarksOfAll, SeriesIdentity};
-use crate::render::publish::{Round, RoundRecord};
-use crate::store::Cursor;
+use crate::render::publish::{Round, RoundRecord, RunningTotal};
 use crate::wire::{PublisherCheckDocument, ReplayedDocument};
 
 /// How long a replay may take: the person who asked waits for it.
@@ -31,14 +30,12 @@ impl PublisherTask {
     /// Sends one record of its own, and says what the backend answers.
     pub(super) async fn check_sink(&mut self) -> PublisherCheckDocument {
         let answer = self.send_probe().await;
-        let (reason, why) = match &answer {
-            Answer::Ok => (None, None),
-            Answer::Retry { why, .. } | Answer::Reject { why } | Answer::TooLarge { why } => {
-                (None, Some(why.clone()))
-            }
-            Answer::Auth { why } => (Some(WaitReason::Auth), Some(why.clone())),
-            Answer::Gone { why } => (Some(WaitReason::Gone), Some(why.clone())),
+        let reason = match &answer {
+            Answer::Auth { .. } => Some(WaitReason::Auth),
+            Answer::Gone { .. } => Some(WaitReason::Gone),
+            _ => None,
         };
+        let why = answer.server_text().map(str::to_owned);
         PublisherCheckDocument {
             outcome: Cow::Borrowed(answer.class_name()),
             answer: why,
@@ -74,22 +71,31 @@ impl PublisherTask {
             view: View::Counter { counter, total: 1.0 },
             number: None,
             merged: None,
-            running: None,
+            running: Some(RunningTotal {
+                created: start,
+                total: 1.0,
+                count: 1.0,
+                buckets: None,
+                first: false,
+            }),
         };
         let (marks, node) = (MarksOfAll::default(), self.shared.node.clone());
         let level = self.sink.identity_level();
         let round = Round { node: &node, epoch: 0, start, end, level, marks: &marks, records: vec![record] };
-        let encoded = self.sink.encode_round(&round, 0..1, self.room);
-        match encoded.requests.first() {
-            Some(request) => self.sink.send_body(&request.body, request.content_type).await,
-            None => Answer::Ok,
+        loop {
+            let encoded = self.sink.encode_round(&round, 0..1, self.room);
+            let Some(request) = encoded.requests.first() else { return Answer::Ok };
+            match self.sink.send_body(&request.body, request.content_type).await {
+                // It is written in another version then.
+                Answer::Unspoken { .. } => {}
+                answer => return answer,
+            }
         }
     }
 
     /// How many series the publisher would send of the windows that are kept.
     fn count_series(&self) -> u64 {
-        let begin = Cursor { seq: 0, ..self.position.cursor };
-        let windows = self.shared.follower.read_after(begin).windows;
+        let windows = self.follower.read_all_kept();
         let mut series = HashSet::new();
         for published in &windows {
             let chosen = self.selection.for_origin(published.origin());
@@ -103,22 +109,26 @@ impl PublisherTask {
 
     /// Sends the kept windows that end after a moment again, as far as they were sent before.
     pub(super) async fn replay_windows(&mut self, since: Timestamp) -> ReplayedDocument {
-        let begin = Cursor { seq: 0, ..self.position.cursor };
-        let cursor = self.position.cursor;
-        let mut windows = self.shared.follower.read_after(begin).windows;
-        windows.retain(|published| published.window().span.end > since && published.last_seq() <= cursor.seq);
-        let records = CutRecords::collect_records(&windows, &[], 0..=cursor.seq, self.scope());
-        let marks = self.shared.follower.read_marks(self.sink.identity_level());
+        if self.adds_up() {
+            let why = "this type of destination accepts only what is newer than what it has; only dead letters can be sent again";
+            return ReplayedDocument { delivered: 0, refused: 0, answer: Some(why.to_owned()) };
+        }
+        let mut windows = self.follower.read_kept(self.position.cursor);
+        windows.retain(|published| published.window().span.end > since);
+        let records = CutRecords::collect_records(&windows, &[], 0..=u64::MAX, self.scope());
+        let marks = self.follower.read_marks(self.sink.identity_level());
         let (node, began) = (self.shared.node.clone(), Instant::now());
         let mut replayed = ReplayedDocument { delivered: 0, refused: 0, answer: None };
         for interval in &records.intervals {
-            let round = interval.as_round(&node, cursor.epoch, &marks);
-            for request in self.sink.encode_round(&round, 0..round.records.len(), self.room).requests {
-                let answer = match began.elapsed() < PATIENCE {
-                    true => self.send_request(&request).await,
-                    false => out_of_time(),
-                };
-                self.count_replayed(&mut replayed, answer, request.held as u64);
+            let round = interval.as_round(&node, self.follower.epoch(), &marks);
+            for group in interval.group_ranges(self.sink.type_groups()) {
+                for request in self.sink.encode_round(&round, group, self.room).requests {
+                    let answer = match began.elapsed() < PATIENCE {
+                        true => self.send_request(&request).await,
+                        false => out_of_time(),
+                    };
+                    self.count_replayed(&mut replayed, &answer, request.held as u64);
+                }
             }
         }
         replayed
@@ -143,7 +153,7 @@ impl PublisherTask {
             if answer != Answer::Ok {
                 left.push(letter);
             }
-            self.count_replayed(&mut replayed, answer, 1);
+            self.count_replayed(&mut replayed, &answer, 1);
         }
         if replayed.delivered > 0 {
             match self.dead.keep_only(&left) {
@@ -156,25 +166,22 @@ impl PublisherTask {
         replayed
     }
 
-    fn count_replayed(&self, replayed: &mut ReplayedDocument, answer: Answer, records: u64) {
-        match answer {
-            Answer::Ok => {
-                replayed.delivered += records;
-                self.status.update_with(|status| status.replayed += records);
-            }
-            Answer::Retry { why, .. }
-            | Answer::Reject { why }
-            | Answer::Auth { why }
-            | Answer::Gone { why }
-            | Answer::TooLarge { why } => {
-                replayed.refused += records;
-                replayed.answer = Some(why);
-            }
+    fn count_replayed(&self, replayed: &mut ReplayedDocument, answer: &Answer, records: u64) {
+        let refused = match answer {
+            Answer::Ok => 0,
+            Answer::Partly { refused, .. } => (*refused).min(records),
+            _ => records,
+        };
+        replayed.delivered += records - refused;
+        replayed.refused += refused;
+        if let Some(why) = answer.server_text() {
+            replayed.answer = Some(why.to_owned());
         }
+        self.status.update_with(|status| status.replayed += records - refused);
     }
 }
 
 fn out_of_time() -> Answer {
     let why = format!("not sent within {} s; replay again for the rest", PATIENCE.as_secs());
-    Answer::Retry { after: None, why, of_content: false }
+    Answer::Retry { after: None, why, of_content: false, in_doubt: false }
 }

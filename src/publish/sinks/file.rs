@@ -41,10 +41,12 @@ impl FileWriter {
                 Answer::Ok
             }
             Ok(Ok(Err(error))) => judge_error(&self.path, &error),
-            Ok(Err(failed)) => Answer::Retry { after: None, why: failed.to_string(), of_content: false },
+            Ok(Err(failed)) => {
+                Answer::Retry { after: None, why: failed.to_string(), of_content: false, in_doubt: false }
+            }
             Err(_) => {
                 let why = format!("{} was not written within {} s", self.path.display(), TIMEOUT.as_secs());
-                Answer::Retry { after: None, why, of_content: false }
+                Answer::Retry { after: None, why, of_content: false, in_doubt: false }
             }
         }
     }
@@ -92,7 +94,7 @@ fn judge_error(path: &Path, error: &io::Error) -> Answer {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
             Answer::Gone { why }
         }
-        _ => Answer::Retry { after: None, why, of_content: false },
+        _ => Answer::Retry { after: None, why, of_content: false, in_doubt: false },
     }
 }
 

@@ -1,15 +1,11 @@
 //! `InfluxDB`'s write routes, over HTTP.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-
-use super::http::HttpPoster;
+use super::http::{HttpPoster, prepare_body};
 use crate::config::{InfluxApi, InfluxSink};
-use crate::net::clock;
-use crate::publish::answer::{Answer, HttpAnswer, judge_influxdb};
+use crate::publish::answer::{Answer, AnswerDialect};
+use crate::publish::target_client::TokenHeader;
 use crate::render::publish::InfluxOptions;
 
 /// How a token is named in the header of a request.
@@ -32,7 +28,7 @@ impl InfluxWriter {
     pub(super) fn new(sink: &InfluxSink) -> Self {
         let url = format!("{}{}", sink.target.url.trim_end_matches('/'), write_route(&sink.api));
         Self {
-            poster: HttpPoster::new(&sink.target, url, token_scheme(&sink.api)),
+            poster: HttpPoster::new(&sink.target, url, TokenHeader::Scheme(token_scheme(&sink.api))),
             options: InfluxOptions { fields: sink.fields, metadata: BTreeSet::new() },
             compress: sink.compress,
         }
@@ -44,23 +40,9 @@ impl InfluxWriter {
 
     /// Posts lines.
     pub(super) async fn post_lines(&self, body: &[u8], content_type: &str) -> Answer {
-        let mut headers = vec![("content-type", content_type)];
-        let body = match self.compress {
-            true => {
-                headers.push(("content-encoding", "gzip"));
-                compress(body)
-            }
-            false => body.to_vec(),
-        };
+        let (headers, body) = prepare_body(body, content_type, self.compress);
         match self.poster.post_body(&headers, body).await {
-            Ok(reply) => judge_influxdb(
-                HttpAnswer {
-                    status: reply.status,
-                    retry_after: reply.retry_after.as_deref(),
-                    body: &reply.body,
-                },
-                clock::wall_time(),
-            ),
+            Ok(reply) => reply.judge_reply(AnswerDialect::Influxdb),
             Err(answer) => answer,
         }
     }
@@ -82,13 +64,6 @@ fn write_route(api: &InfluxApi) -> String {
             format!("/api/v3/write_lp?{}", query(&[("db", database), ("precision", "millisecond")]))
         }
     }
-}
-
-fn compress(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    // Writing to memory does not fail.
-    let _infallible = encoder.write_all(body);
-    encoder.finish().unwrap_or_default()
 }
 
 #[cfg(test)]

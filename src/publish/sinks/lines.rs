@@ -40,7 +40,12 @@ impl LineSender {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("the server took nothing within {}", humantime::format_duration(self.timeout)),
         };
-        Answer::Retry { after: None, why: format!("{}:{}: {why}", self.host, self.port), of_content: false }
+        Answer::Retry {
+            after: None,
+            why: format!("{}:{}: {why}", self.host, self.port),
+            of_content: false,
+            in_doubt: false,
+        }
     }
 
     async fn send_over(&self, stream: Option<TcpStream>, body: &[u8]) -> io::Result<TcpStream> {

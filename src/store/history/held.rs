@@ -120,9 +120,14 @@ impl History {
     /// Sets whether the container has an aggregator, with which it shares series, events and outcomes of checks: `None`
     /// if it has, otherwise the bytes of these.
     pub(in crate::store) fn set_alone(&mut self, shared: Option<usize>) {
-        let shared = shared.unwrap_or(0);
-        self.held.beside = (self.held.beside + shared).saturating_sub(self.alone);
+        let (now, before) = (shared.unwrap_or(0), self.alone.unwrap_or(0));
+        self.held.beside = (self.held.beside + now).saturating_sub(before);
         self.alone = shared;
+    }
+
+    /// Whether its container has ended, or is not served yet after a restart.
+    pub(in crate::store) fn is_alone(&self) -> bool {
+        self.alone.is_some()
     }
 
     /// Whether a window or the ledger has this layout, so that its bytes are counted here.
@@ -153,7 +158,7 @@ impl History {
         let layouts = layouts.filter(|layout| seen.insert(Arc::as_ptr(layout).cast::<()>().addr()));
         held.beside += layouts.map(|layout| size_of_val(&**layout)).sum::<usize>();
         held.beside += self.summary.as_ref().map_or(0, ContainerSummary::bytes);
-        held.beside += if self.alone > 0 { self.shared_bytes() } else { 0 };
+        held.beside += if self.alone.is_some() { self.shared_bytes() } else { 0 };
         held
     }
 }

@@ -1,44 +1,33 @@
-//! Following the node's sequence for one publisher: from memory while it has everything, and from files where it has not.
+//! Following the node's sequence for one publisher: what it is handed out is its own, and what was dropped before that is counted.
 
 use std::io;
 use std::sync::Arc;
 
-use super::reader::{SpoolFileReader, SpooledWindow};
-use super::{FileAccess, Progress, Spool, SpoolState};
-use crate::store::{Cursor, Published, Store};
-use crate::wal::Files;
-use crate::window_log::entry::Birth;
-use crate::window_log::status::LogDamage;
+use super::progress::Progress;
+use super::sequence::{SequenceReader, SpoolBatch};
+use super::{Spool, SpoolState};
+use crate::store::{Cursor, Store};
 
-/// How often reading a file is tried, one call after the other. Errors such as too many open files pass; a file that stays
-/// unreadable must not keep everything after it.
-const ATTEMPTS: u32 = 8;
-
-/// Reads every window after a cursor, each once and in the order of births, for one publisher. What has been read is the
-/// publisher's: it comes again only after a new start at an earlier cursor, and not if it was dropped meanwhile.
+/// Hands out every window after a cursor, each once and in the order of births, to one publisher. What was handed out comes again
+/// only after a new start at an earlier cursor, and not if it was dropped meanwhile.
 #[derive(Debug)]
 pub struct SpoolFollower {
-    spool: Arc<Spool>,
     publisher: String,
-    /// Everything up to here was returned.
-    position: Cursor,
-    open: Option<SpoolFileReader>,
-    /// The file that was read to its end last, and the last window that it had then.
-    done: Option<(u64, Cursor)>,
-    failures: u32,
+    /// Everything up to here was handed out.
+    handed: Cursor,
+    spool: Arc<Spool>,
+    reader: SequenceReader,
 }
 
-/// What comes next.
-#[derive(Debug)]
-pub struct SpoolBatch {
-    /// The windows, by birth.
-    pub windows: Vec<SpooledWindow>,
-    /// The cursor after them.
-    pub cursor: Cursor,
-    /// Records before or between these windows that no longer exist, as far as the sequence of one epoch tells: they left memory
-    /// before they were on the disk, or were in a damaged part of a file. Dropped ones
-    /// ([`PublisherHold::dropped`](super::PublisherHold::dropped)) are not among them.
-    pub missed: u64,
+/// Whether windows can be handed out.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum SpoolHandout {
+    /// What was read is still there to be handed out.
+    Open,
+    /// Everything up to this place was dropped since. What was read is void; reading goes on after it.
+    DroppedThrough(Cursor),
+    /// Not now: windows are being dropped, or the publisher has left.
+    Closed,
 }
 
 impl Spool {
@@ -47,223 +36,80 @@ impl Spool {
     #[must_use]
     pub fn follow_after(self: &Arc<Self>, publisher: &str, cursor: Cursor) -> SpoolFollower {
         self.lock().restart_publisher(publisher, cursor);
-        let (spool, publisher) = (Arc::clone(self), publisher.to_owned());
-        SpoolFollower { spool, publisher, position: cursor, open: None, done: None, failures: 0 }
+        let reader = self.read_after(cursor);
+        SpoolFollower { publisher: publisher.to_owned(), handed: cursor, spool: Arc::clone(self), reader }
     }
 }
 
 impl SpoolFollower {
-    /// The next windows, at most `most`. None if there is nothing new; also while windows are being dropped, and until the log
-    /// is open where only it can have the next one. Reads files, so that it may wait for a disk.
+    /// Everything up to here was handed out, or dropped before.
+    #[must_use]
+    pub fn handed_cursor(&self) -> Cursor {
+        self.handed
+    }
+
+    /// Whether windows can be handed out. Asked before each reading ahead.
+    pub fn check_handout(&mut self, store: &Store) -> SpoolHandout {
+        self.leave_foreign_cursor(store);
+        let progress = self.spool.lock().publishers.get(&self.publisher).copied();
+        match progress {
+            Some(Progress { taken, is_counting: false, .. }) if taken > self.handed => {
+                self.handed = taken;
+                self.let_go();
+                SpoolHandout::DroppedThrough(taken)
+            }
+            Some(Progress { is_counting: false, .. }) => SpoolHandout::Open,
+            _ => SpoolHandout::Closed,
+        }
+    }
+
+    /// Reads the next windows, at most `most`, without handing them out; none if there is nothing new. Reads files, so that it
+    /// may wait for a disk.
     ///
     /// # Errors
     /// When a file cannot be read. Later calls try again, and leave it out in the end.
-    pub fn read_windows(&mut self, store: &Store, most: usize) -> io::Result<SpoolBatch> {
-        while self.skip_dropped() {
-            let (found, is_all) = match self.open.take() {
-                Some(reader) => (self.read_file(reader, most), false),
-                None => match self.read_memory(store, most) {
-                    Ok(found) => (found, true),
-                    Err(lost) => match self.open_next_file(lost)? {
-                        AfterMemory::File => continue,
-                        AfterMemory::Wait => break,
-                        AfterMemory::Rest => (self.read_kept(store, lost, most), false),
-                    },
-                },
-            };
-            // Otherwise it was dropped meanwhile, and counted.
-            if self.spool.lock().take_windows(&self.publisher, self.position, found.cursor) {
-                self.position = found.cursor;
-                if is_all || !found.windows.is_empty() || found.missed > 0 {
-                    return Ok(found);
-                }
-            }
-        }
-        Ok(SpoolBatch { windows: Vec::new(), cursor: self.position, missed: 0 })
+    pub fn read_ahead(&mut self, store: &Store, most: usize) -> io::Result<SpoolBatch> {
+        self.reader.read_windows(store, most)
     }
 
-    /// Moves on to the end of what was dropped. Returns whether the publisher can read now.
-    fn skip_dropped(&mut self) -> bool {
-        let progress = self.spool.lock().publishers.get(&self.publisher).copied();
-        let Some(Progress { taken, is_counting: false, .. }) = progress else { return false };
-        if taken > self.position {
-            (self.position, self.open) = (taken, None);
+    /// Hands out everything up to a cursor, which was read. Returns whether it may be used: not if some of it was dropped since.
+    pub fn hand_out_through(&mut self, cursor: Cursor) -> bool {
+        let taken = self.spool.lock().hand_out(&self.publisher, self.handed, cursor);
+        if taken {
+            self.handed = cursor;
         }
-        true
+        taken
     }
 
-    /// What comes next in an open file.
-    fn read_file(&mut self, mut reader: SpoolFileReader, most: usize) -> SpoolBatch {
-        let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position);
-        while windows.len() < most.max(1) {
-            let Some(window) = reader.next_window() else {
-                let (number, damage) = (reader.number(), reader.damage());
-                if !damage.is_none() {
-                    self.spool.lock().note_damage(number, damage);
-                }
-                self.done = Some((number, reader.last_birth()));
-                return SpoolBatch { windows, cursor, missed };
-            };
-            missed += gap_between(cursor, window.birth);
-            cursor = window.cursor;
-            windows.push(window);
-        }
-        self.open = Some(reader);
-        SpoolBatch { windows, cursor, missed }
+    /// Forgets what was read and not handed out: it is read again.
+    pub fn let_go(&mut self) {
+        self.reader = self.spool.read_after(self.handed);
     }
 
-    /// What comes next in memory, if it has lost nothing in between; else the last place that it has lost. For a position in an
-    /// earlier run, that is the beginning of this one.
-    fn read_memory(&mut self, store: &Store, most: usize) -> Result<SpoolBatch, Cursor> {
-        let epoch = store.epoch();
-        if self.position.epoch < epoch {
-            return Err(Cursor { epoch, seq: 0 });
+    /// Starts with this run of the agent if the cursor is none of this agent: its state directory was replaced, or the file of the
+    /// cursor was changed.
+    fn leave_foreign_cursor(&mut self, store: &Store) {
+        if self.handed.epoch < store.epoch() || self.handed <= store.end_cursor() {
+            return;
         }
-        if self.position > store.end_cursor() {
-            // No cursor of this agent: its state directory was replaced, or the file of the cursor was changed.
-            let start = Cursor { epoch, seq: 0 };
-            tracing::warn!(publisher = self.publisher, cursor = %self.position, "this cursor was never given out; publishing starts with what this run of the agent has");
-            self.spool.lock().restart_publisher(&self.publisher, start);
-            self.position = start;
-        }
-        let mut cursor = self.position;
-        loop {
-            let since = store.some_since_of(cursor, most.max(1), |_| true).map_err(|lost| lost.oldest)?;
-            let (is_more, published) = (since.published.len() >= most.max(1), since.published);
-            let windows = published.into_iter().filter(|new| new.first_seq() > cursor.seq);
-            let windows: Vec<_> = windows.filter_map(|new| published_here(new, epoch)).collect();
-            cursor = since.next;
-            if !windows.is_empty() || !is_more {
-                return Ok(SpoolBatch { windows, cursor, missed: 0 });
-            }
-        }
-    }
-
-    /// Opens the next file with windows that were not read. If there is none, says what to do about what memory has lost.
-    fn open_next_file(&mut self, lost: Cursor) -> io::Result<AfterMemory> {
-        let state = self.spool.lock();
-        let Some((number, last, name, files)) = state.next_file(self.position, self.done) else {
-            // Asked under the same lock: a file may have come since.
-            let is_final = state.has_nothing_before(lost);
-            return Ok(if is_final { AfterMemory::Rest } else { AfterMemory::Wait });
-        };
-        drop(state);
-        match files.read(&name) {
-            Ok(bytes) => {
-                self.failures = 0;
-                self.open = Some(SpoolFileReader::new(bytes, number, self.position, last));
-            }
-            Err(error) => {
-                self.failures += 1;
-                if self.failures >= ATTEMPTS {
-                    tracing::warn!(file = name, %error, "cannot read a file of the window log for a publisher; it is left out");
-                    self.spool.lock().note_damage(number, LogDamage { files: 1, ..LogDamage::default() });
-                    (self.failures, self.done) = (0, Some((number, last)));
-                } else if error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
-                }
-                // It may have been renamed or removed since its name was looked up.
-            }
-        }
-        Ok(AfterMemory::File)
-    }
-
-    /// What memory still has after a loss that no file makes good.
-    fn read_kept(&self, store: &Store, lost: Cursor, most: usize) -> SpoolBatch {
-        let epoch = store.epoch();
-        if self.position.epoch < epoch {
-            return self.read_kept_of_earlier_runs(store, most);
-        }
-        let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position);
-        for published in store.kept_after(cursor.seq).into_iter().take(most.max(1)) {
-            missed += gap_between(cursor, Cursor { epoch, seq: published.first_seq() });
-            cursor.seq = published.last_seq();
-            windows.extend(published_here(published, epoch));
-        }
-        if windows.is_empty() && cursor < lost {
-            missed += lost.seq.saturating_sub(cursor.seq);
-            cursor = lost;
-        }
-        SpoolBatch { windows, cursor, missed }
-    }
-
-    /// What memory has of windows that an earlier run published and this one restored: none that were read from files before,
-    /// unless they could not be written yet. Then this run's own follow.
-    fn read_kept_of_earlier_runs(&self, store: &Store, most: usize) -> SpoolBatch {
-        let epoch = store.epoch();
-        let kept = store.kept_after(0).into_iter().map(|kept| (kept.birth_in(epoch), kept));
-        let mut kept: Vec<_> =
-            kept.filter(|(birth, _)| birth.epoch < epoch && *birth > self.position).collect();
-        kept.sort_unstable_by_key(|(birth, _)| *birth);
-        kept.truncate(most.max(1));
-        let windows = kept.into_iter().map(|(birth, kept)| SpooledWindow::new(kept, birth, None));
-        let windows: Vec<_> = windows.collect();
-        let cursor = windows.last().map_or(Cursor { epoch, seq: 0 }, |last| last.cursor);
-        SpoolBatch { windows, cursor, missed: 0 }
+        let start = Cursor { epoch: store.epoch(), seq: 0 };
+        tracing::warn!(publisher = self.publisher, cursor = %self.handed, "this cursor was never given out; publishing starts with what this run of the agent has");
+        self.spool.lock().restart_publisher(&self.publisher, start);
+        self.handed = start;
+        self.let_go();
     }
 }
-
-/// What to do when memory has lost what comes next.
-enum AfterMemory {
-    /// Look into a file, or look for one again.
-    File,
-    /// Go on with what memory has.
-    Rest,
-    /// Ask later: the writer may still bring what is lost.
-    Wait,
-}
-
-/// A window that this run has published first. Others have their births in earlier epochs, and come before all of them.
-fn published_here(published: Arc<Published>, epoch: u64) -> Option<SpooledWindow> {
-    let birth = published.birth_in(epoch);
-    (birth.epoch == epoch).then(|| SpooledWindow::new(published, birth, None))
-}
-
-/// The records between a cursor and a birth. Of another epoch, and of the beginning of one, it cannot be told.
-fn gap_between(cursor: Cursor, birth: Cursor) -> u64 {
-    let is_told = birth.epoch == cursor.epoch && cursor.seq > 0 && Birth::from(birth).open_number().is_none();
-    if is_told { birth.seq.saturating_sub(cursor.seq.saturating_add(1)) } else { 0 }
-}
-
-/// The number, the last window and the name of a file, and where it is.
-type NextFile = (u64, Cursor, String, Arc<dyn Files>);
 
 impl SpoolState {
     /// Starts a publisher at a cursor, which may be before what it has read.
     fn restart_publisher(&mut self, publisher: &str, cursor: Cursor) {
-        let before = self.publishers.get(publisher);
-        let (dropped, is_counting) = before.map_or((0, false), |before| (before.dropped, before.is_counting));
-        let progress = Progress { cursor, taken: cursor, dropped, is_counting };
-        self.publishers.insert(publisher.to_owned(), progress);
+        let progress =
+            self.publishers.entry(publisher.to_owned()).or_insert_with(|| Progress::begin_at(cursor));
+        progress.restart_at(cursor);
     }
 
-    /// Notes that a publisher has what is between two cursors. Returns whether it may: not if some of it was dropped since.
-    fn take_windows(&mut self, publisher: &str, before: Cursor, end: Cursor) -> bool {
-        match self.publishers.get_mut(publisher) {
-            Some(progress) if !progress.is_counting && progress.taken <= before => {
-                progress.taken = end;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// The first file with windows after a cursor, of those after the ones that are `done`.
-    fn next_file(&self, after: Cursor, done: Option<(u64, Cursor)>) -> Option<NextFile> {
-        let FileAccess::Open(files) = &self.access else { return None };
-        let is_next = |number: u64, last: Cursor| last > after && Some((number, last)) > done;
-        let next = self.files.iter().find(|(number, file)| is_next(**number, file.last));
-        next.and_then(|(number, file)| {
-            Some((*number, file.last, self.format_name(*number)?, Arc::clone(files)))
-        })
-    }
-
-    /// Whether files will bring no more windows up to a place than they have now.
-    fn has_nothing_before(&self, place: Cursor) -> bool {
-        match self.access {
-            FileAccess::Never => true,
-            FileAccess::Later => false,
-            FileAccess::Open(_) => self.failing || self.written >= place,
-        }
+    /// Hands out to a publisher what is between two cursors. Returns whether it may be used.
+    fn hand_out(&mut self, publisher: &str, before: Cursor, end: Cursor) -> bool {
+        self.publishers.get_mut(publisher).is_some_and(|progress| progress.hand_out(before, end))
     }
 }

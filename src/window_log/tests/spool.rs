@@ -4,20 +4,33 @@ use super::*;
 use crate::aggregate::{View, Window};
 use crate::store::{ReceivedStore, SentStore};
 use crate::window_log::read::{Depth, read_or_report};
-use crate::window_log::spool::{SpoolBatch, SpoolFollower, SpooledWindow};
+use crate::window_log::spool::{SpoolBatch, SpoolFollower, SpoolHandout, SpooledWindow};
 
 pub(super) const START_OF_ALL: Cursor = Cursor { epoch: 0, seq: 0 };
-const FAR: &str = "far";
+pub(super) const FAR: &str = "far";
 
 /// A spool with a publisher that has read nothing.
-fn held(limit: u64) -> Arc<Spool> {
+pub(super) fn held(limit: u64) -> Arc<Spool> {
     let spool = Arc::new(Spool::new(limit));
     spool.hold_after(FAR, START_OF_ALL);
     spool
 }
 
+impl SpoolFollower {
+    /// Reads the next windows, and has them handed out.
+    pub(super) fn read_windows(&mut self, store: &Store, most: usize) -> io::Result<SpoolBatch> {
+        while self.check_handout(store) != SpoolHandout::Closed {
+            let found = self.read_ahead(store, most)?;
+            if self.hand_out_through(found.cursor) {
+                return Ok(found);
+            }
+        }
+        Ok(SpoolBatch { windows: Vec::new(), cursor: self.handed_cursor(), missed: 0, is_waiting: true })
+    }
+}
+
 /// Everything that a follower gets now, and the records that it has missed.
-fn read_all(follower: &mut SpoolFollower, store: &Store) -> (Vec<SpooledWindow>, u64) {
+pub(super) fn read_all(follower: &mut SpoolFollower, store: &Store) -> (Vec<SpooledWindow>, u64) {
     let (mut windows, mut missed) = (Vec::new(), 0);
     loop {
         let batch = follower.read_windows(store, 7).unwrap();
@@ -33,11 +46,11 @@ fn births(windows: &[SpooledWindow]) -> Vec<Cursor> {
     windows.iter().map(|window| window.birth).collect()
 }
 
-fn records(windows: &[SpooledWindow]) -> u64 {
+pub(super) fn records(windows: &[SpooledWindow]) -> u64 {
     windows.iter().map(|window| window.published.window().len() as u64).sum()
 }
 
-fn dropped(spool: &Spool, publisher: &str) -> u64 {
+pub(super) fn dropped(spool: &Spool, publisher: &str) -> u64 {
     spool.snapshot().publishers.iter().find(|held| held.name == publisher).unwrap().dropped
 }
 
@@ -56,12 +69,12 @@ fn next_run(disk: &Disk, now: u64) -> (ClosedWindowLog, Store, SpoolFollower) {
 }
 
 /// The records that were published.
-fn all_records(node: &Node) -> u64 {
+pub(super) fn all_records(node: &Node) -> u64 {
     node.store.end_cursor().seq
 }
 
 /// Lets all containers but the first send, and writes every ten seconds.
-fn live(node: &mut Node, seconds: std::ops::Range<u64>) {
+pub(super) fn live(node: &mut Node, seconds: std::ops::Range<u64>) {
     for secs in seconds {
         node.roll(secs);
         (1..node.aggregators.len()).for_each(|n| node.send(n, secs));

@@ -10,7 +10,7 @@ mod sketch;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use tallyport_core::aggregate::View;
+use tallyport_core::model::MetricType;
 
 use super::body::{BodyFormat, split_records};
 use super::labels::LabelReader;
@@ -48,13 +48,23 @@ impl DatadogRoute {
         self.format().framing
     }
 
-    /// The route by which a record is sent.
+    /// The route by which records of a type are sent.
     #[must_use]
-    pub const fn for_view(view: &View<'_>) -> Self {
-        match view {
-            View::Counter { .. } | View::Gauge(_) | View::Set { .. } => Self::Series,
-            View::Distribution { .. } => Self::Sketches,
-            View::Check { .. } => Self::Checks,
+    pub const fn for_type(metric_type: MetricType) -> Self {
+        match metric_type {
+            MetricType::Counter | MetricType::Gauge | MetricType::Set => Self::Series,
+            MetricType::Timer | MetricType::Histogram | MetricType::Distribution => Self::Sketches,
+            MetricType::ServiceCheck => Self::Checks,
+        }
+    }
+
+    /// The route by which a body was encoded.
+    #[must_use]
+    pub fn for_body(body: &[u8]) -> Self {
+        match body.first() {
+            Some(b'{') => Self::Series,
+            Some(b'[') => Self::Checks,
+            _ => Self::Sketches,
         }
     }
 
@@ -80,7 +90,7 @@ pub fn encode_datadog(
 ) -> Encoded {
     let mut labels = LabelReader::with_plain_names(round);
     split_records(round, records, room, route.format(), |record, out| {
-        if DatadogRoute::for_view(&record.view) != route {
+        if DatadogRoute::for_type(record.series.metric_type) != route {
             return Err(LeftOutReason::Unsupported);
         }
         labels.enter_identity(record);

@@ -9,12 +9,14 @@
 //! of new series are requests of their own before the round's, and stale markers are requests after it.
 
 mod ended;
+mod listed;
 mod point;
 mod samples;
 mod v1;
 mod v2;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::scraped::{IdentityRuns, NamedItem, ScrapeSpelling, ScrapedSeries};
 use super::split::{EncodedBody, RequestBody, RequestSplitter};
@@ -22,10 +24,14 @@ use super::{Encoded, EncodedRequest, LeftOutReason, RequestRoom, Round};
 use crate::exposition::Escaping;
 use crate::prometheus::{Level, MarksOfAll, Naming, Timers};
 pub use ended::{EndedRound, EndedSeries};
+pub use listed::{ScrapedSample, ScrapedValue, list_samples};
 use point::SeriesBody;
 use samples::{NAME, SampleWriter};
 use v1::WriteRequest;
 use v2::InternedRequest;
+
+/// How long after the end of the last round stale markers are: after every sample of it, and before the zeros of the next round.
+pub const ENDED_AFTER: Duration = Duration::from_millis(1);
 
 /// A version of the protocol.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -47,7 +53,23 @@ impl RemoteWriteProtocol {
         };
         ("X-Prometheus-Remote-Write-Version", version)
     }
+
+    /// The version of a request, from its `Content-Type` header.
+    #[must_use]
+    pub fn for_content_type(content_type: &str) -> Self {
+        if content_type == V2_CONTENT { Self::V2 } else { Self::V1 }
+    }
+
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::V1 => V1_CONTENT,
+            Self::V2 => V2_CONTENT,
+        }
+    }
 }
+
+const V1_CONTENT: &str = "application/x-protobuf";
+const V2_CONTENT: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
 /// How a round is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,7 +128,7 @@ pub fn encode_remote_write(
 }
 
 /// Encodes a zero for each cumulative series of a range that is sent for the first time
-/// ([`RunningTotal::first`](super::RunningTotal::first)), one millisecond after its first window's start. Without it, `increase()` and
+/// ([`RunningTotal::first`](super::RunningTotal::first)), two milliseconds after its first window's start. Without it, `increase()` and
 /// `rate()` would not count the first value. The requests are sent before those of the round; what they leave out, those leave
 /// out as well.
 #[must_use]
@@ -145,10 +167,10 @@ pub fn encode_stale_markers(
 }
 
 /// Compresses a message in Snappy's block format, which both versions demand.
-fn compress(message: &[u8], content_type: &'static str) -> EncodedBody {
+fn compress(message: &[u8], protocol: RemoteWriteProtocol) -> EncodedBody {
     #[expect(clippy::expect_used, reason = "a message without its end would be a round lost without a word")]
     let body = snap::raw::Encoder::new().compress_vec(message).expect("a request is below 4 GiB");
-    EncodedBody { body, content_type, content_encoding: Some("snappy") }
+    EncodedBody { body, content_type: protocol.content_type(), content_encoding: Some("snappy") }
 }
 
 /// The items of a range, and how to write them.

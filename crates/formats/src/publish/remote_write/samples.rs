@@ -14,9 +14,9 @@ use crate::publish::scraped::{LabelOf, ScrapedSeries};
 /// The label that is the name.
 pub(super) const NAME: &str = "__name__";
 
-/// How long after the start of its first window the zero of a series is: after the end of the window before, which a series
-/// of this name can have been in.
-const ZERO_AFTER: Duration = Duration::from_millis(1);
+/// How long after the start of its first window the zero of a series is. A series of this name can have been in the window before,
+/// and have ended a millisecond after it with a stale marker ([`super::ENDED_AFTER`]).
+const ZERO_AFTER: Duration = Duration::from_millis(2);
 
 /// Writes the samples of a series.
 pub(super) struct SampleWriter<'w> {

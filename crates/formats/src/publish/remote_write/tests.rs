@@ -208,6 +208,30 @@ fn pushed_series_are_those_of_a_page_with_the_same_values() {
 }
 
 #[test]
+fn listed_samples_are_those_that_are_sent() {
+    for options in [options(RemoteWriteProtocol::V2), native_options(RemoteWriteProtocol::V2)] {
+        let sent = everything(Level::Orchestrator);
+        let encoded = encode_remote_write(&sent.round(), ALL, &options, AMPLE);
+        let sent_samples = decode_all(&options, &encoded.requests);
+        let listed = list_samples(&sent.round(), ALL, &options);
+        assert_eq!(listed.len(), sent_samples.len());
+        for (listed, sent) in listed.iter().zip(&sent_samples) {
+            assert_eq!(listed.labels, sent.labels);
+            assert_eq!(listed.cumulative, sent.created != 0, "{sent:?}");
+            match listed.value {
+                ScrapedValue::Number(number) => {
+                    assert_eq!((number, None), (sent.value, sent.histogram.clone()));
+                }
+                ScrapedValue::Histogram { count, sum } => {
+                    assert_eq!(sum, sent.value);
+                    assert!(count > 0.0 && sent.histogram.is_some());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn names_that_have_marks_on_a_page_have_them_when_pushed() {
     let mut sent = everything(Level::Orchestrator);
     let mut marks = Marks::default();
@@ -344,7 +368,7 @@ fn a_new_series_gets_a_zero_in_a_request_before_the_rounds() {
         let round = sent.round();
         let zeros = encode_zero_samples(&round, ALL, &options, AMPLE);
         let series = decode_all(&options, &zeros);
-        assert!(series.iter().all(|sent| sent.at == millis(0) + 1 && sent.value == 0.0 && sent.created == 0));
+        assert!(series.iter().all(|sent| sent.at == millis(0) + 2 && sent.value == 0.0 && sent.created == 0));
         let names: BTreeSet<_> = series.iter().map(SentSeries::name).collect();
         let expected = ["_404_errors_total", "idle_total", "latency_seconds", "load_distribution", "payload"];
         let expected = expected.into_iter().chain(["requests_total", "runTime_seconds"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::point::{FamilyText, PointTags, SamplePoint, SeriesBody};
 use crate::publish::protobuf::ProtoWriter;
-use crate::publish::remote_write::compress;
+use crate::publish::remote_write::{RemoteWriteProtocol, compress};
 use crate::publish::split::{EncodedBody, RequestBody};
 
 const TAGS: PointTags =
@@ -100,6 +100,6 @@ impl RequestBody for WriteRequest {
         let done = std::mem::replace(self, Self::new(self.metadata.is_some()));
         let mut message = done.series;
         message.append_fields(done.metadata.as_ref().map_or(&[], ProtoWriter::as_bytes));
-        compress(message.as_bytes(), "application/x-protobuf")
+        compress(message.as_bytes(), RemoteWriteProtocol::V1)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::point::{FamilyText, FamilyType, PointTags, SamplePoint, SeriesBody};
 use crate::publish::protobuf::{ProtoWriter, varint_length};
-use crate::publish::remote_write::compress;
+use crate::publish::remote_write::{RemoteWriteProtocol, compress};
 use crate::publish::split::{EncodedBody, RequestBody};
 
 const TAGS: PointTags =
@@ -164,6 +164,6 @@ impl RequestBody for InternedRequest {
                 }
             });
         }
-        compress(out.as_bytes(), "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+        compress(out.as_bytes(), RemoteWriteProtocol::V2)
     }
 }

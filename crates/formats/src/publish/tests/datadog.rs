@@ -270,9 +270,10 @@ proptest! {
         let fixture = Fixture::from_states(origin("ta sk", "c", &[]), &states);
         let round = fixture.round();
         for (index, record) in round.records.iter().enumerate() {
-            let route = DatadogRoute::for_view(&record.view);
+            let route = DatadogRoute::for_type(record.series.metric_type);
             let encoded = encode_datadog(&round, index..index + 1, route, AMPLE);
             let body = only_body(&encoded);
+            prop_assert_eq!(DatadogRoute::for_body(body), route);
             let (tags, held) = match route {
                 DatadogRoute::Sketches => {
                     let [sketch] = read_sketches(body).try_into().unwrap();
