@@ -48,8 +48,8 @@ fn details_are_a_table_sorted_by_name() {
     assert_eq!(lines[1][..3], ["db", "service_check", "warning"]);
     assert_eq!(lines[2][..3], ["hits", "counter", "3"]);
     assert_eq!(lines[3][..3], ["temp", "gauge", "21.5"]);
-    let latency = ["testapp.response.latency", "timer", "3", "5", "6", "6", "6", "ms", "route:/pay"];
-    assert_eq!(lines[4][..9], latency);
+    let latency = ["testapp.response.latency", "timer", "5", "3", "5", "6", "6", "6", "ms", "route:/pay"];
+    assert_eq!(lines[4][..10], latency);
 }
 
 #[test]
