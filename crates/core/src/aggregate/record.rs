@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn a_flood_of_one_code_leaves_a_line_of_every_other() {
         let mut lines = RejectedLines::default();
-        for (n, code) in [Rejected::MissingValue, Rejected::UnknownType].into_iter().enumerate() {
-            lines.push(Timestamp::from_secs(n as i64), code, b"x");
+        for (n, code) in (0..).zip([Rejected::MissingValue, Rejected::UnknownType]) {
+            lines.push(Timestamp::from_secs(n), code, b"x");
         }
         for n in 2..100 {
             lines.push(Timestamp::from_secs(n), Rejected::MissingType, b"x");
