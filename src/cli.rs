@@ -25,6 +25,7 @@ mod lines;
 mod listing;
 mod live;
 mod manual;
+mod nearest;
 mod output;
 mod paragraphs;
 #[cfg(feature = "top")]

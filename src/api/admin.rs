@@ -14,6 +14,7 @@ use crate::model::ContainerId;
 use crate::query::{self, Budget as _, Filters, Query};
 use crate::shard::{LineFilter, TappedLine};
 use crate::shutdown::Drain;
+use crate::statsd::show_line;
 use crate::wire;
 
 /// `POST /v1/config/reload`
@@ -102,7 +103,7 @@ pub(super) async fn tail_task(
         let document = wire::TailedLine {
             at: line.at,
             container_id,
-            line: String::from_utf8_lossy(&line.line).into_owned(),
+            line: show_line(&line.line).into_owned(),
             rejected: line.rejected.map(|code| code.as_str().into()),
             lost: line.lost,
         };

@@ -51,6 +51,8 @@ Examples:
   tallyport explain web.1 response.latency             why a metric is not there
   tallyport doctor                                     what loses data on this node, and what to do
 
+Prometheus scrapes /metrics/tasks of the agent's URL; /metrics has only the agent's own metrics.
+
 Exit codes: 0 found, 1 error, 2 usage, 3 no such task, 4 no data yet, 5 agent unreachable,
 6 ambiguous";
 
@@ -64,7 +66,8 @@ Examples:
   tallyport agent --stop
   tallyport agent --config /etc/tallyport/agent.toml --set limits.series=2000
 
-Without a file and without root it serves on http://127.0.0.1:9725. TERM drains and ends it,
+Without a file and without root it serves on http://127.0.0.1:9725: the web page at /, metrics of
+applications for Prometheus at /metrics/tasks, and its own at /metrics. TERM drains and ends it,
 HUP reads the configuration again. --background needs no `&`: the command returns when the agent is
 ready, or prints why it did not start.")]
     Agent(AgentArgs),
@@ -132,6 +135,9 @@ It needs a terminal. For pipes, `tallyport tasks -o ndjson` lists tasks and
         command: PublishCommand,
     },
     /// Show the metrics of a task
+    #[command(after_help = "\
+Prometheus scrapes the metrics of all tasks at /metrics/tasks of the agent's URL;
+`tallyport metrics details TASK -o prom` prints the part of one task.")]
     Metrics {
         #[command(subcommand)]
         command: MetricsCommand,
@@ -140,7 +146,9 @@ It needs a terminal. For pipes, `tallyport tasks -o ndjson` lists tasks and
     #[command(after_help = "\
 Examples:
   tallyport explain web.1
-  tallyport explain web.1 response.latency")]
+  tallyport explain web.1 response.latency
+
+The last step is /metrics/tasks, the page for Prometheus: its name of each metric, and an expression.")]
     Explain(ExplainArgs),
     /// Print lines as a task sends them
     #[command(after_help = "\
@@ -203,7 +211,7 @@ Examples:
   tallyport doctor --publish
   tallyport doctor --probe runc --probe docker
 
-A probe is a short container that is started as others are and sends one metric; doctor says
+It also says when the metrics of tasks (/metrics/tasks) were scraped last. A probe is a short container that is started as others are and sends one metric; doctor says
 how far it came, and how to fix what failed.")]
     Doctor(DoctorArgs),
     /// Send the metric that doctor's probe waits for

@@ -12,7 +12,7 @@ use super::resolve::parse_response;
 use super::table::{CellKind, Column, TextTable};
 use crate::app;
 use crate::client::{Client, Target};
-use crate::config;
+use crate::config::{self, SinkConfig};
 use crate::stats;
 use crate::wire::{SettingDocument, Word};
 
@@ -36,6 +36,17 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
     let loader = loader_from_sources(&args.sources)?;
     let (config, _) = loader.load_checked_config()?;
     app::check_entrance(&config.http).map_err(|error| Failure::new(code::ERROR, error.to_string()))?;
+    for publisher in &config.publish.publishers {
+        if let SinkConfig::File(sink) = &publisher.sink
+            && let Some(directory) = sink.missing_directory()
+        {
+            out.write_stderr_line(format!(
+                "tallyport: publish.{}.path: the directory {} does not exist on this machine",
+                publisher.name,
+                directory.display()
+            ));
+        }
+    }
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
     match args.output.selected_format() {
         OutputFormat::Table => {

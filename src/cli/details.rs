@@ -9,12 +9,14 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::hdr_log::HdrLog;
 use super::listing::report_removed;
+use super::nearest::list_nearest_names;
 use super::output::Console;
 use super::records::{CSV_HEADINGS, build_csv_row, build_record_table, find_sort_cell, is_distribution};
-use super::resolve::{find_task, parse_response};
+use super::resolve::{find_container_meant, find_task, parse_response};
 use super::scrape_page::print_scrape_page;
 use super::wait::{find_sending_task, repeat_until_complete};
 use crate::client::Client;
+use crate::model::Glob;
 use crate::net::clock;
 use crate::wire::{RecordDocument, Task, TaskMetrics};
 
@@ -26,8 +28,8 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         return print_scrape_page(&client, args, &task, out).await;
     }
     let query = async || fetch_metrics(args, &client).await;
-    let TaskMetrics { task, mut metrics } =
-        repeat_until_complete(patience, query, |found| !found.metrics.is_empty()).await?;
+    let (TaskMetrics { task, mut metrics }, container) =
+        repeat_until_complete(patience, query, |(found, _)| !found.metrics.is_empty()).await?;
     let removed = args.list.arrange_rows(&mut metrics, find_sort_cell);
     match args.output.selected_format() {
         DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
@@ -42,7 +44,10 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         }
     }
     if metrics.is_empty() {
-        return Err(no_data_failure(args, &task.task_id));
+        return Err(no_data_failure(args, &task.task_id, &fetch_all_records(&client, &task.task_id).await));
+    }
+    if let Some(id) = container {
+        out.write_stderr_line(format!("tallyport: only container {id} of task {}", task.task_id));
     }
     if task.finished && args.output.selected_format() == DetailsFormat::Table {
         out.write_stderr_line(format!("{} is finished", task.task_id));
@@ -50,8 +55,11 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
     Ok(())
 }
 
-/// The records that match the arguments.
-async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<TaskMetrics<Value>, Failure> {
+/// The records that match the arguments, and the container whose id was given in place of the task's name.
+async fn fetch_metrics(
+    args: &DetailsArgs,
+    client: &Client,
+) -> Result<(TaskMetrics<Value>, Option<String>), Failure> {
     let task = find_task(client, &args.pod.of, &args.task_id).await?;
     let query = details_query(args, &task)?;
     let response = client.get(&format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id))).await?;
@@ -59,7 +67,7 @@ async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<TaskMetric
     if let Some(wanted) = &args.metric_type {
         found.metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
     }
-    Ok(found)
+    Ok((found, find_container_meant(&task, &args.pod.of, &args.task_id).map(str::to_owned)))
 }
 
 /// Writes the log, and reports on standard error what it does not contain.
@@ -89,25 +97,50 @@ fn print_hdr_log(
     Ok(())
 }
 
-fn no_data_failure(args: &DetailsArgs, task_id: &str) -> Failure {
+/// Every series' newest record, to say what there is where nothing matched; none if it cannot be read.
+pub(super) async fn fetch_all_records(client: &Client, task_id: &str) -> Vec<RecordDocument> {
+    let path = format!("/v1/tasks/{}/metrics", encode_segment(task_id));
+    let Ok(response) = client.get(&path).await else { return Vec::new() };
+    parse_response(&response).map_or_else(|_| Vec::new(), |TaskMetrics { metrics, .. }| metrics)
+}
+
+/// `records` are all of the task, without filters.
+fn no_data_failure(args: &DetailsArgs, task_id: &str, records: &[RecordDocument]) -> Failure {
     let filtered = !args.filters.query_pairs().is_empty()
         || args.pod.pod_container.is_some()
         || args.window.is_some()
         || args.since.is_some()
         || args.metric_type.is_some();
     let said = if filtered { "has no matching record" } else { "has sent nothing yet" };
-    let part = args.filters.list_names().find(|name| !name.contains(['*', '?']));
-    let hint = match part {
-        Some(name) => format!("a name fits whole names; '*{name}*' also finds names that contain it"),
+    let hint = match suggest_name(args, records) {
+        Some(hint) => hint,
         None if filtered => format!("`tallyport metrics details {task_id}` without filters shows all"),
         None => format!("`tallyport explain {task_id}` shows how far its metrics get"),
     };
     Failure::new(code::NO_DATA, format!("task {task_id} {said}")).with_hint(hint)
 }
 
+/// What to change about a name that nothing matched, or about the filters beside it.
+fn suggest_name(args: &DetailsArgs, records: &[RecordDocument]) -> Option<String> {
+    let names: Vec<Glob> = args.filters.list_names().map(Glob::new).collect();
+    let given = args.filters.list_names().next()?;
+    if let Some(found) = records.iter().find(|record| names.iter().all(|glob| glob.is_match(&record.name))) {
+        let RecordDocument { metric_type, name, .. } = found;
+        return Some(format!("the {metric_type} {name} exists; the other filters leave it out"));
+    }
+    let nearest = list_nearest_names(records.iter().map(|record| &*record.name), given);
+    let containing = nearest.iter().any(|name| name.contains(given));
+    let pattern = match containing {
+        true => format!("; '*{given}*' finds names that contain it"),
+        false => String::new(),
+    };
+    (!nearest.is_empty()).then(|| format!("nearest names: {}{pattern}", nearest.join(", ")))
+}
+
 fn details_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {
     let container = args.pod.container_filter(task)?;
     let mut pairs = args.filters.query_pairs();
+    pairs.extend(find_container_meant(task, &args.pod.of, &args.task_id).map(|id| ("container", id)));
     pairs.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
     if let Some(window) = args.window {
         let word = match window {

@@ -44,7 +44,9 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     findings.extend(series::check_names(&node));
     findings.extend(node.pages.iter().map(state::pages_finding));
     findings.push(reached);
-    findings.extend(merge_repeated(containers.iter().flat_map(containers::check_container).collect()));
+    let check_one =
+        |container| containers::check_container(container, containers::find_counts(&accounting, container));
+    findings.extend(merge_repeated(containers.iter().flat_map(check_one).collect()));
     findings.extend(check_tasks(&admin).await);
     findings.extend(run_probes(args).await);
     drop_contradicted(&mut findings);

@@ -51,10 +51,12 @@ pub(super) fn container_name<'a>(id: &'a str, labels: &'a Labels) -> &'a str {
 
 /// The display names of the containers of some records, by id. Containers with the same name, such as one before and
 /// after a restart, get their ids added.
-pub(super) fn container_names(records: &[RecordDocument], precision: Precision) -> BTreeMap<&str, String> {
-    let of = |record: &'_ RecordDocument| record.origin.container_id.is_some();
+pub(super) fn container_names<'r>(
+    records: impl IntoIterator<Item = &'r RecordDocument>,
+    precision: Precision,
+) -> BTreeMap<&'r str, String> {
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for record in records.iter().filter(|record| of(record)) {
+    for record in records.into_iter().filter(|record| record.origin.container_id.is_some()) {
         let id = record.origin.container_id.as_deref().unwrap_or_default();
         let name =
             record.origin.labels.as_ref().and_then(|labels| labels.get("container")).map(String::as_str);
@@ -68,6 +70,13 @@ pub(super) fn container_names(records: &[RecordDocument], precision: Precision) 
     ids.iter()
         .flat_map(|(name, of_name)| of_name.iter().map(|id| (*id, shown(name, id, of_name.len() == 1))))
         .collect()
+}
+
+/// The name of a record's container for a cell. Empty if there is only one, so that a table has the column only where it tells
+/// rows apart.
+pub(super) fn find_container_name(names: &BTreeMap<&str, String>, record: &RecordDocument) -> String {
+    let id = record.origin.container_id.as_deref().filter(|_| names.len() > 1);
+    id.and_then(|id| names.get(id)).cloned().unwrap_or_default()
 }
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

@@ -1,27 +1,31 @@
 //! `tallyport explain`: follows a task's metrics station by station, and reports what stopped them.
 
+mod losses;
+mod recorded;
 mod rejected;
+mod scraped;
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use self::rejected::{find_recently_rejected, format_rejected, suggest_fix};
+use self::losses::count_by_container;
+use self::recorded::{check_records, matching_records};
+pub(super) use self::rejected::find_recently_rejected;
+use self::rejected::{format_rejected, suggest_fix};
+use self::scraped::check_scrapes;
 use super::args::{ExplainArgs, OutputFormat};
-use super::details::format_value;
 use super::doctor::fetch_publishers;
 use super::documents::{format_elapsed, name as name_of, sorted_counts};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::paragraphs::write_paragraph;
-use super::resolve::parse_response;
+use super::resolve::{parse_response, report_container_meant};
 use super::wait::find_sending_task;
 use crate::aggregate::{Dropped, OVERFLOW};
 use crate::client::Client;
-use crate::model::Glob;
 use crate::net::clock;
-use crate::render::prometheus::SPAN_SECONDS;
 use crate::wire::{
     ContainerDocument, ExposedNameDocument, PublisherDocument, RecordDocument, Task, TaskMetrics, TaskNames,
 };
@@ -30,9 +34,9 @@ use crate::wire::{
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum StationOutcome {
-    Good,
+    Ok,
     Note,
-    Bad,
+    Stop,
 }
 
 /// One station on the way from the socket to the scraper.
@@ -43,6 +47,9 @@ struct Station {
     found: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     advice: Vec<String>,
+    /// The names on the page for scrapers, as the agent lists them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<ExposedNameDocument>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,13 +66,15 @@ pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Resul
     let patience = args.wait.find_patience(&[Some(&args.task_id), args.name.as_deref()])?;
     let client = args.client.build_client()?;
     let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
+    report_container_meant(&task, &args.pod, &args.task_id, out);
     // The admin socket also has the rejected lines; without it, only their codes are shown.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let names = fetch_names(&client, &task, args.name.as_deref()).await;
     let publishers = fetch_publishers(&client).await;
-    let explanation = build_explanation(&task, &metrics, &names, &publishers, args.name.as_deref());
+    let found = Found { task: &task, records: &metrics, names: &names, publishers: &publishers };
+    let explanation = build_explanation(&found, args.name.as_deref(), &client.target().to_string());
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&explanation)?,
         OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
@@ -87,13 +96,17 @@ async fn fetch_names(client: &Client, task: &Task, name: Option<&str>) -> Vec<Ex
     parse_response(&response).map_or_else(|_| Vec::new(), |TaskNames { names, .. }| names)
 }
 
-fn build_explanation(
-    task: &Task,
-    records: &[RecordDocument],
-    names: &[ExposedNameDocument],
-    publishers: &[PublisherDocument],
-    name: Option<&str>,
-) -> Explanation {
+/// What the agent says of a task.
+struct Found<'a> {
+    task: &'a Task,
+    records: &'a [RecordDocument],
+    names: &'a [ExposedNameDocument],
+    publishers: &'a [PublisherDocument],
+}
+
+/// `url` is that of the agent.
+fn build_explanation(found: &Found<'_>, name: Option<&str>, url: &str) -> Explanation {
+    let Found { task, records, names, publishers } = *found;
     let arrives = matching_records(records, name).next().is_some();
     let mut stations = vec![
         check_containers(task),
@@ -101,12 +114,12 @@ fn build_explanation(
         check_datagrams(task, !records.is_empty()),
         check_lines(task, name, arrives),
         check_values(task),
-        check_records(records, name),
-        check_scrapes(task, names),
+        check_records(task, records, name),
+        check_scrapes(task, names, records, name, url),
     ];
     stations.extend(publishers.iter().map(check_publisher));
     end_at_stop(&mut stations, task, arrives);
-    let stopped = stations.iter().find(|station| station.outcome == StationOutcome::Bad);
+    let stopped = stations.iter().find(|station| station.outcome == StationOutcome::Stop);
     let subject = name.map_or_else(|| "its metrics".to_owned(), |name| format!("{name:?}"));
     let verdict = match stopped {
         _ if arrives && loses_counters(task, records, name) => format!(
@@ -135,17 +148,17 @@ fn end_at_stop(stations: &mut Vec<Station>, task: &Task, arrives: bool) {
         () => "known",
     };
     for station in stations.iter_mut().take_while(|station| station.station != passed) {
-        if station.outcome == StationOutcome::Bad {
+        if station.outcome == StationOutcome::Stop {
             station.outcome = StationOutcome::Note;
         }
     }
-    if let Some(stop) = stations.iter().position(|station| station.outcome == StationOutcome::Bad) {
+    if let Some(stop) = stations.iter().position(|station| station.outcome == StationOutcome::Stop) {
         stations.truncate(stop + 1);
     }
 }
 
 fn new_station(name: &'static str, outcome: StationOutcome, found: impl Into<String>) -> Station {
-    Station { station: name, outcome, found: found.into(), advice: Vec::new() }
+    Station { station: name, outcome, found: found.into(), advice: Vec::new(), names: Vec::new() }
 }
 
 impl Station {
@@ -164,7 +177,7 @@ fn check_publisher(publisher: &PublisherDocument) -> Station {
         None => format!("nothing to {name} yet"),
     };
     if !matches!(&**state, "held" | "retrying") {
-        return new_station("published", StationOutcome::Good, delivered);
+        return new_station("published", StationOutcome::Ok, delivered);
     }
     let answer = publisher.last_answer.as_ref().map_or(String::new(), |answer| format!(": {answer}"));
     let found = format!("{delivered}; it is {state} with {} records pending{answer}", records.pending);
@@ -177,7 +190,7 @@ fn check_containers(task: &Task) -> Station {
         .iter()
         .map(|c| format!("{} ({}, generation {})", name_of(c), c.reserved.state, c.reserved.generation))
         .collect();
-    let outcome = if task.finished { StationOutcome::Note } else { StationOutcome::Good };
+    let outcome = if task.finished { StationOutcome::Note } else { StationOutcome::Ok };
     new_station("known", outcome, containers.join(", "))
 }
 
@@ -186,29 +199,32 @@ fn check_environment(task: &Task) -> Station {
         task.containers.iter().map(|container| container.reserved.statsd_address()).collect();
     let mut found = format!("STATSD_UDP_HOST:STATSD_UDP_PORT = {}", addresses.join(", "));
     let mut advice = Vec::new();
-    let mut outcome = StationOutcome::Good;
+    let mut outcome = StationOutcome::Ok;
+    let mut with_variables = Vec::new();
     for container in &task.containers {
         let reserved = &container.reserved;
         if let Some(why) = unserved_reason(container) {
-            outcome = StationOutcome::Bad;
+            outcome = StationOutcome::Stop;
             found = format!("{found}; {} is {}", name_of(container), reserved.state);
             found = format!("{found}: {}", reserved.reason.as_deref().unwrap_or(why));
             advice.push("restart it to give it a socket".to_owned());
             continue;
         }
         match environment_of(container) {
-            Some(EnvironmentMatch::Ours) => found.push_str("; the process has them"),
+            Some(EnvironmentMatch::Ours) => with_variables.push(name_of(container)),
             Some(EnvironmentMatch::Without) => {
-                outcome = StationOutcome::Bad;
-                found.push_str("; the process does not have them");
+                outcome = StationOutcome::Stop;
+                found = format!("{found}; {} does not have them", process_of(task, container));
                 advice.push(
                     "the launcher did not pass the variables on; start it with `tallyport run` or its hook"
                         .to_owned(),
                 );
             }
             Some(EnvironmentMatch::Other(other)) => {
-                outcome = StationOutcome::Bad;
-                found = format!("the process has {other}, its socket is at {}", reserved.statsd_address());
+                outcome = StationOutcome::Stop;
+                let process = process_of(task, container);
+                let wrong = format!("{process} has {other}, its socket is at {}", reserved.statsd_address());
+                found = if task.containers.len() > 1 { format!("{found}; {wrong}") } else { wrong };
                 advice.push(
                     "something between the launcher and the process overwrote the variables".to_owned(),
                 );
@@ -220,7 +236,21 @@ fn check_environment(task: &Task) -> Station {
             None => {}
         }
     }
+    match (with_variables.len(), task.containers.len()) {
+        (0, _) => {}
+        (1, 1) => found.push_str("; the process has them"),
+        (with, all) if with == all => found.push_str("; all processes have them"),
+        _ => found = format!("{found}; the processes of {} have them", with_variables.join(", ")),
+    }
     new_station("injected", outcome, found).with_advice(advice)
+}
+
+/// The process of a container, with the container's name if the task has several.
+fn process_of(task: &Task, container: &ContainerDocument) -> String {
+    match task.containers.len() {
+        0 | 1 => "the process".to_owned(),
+        _ => format!("the process of {}", name_of(container)),
+    }
 }
 
 /// Why a running container has no socket.
@@ -265,7 +295,18 @@ fn check_datagrams(task: &Task, restored: bool) -> Station {
             let found = "no datagram since the agent started; the records are from before";
             return new_station("received", StationOutcome::Note, found);
         }
-        return new_station("received", StationOutcome::Bad, "no datagram has arrived").with_advice([
+        if task.finished {
+            return new_station(
+                "received",
+                StationOutcome::Stop,
+                "no datagram arrived before the task ended",
+            )
+            .with_advice([
+                "to see its lines, start it again and run `tallyport tail` while it runs".to_owned(),
+                "a client that buffers must be closed or flushed before its process ends".to_owned(),
+            ]);
+        }
+        return new_station("received", StationOutcome::Stop, "no datagram has arrived").with_advice([
             "does the application send? `tallyport tail` shows lines as they come".to_owned(),
             "does its client read STATSD_UDP_HOST and STATSD_UDP_PORT, or is it configured with another address?"
                 .to_owned(),
@@ -277,9 +318,11 @@ fn check_datagrams(task: &Task, restored: bool) -> Station {
         let found = format!("{found}; the kernel dropped {kernel} because the buffer was full");
         let advice =
             "send fewer and fuller datagrams, or raise listeners.receive_buffer and net.core.rmem_max";
-        return new_station("received", StationOutcome::Note, found).with_advice([advice.to_owned()]);
+        return new_station("received", StationOutcome::Note, found)
+            .with_advice([advice.to_owned()])
+            .with_advice(count_by_container(task, "dropped", |container| container.kernel_drops));
     }
-    new_station("received", StationOutcome::Good, found)
+    new_station("received", StationOutcome::Ok, found)
 }
 
 /// Stops a metric that has no series if its lines are among those that were rejected last.
@@ -289,7 +332,7 @@ fn check_lines(task: &Task, name: Option<&str>, arrives: bool) -> Station {
     if rejected.is_empty() {
         return new_station(
             "read",
-            StationOutcome::Good,
+            StationOutcome::Ok,
             format!("{} lines, all of them accepted", lines.received),
         );
     }
@@ -297,18 +340,38 @@ fn check_lines(task: &Task, name: Option<&str>, arrives: bool) -> Station {
     let recent = find_recently_rejected(task, name);
     if let (Some(name), false, [(line, _), ..]) = (name, arrives, &*recent) {
         let found = format!("lines of {name:?} were rejected: {}", line.code);
-        return new_station("read", StationOutcome::Bad, found)
+        return new_station("read", StationOutcome::Stop, found)
             .with_advice(suggest_fix(&line.code))
             .with_advice(recent.iter().filter_map(|(line, times)| format_rejected(line, *times)));
     }
-    let outcome = if lines.accepted == 0 { StationOutcome::Bad } else { StationOutcome::Note };
+    let outcome = if lines.accepted == 0 { StationOutcome::Stop } else { StationOutcome::Note };
     let codes: Vec<String> = rejected.iter().map(|(code, n)| format!("{n} {code}")).collect();
     let found = format!("{} lines, {total} of them rejected: {}", lines.received, codes.join(", "));
     let advice = rejected.iter().filter_map(|(code, _)| suggest_fix(code));
     let shown = recent.iter().filter_map(|(line, times)| format_rejected(line, *times));
-    let others =
-        (name.is_some() && recent.is_empty()).then(|| "the last of them are of other names".to_owned());
-    new_station("read", outcome, found).with_advice(advice).with_advice(shown).with_advice(others)
+    let others = match name.filter(|_| recent.is_empty()) {
+        Some(_) => show_other_names(task, arrives),
+        None => Vec::new(),
+    };
+    new_station("read", outcome, found)
+        .with_advice(advice)
+        .with_advice(shown)
+        .with_advice(others)
+        .with_advice(count_by_container(task, "rejected", |container| container.rejected))
+}
+
+/// That the lines which were rejected last have other names, with the lines if the metric does not arrive: its name may be
+/// written wrongly in them.
+fn show_other_names(task: &Task, arrives: bool) -> Vec<String> {
+    let others = find_recently_rejected(task, None);
+    let lines = others.iter().filter(|_| !arrives);
+    let lines: Vec<String> = lines.filter_map(|(line, times)| format_rejected(line, *times)).collect();
+    let heading = if lines.is_empty() {
+        "the last of them have other names"
+    } else {
+        "the last of them have other names:"
+    };
+    std::iter::once(heading.to_owned()).chain(lines).collect()
 }
 
 fn check_values(task: &Task) -> Station {
@@ -329,8 +392,8 @@ fn check_values(task: &Task) -> Station {
         found.push(format!("dropped: {}", reasons.join(", ")));
     }
     let outcome = match (dropped.is_empty(), over.is_empty() && values.folded == 0) {
-        (true, true) => StationOutcome::Good,
-        (false, _) if values.in_records + values.open == 0 => StationOutcome::Bad,
+        (true, true) => StationOutcome::Ok,
+        (false, _) if values.in_records + values.open == 0 => StationOutcome::Stop,
         _ => StationOutcome::Note,
     };
     let mut reasons: Vec<&str> = dropped.iter().chain(&over).map(|(reason, _)| reason.as_str()).collect();
@@ -344,6 +407,8 @@ fn check_values(task: &Task) -> Station {
     new_station("kept", outcome, found.join(", "))
         .with_advice(advice)
         .with_advice(many_series(task, dropped.iter().chain(&over)))
+        .with_advice(count_by_container(task, "dropped", |container| container.dropped))
+        .with_advice(count_by_container(task, "folded", |container| container.folded))
 }
 
 /// Names the tags with the most values, if there are too many series.
@@ -359,111 +424,15 @@ fn many_series<'r>(task: &Task, reasons: impl IntoIterator<Item = &'r (String, u
     (too_many && !wide.is_empty()).then(|| format!("what makes most series: {}", wide.join(", ")))
 }
 
-fn matching_records<'r>(
-    records: &'r [RecordDocument],
-    name: Option<&str>,
-) -> impl Iterator<Item = &'r RecordDocument> {
-    let glob = name.map(Glob::new);
-    records.iter().filter(move |record| glob.as_ref().is_none_or(|glob| glob.is_match(&record.name)))
-}
-
-fn check_records(records: &[RecordDocument], name: Option<&str>) -> Station {
-    let found: Vec<&RecordDocument> = matching_records(records, name).collect();
-    match (found.first(), name) {
-        (Some(_), None) => new_station("recorded", StationOutcome::Good, format!("{} series", found.len())),
-        (Some(_), Some(_)) => {
-            let now = clock::wall_time();
-            let shown = found.iter().take(RECORDS_SHOWN).map(|record| {
-                let age = if record.open {
-                    "in the open window".to_owned()
-                } else {
-                    format!("{} ago", format_elapsed(now, record.end))
-                };
-                let tags = if record.tags.is_empty() {
-                    String::new()
-                } else {
-                    format!(" [{}]", record.format_tags())
-                };
-                format!("{} {}{tags}: {} {age}", record.metric_type, record.name, format_value(record))
-            });
-            let rest = found.len().saturating_sub(RECORDS_SHOWN);
-            new_station("recorded", StationOutcome::Good, format!("{} series", found.len()))
-                .with_advice(shown)
-                .with_advice(
-                    (rest > 0).then(|| format!("and {rest} more; `tallyport metrics details` lists them")),
-                )
-        }
-        (None, None) => new_station("recorded", StationOutcome::Bad, "no series"),
-        (None, Some(name)) => {
-            let nearest = nearest_names(records, name);
-            let advice = match nearest.is_empty() {
-                true => format!("the task has {} other series", records.len()),
-                false => format!("nearest names: {}", nearest.join(", ")),
-            };
-            let prefix = "clients put a prefix before every name; patterns such as '*latency' find it";
-            new_station("recorded", StationOutcome::Bad, format!("no series fits {name:?}"))
-                .with_advice([advice, prefix.to_owned()])
-        }
-    }
-}
-
-fn nearest_names(records: &[RecordDocument], name: &str) -> Vec<String> {
-    let mut names: Vec<(f64, &str)> = records
-        .iter()
-        .map(|record| {
-            let part = if record.name.contains(name) { 1.0 } else { 0.0 };
-            (part + strsim::normalized_damerau_levenshtein(&record.name, name), record.name.as_str())
-        })
-        .filter(|(likeness, _)| *likeness > 0.4)
-        .collect();
-    names.sort_by(|(a, first), (b, second)| b.total_cmp(a).then(first.cmp(second)));
-    names.dedup_by(|(_, a), (_, b)| a == b);
-    names.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
-}
-
-/// How many records are shown.
-const RECORDS_SHOWN: usize = 5;
-/// How many names are shown.
-const NAMES_SHOWN: usize = 5;
-
-fn check_scrapes(task: &Task, names: &[ExposedNameDocument]) -> Station {
-    let shown = names.iter().take(NAMES_SHOWN).flat_map(|name| {
-        [format!("{} {} is {}", name.metric_type, name.name, name.scraped), format!("  {}", name.promql)]
-    });
-    let rest = names.len().saturating_sub(NAMES_SHOWN);
-    let rest = (rest > 0).then(|| format!("and {rest} more; name one of them to see it"));
-    let station = match task.last_scrape {
-        Some(last) => new_station(
-            "scraped",
-            StationOutcome::Good,
-            format!("this node was scraped {} ago", format_elapsed(clock::wall_time(), last)),
-        ),
-        None => new_station(
-            "scraped",
-            StationOutcome::Note,
-            "this node has not been scraped since the agent started",
-        ),
-    };
-    let percentiles = names.iter().any(|name| name.promql.contains("quantile=")).then(describe_spans);
-    station.with_advice(shown).with_advice(rest).with_advice(percentiles)
-}
-
-/// Why a percentile in Prometheus is not the one that other commands show.
-fn describe_spans() -> String {
-    format!(
-        "percentiles of a scrape cover {SPAN_SECONDS} s, those of `tallyport metrics details` and the page one window"
-    )
-}
-
 /// Cells of the mark and the label of a station.
 const INDENT: usize = 16;
 
 fn print_explanation(explanation: &Explanation, out: &mut Console) -> std::io::Result<()> {
     for station in &explanation.stations {
         let mark = match station.outcome {
-            StationOutcome::Good => out.style_success("ok  "),
+            StationOutcome::Ok => out.style_success("ok  "),
             StationOutcome::Note => out.style_warning("note"),
-            StationOutcome::Bad => out.style_error("STOP"),
+            StationOutcome::Stop => out.style_error("STOP"),
         };
         let label = format!("  {:<9} ", station.station);
         let texts = std::iter::once(&station.found).chain(&station.advice);
@@ -478,32 +447,15 @@ mod tests {
     use crate::cli::snapshots::{HOSTILE, compare_with_files};
 
     #[test]
-    fn percentiles_of_a_scrape_are_told_from_those_of_a_window() {
-        let task = crate::cli::snapshots::sample_task("web.1", "listening", 8);
-        let name = |promql: &str| {
-            let document = serde_json::json!({"name": "a", "type": "timer", "unit": "ms", "scraped": "a_seconds",
-                "samples": ["a_seconds"], "selector": "a_seconds", "promql": promql});
-            serde_json::from_value::<ExposedNameDocument>(document).unwrap()
-        };
-        let says = |promql: &str| check_scrapes(&task, &[name(promql)]).advice.contains(&describe_spans());
-        assert!(says("max(a_seconds{quantile=\"0.99\"})"));
-        assert!(!says("sum(rate(a_total[5m]))"), "a counter has none");
-        assert!(
-            !says("histogram_quantile(0.99, sum by (le) (rate(a_bucket[5m])))"),
-            "a query chooses the time"
-        );
-    }
-
-    #[test]
     fn an_explanation_is_readable_at_every_width() {
         let stations = vec![
-            new_station("known", StationOutcome::Good, "main (listening, generation 1)"),
+            new_station("known", StationOutcome::Ok, "main (listening, generation 1)"),
             new_station("read", StationOutcome::Note, "8 lines, 1 of them rejected: 1 missing_type")
                 .with_advice([
                     format!("3s ago, missing_type: {HOSTILE:?}"),
                     "write name:value|type".to_owned(),
                 ]),
-            new_station("recorded", StationOutcome::Bad, format!("no series fits {HOSTILE:?}")),
+            new_station("recorded", StationOutcome::Stop, format!("no series fits {HOSTILE:?}")),
         ];
         let explanation = Explanation {
             task_id: "web.1".to_owned(),

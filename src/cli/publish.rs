@@ -132,8 +132,8 @@ pub(super) async fn check_publisher(
             let answer = checked.answer.as_deref();
             let text = match (&*checked.outcome, answer) {
                 ("ok", _) => "accepted".to_owned(),
-                (outcome, None) => format!("not accepted ({outcome})"),
-                (outcome, Some(answer)) => format!("not accepted ({outcome}): {answer}"),
+                (outcome, None) => format!("not accepted: {}", describe_outcome(outcome)),
+                (outcome, Some(answer)) => format!("not accepted: {}: {answer}", describe_outcome(outcome)),
             };
             out.write_line(text)?;
             out.write_line(format!("it would send {} series of the windows that are kept", checked.series))?;
@@ -143,6 +143,18 @@ pub(super) async fn check_publisher(
         }
     }
     Ok(if checked.outcome == "ok" { ExitCode::SUCCESS } else { ExitCode::from(code::ERROR) })
+}
+
+/// What the class of an answer means for the destination.
+fn describe_outcome(outcome: &str) -> &str {
+    match outcome {
+        "retry" => "it does not work at the moment",
+        "reject" => "it refuses the content",
+        "auth" => "it refuses access",
+        "gone" => "it does not exist",
+        "too_large" => "the request is too large for it",
+        other => other,
+    }
 }
 
 pub(super) async fn list_dead_letters(args: &PublisherCallArgs, out: &mut Console) -> Result<(), Failure> {

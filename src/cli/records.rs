@@ -1,10 +1,12 @@
 //! Records as rows: of a table, of CSV, and of a sorted list.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::args::RecordSortKey;
 use super::csv_text::format_cell;
-use super::documents::{container_names, format_elapsed};
+use super::documents::{container_names, find_container_name, format_elapsed};
 use super::listing::SortCell;
 use super::table::{CellKind, Column, TextTable};
 use super::units::Precision;
@@ -19,8 +21,6 @@ pub(super) fn find_sort_cell(key: RecordSortKey, record: &Value) -> SortCell<'_>
     match key {
         RecordSortKey::Name => text("name"),
         RecordSortKey::Type => text("type"),
-        // The value of a timer is its mean, which the table does not show.
-        RecordSortKey::Value if part("p50").is_some() => SortCell::Missing,
         RecordSortKey::Value => SortCell::from_number(record.get("value").and_then(Value::as_f64)),
         RecordSortKey::Count => match part("p50") {
             Some(_) => number("count"),
@@ -82,7 +82,7 @@ pub(super) fn build_csv_row(record: &Value) -> Vec<String> {
     CSV_HEADINGS.iter().map(cell).collect()
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     Column::new("NAME", CellKind::Name),
     Column::new("TYPE", CellKind::Word).with_drop_order(0),
     Column::new("VALUE", CellKind::Number),
@@ -94,6 +94,7 @@ const COLUMNS: [Column; 12] = [
     Column::new("UNIT", CellKind::Word).with_drop_order(6),
     Column::new("TAGS", CellKind::Text).with_drop_order(8),
     Column::new("AGE", CellKind::Number).with_drop_order(1),
+    Column::new("UNTIL", CellKind::Word),
     Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
 ];
 
@@ -103,13 +104,14 @@ pub(super) fn build_record_table(
     now: Timestamp,
 ) -> TextTable {
     let containers = container_names(records, precision);
-    // One name would be the same in every row, and a column of empty cells is left out.
-    let container_of = |record: &RecordDocument| {
-        let id = record.origin.container_id.as_deref().filter(|_| containers.len() > 1);
-        id.and_then(|id| containers.get(id)).cloned().unwrap_or_default()
-    };
+    // Rows of one series differ in their windows, which an age of whole minutes does not tell apart.
+    let several_windows = has_several_windows(records);
     let mut table = TextTable::new(&COLUMNS);
     for record in records {
+        let (age, until) = match several_windows {
+            true => (String::new(), format_until(record, precision)),
+            false => (format_age(record, now), String::new()),
+        };
         let part = |key| format_part(record, key, precision);
         let count = record.agg_value("count").filter(|_| is_distribution(record));
         table.add_row(&[
@@ -123,8 +125,9 @@ pub(super) fn build_record_table(
             part("max"),
             precision.separate_unit(&record.unit).to_owned(),
             record.format_tags(),
-            format_age(record, now),
-            container_of(record),
+            age,
+            until,
+            find_container_name(&containers, record),
         ]);
     }
     table
@@ -141,15 +144,34 @@ pub(super) fn is_distribution(record: &RecordDocument) -> bool {
     record.agg.contains_key("p50")
 }
 
-/// The value of a record that is one number or a status; empty for a distribution, which has columns of its own.
+/// The value of a record: a number, a status, or the mean of a distribution.
 pub(super) fn format_single_value(record: &RecordDocument, precision: Precision) -> String {
     if let Some(status) = record.agg.get("status").and_then(Value::as_str) {
         return status.to_owned();
     }
     match record.value {
-        _ if is_distribution(record) => String::new(),
         Some(value) => precision.format_value(value, &record.unit),
         None => "-".to_owned(),
+    }
+}
+
+/// Whether a series has more than one record.
+fn has_several_windows(records: &[RecordDocument]) -> bool {
+    let mut seen = HashSet::new();
+    let series = records
+        .iter()
+        .map(|record| (&record.origin.container_id, &record.metric_type, &record.name, record.format_tags()));
+    series.into_iter().any(|series| !seen.insert(series))
+}
+
+/// When the window of a record ends: to the second on a terminal, as in the document in a pipe.
+fn format_until(record: &RecordDocument, precision: Precision) -> String {
+    if record.open {
+        return "open".to_owned();
+    }
+    match precision {
+        Precision::Exact => record.end.to_string(),
+        Precision::Rounded => Timestamp::from_secs(record.end.as_secs()).to_string(),
     }
 }
 
@@ -178,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn a_distribution_has_columns_of_its_own_and_other_records_have_a_value() {
+    fn the_value_of_a_distribution_is_its_mean_and_that_of_a_check_its_status() {
         let timer = record(&json!({"agg": {"p50": 11.0}, "value": 14.4, "unit": "ms"}));
-        assert_eq!(format_single_value(&timer, Precision::Rounded), "");
+        assert_eq!(format_single_value(&timer, Precision::Rounded), "14.4 ms");
         let check = record(&json!({"agg": {"status": "critical"}, "value": 2.0}));
         assert_eq!(format_single_value(&check, Precision::Rounded), "critical");
         let level = record(&json!({"value": 1_234_567.0}));
@@ -195,7 +217,7 @@ mod tests {
         let counter = json!({"name": "c", "value": 7.0, "end": "2026-01-01T00:00:10.5Z", "agg": {"count": 2, "max": 7.0}});
         for (key, of_timer, of_counter) in [
             (RecordSortKey::Name, SortCell::Text("t".into()), SortCell::Text("c".into())),
-            (RecordSortKey::Value, SortCell::Missing, SortCell::Number(7.0)),
+            (RecordSortKey::Value, SortCell::Number(5.0), SortCell::Number(7.0)),
             (RecordSortKey::Count, SortCell::Number(3.0), SortCell::Missing),
             (RecordSortKey::Max, SortCell::Number(9.5), SortCell::Missing),
             (RecordSortKey::P99, SortCell::Missing, SortCell::Missing),
@@ -232,6 +254,25 @@ mod tests {
                 ""
             ]
         );
+    }
+
+    #[test]
+    fn windows_of_one_series_are_told_apart_by_their_ends() {
+        let now = "2026-01-01T00:05:00Z".parse().unwrap();
+        let first = json!({"end": "2026-01-01T00:00:10.25Z"});
+        let (first, second) = (record(&first), record(&json!({"end": "2026-01-01T00:00:20Z", "open": true})));
+        let shown = |records: &[RecordDocument], terminal| {
+            let (mut out, captured) = crate::cli::output::Console::with_capture(terminal);
+            build_record_table(records, out.choose_precision(false), now).print_to(&mut out).unwrap();
+            captured.take_text()
+        };
+        let both = [first.clone(), second];
+        assert!(shown(&both, None).contains("2026-01-01T00:00:10.25Z"), "{}", shown(&both, None));
+        let text = shown(&both, Some(80));
+        assert!(text.contains("UNTIL") && !text.contains("AGE"), "{text}");
+        assert!(text.contains("2026-01-01T00:00:10Z") && text.contains("open"), "{text}");
+        let alone = shown(&[first], Some(80));
+        assert!(alone.contains("AGE") && !alone.contains("UNTIL"), "{alone}");
     }
 
     #[test]

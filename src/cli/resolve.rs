@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::args::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs, UrlArgs};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
+use super::output::Console;
 use super::units::{GENERATED, SHORT};
 use crate::client::{Client, ClientError, Response, Target};
 use crate::config::{Layers, ProcessEnvironment};
@@ -245,11 +246,33 @@ fn select_tasks(tasks: Vec<Task>, name: &str) -> Vec<Task> {
     if !named.is_empty() {
         return named;
     }
-    let is_this = |container: &ContainerDocument| {
-        let id = &container.reserved.container_id;
-        id == name || (is_shortened_id(name) && id.starts_with(name))
-    };
+    let is_this = |container: &ContainerDocument| is_id(&container.reserved.container_id, name);
     others.into_iter().filter(|task| task.containers.iter().any(is_this)).collect()
+}
+
+/// The container whose id was given in place of the task's name.
+pub(super) fn find_container_meant<'t>(task: &'t Task, of: &NamespaceArgs, given: &str) -> Option<&'t str> {
+    if of.namespace.is_some() || task.task_id.starts_with(given) {
+        return None;
+    }
+    let mut ids = task.containers.iter().map(|container| &*container.reserved.container_id);
+    ids.find(|id| is_id(id, given))
+}
+
+/// Reports on standard error that the answer is about the whole task, if a container was given.
+pub(super) fn report_container_meant(task: &Task, of: &NamespaceArgs, given: &str, out: &mut Console) {
+    if let Some(id) = find_container_meant(task, of, given).filter(|_| task.containers.len() > 1) {
+        out.write_stderr_line(format!(
+            "tallyport: {id} is one of {} containers of task {}; this is about all of them",
+            task.containers.len(),
+            task.task_id
+        ));
+    }
+}
+
+/// Whether an id was given, whole or as container engines shorten it.
+fn is_id(id: &str, given: &str) -> bool {
+    id == given || (is_shortened_id(given) && id.starts_with(given))
 }
 
 fn no_such_task(response: &Response) -> Failure {
@@ -344,6 +367,21 @@ mod tests {
             "that is too little of an id"
         );
         assert_eq!(selected("web"), ["web.1", "web.2"]);
+    }
+
+    #[test]
+    fn the_id_of_a_container_means_that_one_of_its_task() {
+        let id = "0123456789abcdef".repeat(4);
+        let mut task = task("web-0", "u1", false);
+        task.task_id = "web.1".to_owned();
+        task.containers = ["run-7", &id].map(|id| container(id, "listening")).into();
+        let of = NamespaceArgs { namespace: None };
+        let meant = |given: &str| find_container_meant(&task, &of, given).map(str::to_owned);
+        assert_eq!(meant("run-7").as_deref(), Some("run-7"));
+        assert_eq!(meant("0123456789ab"), Some(id.clone()));
+        assert_eq!((meant("web"), meant("web.1"), meant("run")), (None, None, None));
+        let of = NamespaceArgs { namespace: Some("shop".to_owned()) };
+        assert_eq!(find_container_meant(&task, &of, "run-7"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::args::DetailsArgs;
 use super::encoding::encode_query;
 use super::failure::{Failure, code};
 use super::output::Console;
+use super::resolve::find_container_meant;
 use crate::client::Client;
 use crate::wire::Task;
 
@@ -49,6 +50,7 @@ fn page_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {
     let container = args.pod.container_filter(task)?;
     let mut pairs = vec![("task", task_id.as_str())];
     pairs.extend(args.filters.query_pairs());
+    pairs.extend(find_container_meant(task, &args.pod.of, &args.task_id).map(|id| ("container", id)));
     pairs.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
     Ok(encode_query(pairs))
 }

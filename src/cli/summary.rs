@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::args::{OutputFormat, SummaryArgs};
 use super::details::format_value;
-use super::documents::{describe_folded, name, sorted_counts};
+use super::documents::{container_names, describe_folded, find_container_name, name, sorted_counts};
 use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::records::{format_part, format_single_value};
-use super::resolve::parse_response;
+use super::resolve::{parse_response, report_container_meant};
 use super::resources::{Used, fetch_usage};
 use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::text::SafeText;
@@ -52,6 +52,9 @@ struct Largest {
     name: String,
     tags: String,
     r#type: String,
+    /// Its container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_id: Option<String>,
     samples_per_second: f64,
     value: String,
     unit: String,
@@ -63,6 +66,7 @@ pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Resul
     let patience = args.wait.find_patience(&[Some(&args.task_id)])?;
     let client = args.client.build_client()?;
     let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
+    report_container_meant(&task, &args.pod, &args.task_id, out);
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let mut summary = build_summary(&task, &metrics);
@@ -96,6 +100,7 @@ pub(super) fn build_summary(task: &Task, records: &[RecordDocument]) -> TaskSumm
             name: record.name.clone(),
             tags: record.format_tags(),
             r#type: record.metric_type.clone(),
+            container_id: record.origin.container_id.clone(),
             samples_per_second: rate(record),
             value: format_value(record),
             unit: record.unit.clone(),
@@ -188,7 +193,7 @@ fn list_properties(
     pairs
 }
 
-const LARGEST_COLUMNS: [Column; 10] = [
+const LARGEST_COLUMNS: [Column; 11] = [
     Column::new("LARGEST SERIES", CellKind::Name),
     Column::new("TYPE", CellKind::Word).with_drop_order(0),
     Column::new("SAMPLES/S", CellKind::Number).with_drop_order(4),
@@ -198,10 +203,12 @@ const LARGEST_COLUMNS: [Column; 10] = [
     Column::new("P99", CellKind::Number),
     Column::new("MAX", CellKind::Number).with_drop_order(1),
     Column::new("UNIT", CellKind::Word).with_drop_order(5),
-    Column::new("TAGS", CellKind::Text).with_drop_order(6),
+    Column::new("TAGS", CellKind::Text).with_drop_order(7),
+    Column::new("CONTAINER", CellKind::Text).with_drop_order(6),
 ];
 
 fn build_largest_table(largest: &[Largest], precision: Precision) -> TextTable {
+    let containers = container_names(largest.iter().map(|series| &series.record), precision);
     let mut table = TextTable::new(&LARGEST_COLUMNS);
     for Largest { record, samples_per_second, .. } in largest {
         table.add_row(&[
@@ -215,6 +222,7 @@ fn build_largest_table(largest: &[Largest], precision: Precision) -> TextTable {
             format_part(record, "max", precision),
             precision.separate_unit(&record.unit).to_owned(),
             record.format_tags(),
+            find_container_name(&containers, record),
         ]);
     }
     table

@@ -11,6 +11,8 @@ use super::setting::Setting;
 #[error("{place}{key}{reason}")]
 pub struct ConfigError {
     place: String,
+    /// The file and the line, if it is in one.
+    position: Option<(String, usize)>,
     key: String,
     reason: String,
 }
@@ -21,7 +23,10 @@ pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        // In the order of the file. They are found in another: the syntax first, publishers last.
+        let mut errors: Vec<&ConfigError> = self.0.iter().collect();
+        errors.sort_by_key(|error| (error.position.is_none(), &error.position));
+        for (index, error) in errors.into_iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
@@ -47,7 +52,11 @@ impl ConfigError {
             SettingOrigin::Default => String::new(),
             origin => format!("{origin}: "),
         };
-        Self { place, key: key.to_owned(), reason }
+        let position = match origin {
+            SettingOrigin::File(name, line) => Some((name.clone(), *line)),
+            _ => None,
+        };
+        Self { place, position, key: key.to_owned(), reason }
     }
 
     pub(super) fn unknown_setting(key: &str, origin: &SettingOrigin) -> Self {
@@ -65,7 +74,8 @@ impl ConfigError {
     }
 
     pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
-        Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
+        let reason = format!("cannot be read: {why}");
+        Self { place: format!("{name}: "), position: None, key: String::new(), reason }
     }
 
     /// The key that it is about; empty if it is about no setting.
@@ -76,5 +86,20 @@ impl ConfigError {
     /// Whether it is about a setting in this table.
     pub(super) fn is_in(&self, table: &str) -> bool {
         self.key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_listed_in_the_order_of_the_file() {
+        let at =
+            |line| ConfigError::new(&SettingOrigin::File("agent.toml".to_owned(), line), "k", String::new());
+        let flag = ConfigError::new(&SettingOrigin::Flag("--set".to_owned()), "k", String::new());
+        let text = ConfigErrors(vec![flag, at(14), at(2), at(12)]).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines, ["agent.toml:2: k", "agent.toml:12: k", "agent.toml:14: k", "--set: k"]);
     }
 }

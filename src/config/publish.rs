@@ -12,7 +12,7 @@ mod read;
 mod setting;
 mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use changes::{PublisherChange, PublisherChanges};
@@ -154,6 +154,14 @@ pub struct DebugSink {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileSink {
     pub path: PathBuf,
+}
+
+impl FileSink {
+    /// The directory of the file, if it does not exist. It may be mounted later, so this is no mistake of the configuration.
+    #[must_use]
+    pub fn missing_directory(&self) -> Option<&Path> {
+        self.path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
+    }
 }
 
 /// `InfluxDB`.

@@ -322,14 +322,17 @@ pub fn suggest_names<N: Borrow<str>>(mistyped: &str, names: impl IntoIterator<It
     alike.into_iter().take(SUGGESTED).map(|(_, name)| name.borrow().to_owned()).collect()
 }
 
-/// How similar a name is: the share of characters that need no edit, plus 0.5 if it contains the mistyped one. `None`
-/// if it is too long to be compared.
+/// How similar a name is: the share of characters that need no edit, plus 0.5 if it contains the mistyped one. A name may be
+/// shortened to its start, which counts a little less. `None` if it is too long to be compared.
 fn name_similarity(mistyped: &str, name: &str) -> Option<f64> {
     if name.len() > LONGEST {
         return None;
     }
     let contained = if !mistyped.is_empty() && name.contains(mistyped) { 0.5 } else { 0.0 };
-    Some(contained + strsim::normalized_damerau_levenshtein(name, mistyped))
+    let start: String = name.chars().take(mistyped.chars().count()).collect();
+    let whole = strsim::normalized_damerau_levenshtein(name, mistyped);
+    let shortened = 0.9 * strsim::normalized_damerau_levenshtein(&start, mistyped);
+    Some(contained + whole.max(shortened))
 }
 
 #[cfg(test)]
@@ -452,6 +455,7 @@ mod tests {
     fn a_mistyped_name_gets_the_most_similar_ones() {
         let names = ["web.1", "web.2", "database", "/prod/web/api"];
         assert_eq!(suggest_names("wbe.1", names)[0], "web.1");
+        assert_eq!(suggest_names("wbe", names)[0], "web.1", "the start of a name, mistyped");
         assert_eq!(suggest_names("web", names), ["web.1", "web.2", "/prod/web/api"]);
         assert!(suggest_names("zzzzzz", names).is_empty());
     }

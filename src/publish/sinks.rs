@@ -119,7 +119,12 @@ impl Destination {
         check_support(config)?;
         let target = match &config.sink {
             SinkConfig::Debug(sink) => SinkTarget::Debug(sink.clone()),
-            SinkConfig::File(sink) => SinkTarget::File(FileWriter::new(sink.path.clone())),
+            SinkConfig::File(sink) => {
+                if let Some(directory) = sink.missing_directory() {
+                    tracing::warn!(publisher = config.name, directory = %directory.display(), "the directory does not exist; records are held until it does");
+                }
+                SinkTarget::File(FileWriter::new(sink.path.clone()))
+            }
             SinkConfig::Graphite(sink) => {
                 SinkTarget::Graphite(LineSender::new(sink), graphite_options(sink)?)
             }

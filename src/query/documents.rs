@@ -10,6 +10,7 @@ use crate::containers::{
 };
 use crate::model::{Labels, Timestamp};
 use crate::shard::{ContainerStats, StatsByContainer};
+use crate::statsd::show_line;
 use crate::wire::{self, TallyMap, Word};
 
 /// The response to reserve calls. `presets` are the configured sets of variables.
@@ -223,7 +224,7 @@ pub fn task_document(
             container_id: info.origin.container_id.to_string(),
             code: Word::Borrowed(line.code.as_str()),
             advice: Word::Borrowed(line.code.suggested_fix()),
-            line: raw.then(|| String::from_utf8_lossy(&line.line).into_owned()),
+            line: raw.then(|| show_line(&line.line).into_owned()),
         }));
     }
     recent_rejected.sort_by_key(|line| line.at);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::model::{Glob, Timestamp};
-use crate::statsd::Rejected;
+use crate::statsd::{Rejected, has_written_name};
 
 /// Maximum bytes of lines that wait in one tail.
 const OF_ONE: usize = 1 << 20;
@@ -32,25 +32,8 @@ impl LineFilter {
     }
 
     fn has_names(&self, line: &[u8]) -> bool {
-        let written = written_name(line);
-        let text = String::from_utf8_lossy(written);
-        // Some styles write tags behind the name; in others, these characters are part of it.
-        let bare = text.split([',', '#', '[', ';']).next().unwrap_or_default();
-        self.names.iter().all(|glob| glob.is_match(&text) || glob.is_match(bare))
+        self.names.iter().all(|glob| has_written_name(line, |name| glob.is_match(name)))
     }
-}
-
-/// The name in a line as it is written, also in a line that is no valid one: what is before the value. For a service check
-/// it is the name of the check, and for an event its title. A line without any separator is a name as a whole.
-fn written_name(line: &[u8]) -> &[u8] {
-    let until =
-        |text: &[u8], ends: &[u8]| text.iter().position(|byte| ends.contains(byte)).unwrap_or(text.len());
-    let (rest, ends): (&[u8], &[u8]) = match line {
-        [b'_', b's', b'c', b'|', rest @ ..] => (rest, b"|"),
-        [b'_', b'e', b'{', rest @ ..] => (rest.get(until(rest, b":") + 1..).unwrap_or_default(), b"|"),
-        line => (line, b":|"),
-    };
-    rest.get(..until(rest, ends)).unwrap_or(rest)
 }
 
 /// The usage of one tail's own bound, and of the bound that all tails share.
@@ -123,9 +106,15 @@ mod tests {
 
     #[test]
     fn a_reader_gets_the_lines_of_the_names_that_it_wants() {
-        for line in
-            [&b"hits:1|c"[..], b"hits:x|c", b"hits", b"hits|c", b"hits,route=/pay:1|c", b"hits#a=b:1|c"]
-        {
+        for line in [
+            &b"hits:1|c"[..],
+            b"hits:x|c",
+            b"hits",
+            b"hits|c",
+            b"hits=1|c",
+            b"hits,route=/pay:1|c",
+            b"hits#a=b:1|c",
+        ] {
             let text = String::from_utf8_lossy(line);
             assert!(wants(&["hits"], None, line, true) && wants(&["h*", "*s"], None, line, false), "{text}");
             assert!(!wants(&["hit"], None, line, true) && !wants(&["h*", "x*"], None, line, false), "{text}");

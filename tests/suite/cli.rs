@@ -48,8 +48,8 @@ fn details_are_a_table_sorted_by_name() {
     assert_eq!(lines[1][..3], ["db", "service_check", "warning"]);
     assert_eq!(lines[2][..3], ["hits", "counter", "3"]);
     assert_eq!(lines[3][..3], ["temp", "gauge", "21.5"]);
-    let latency = ["testapp.response.latency", "timer", "3", "5", "6", "6", "6", "ms", "route:/pay"];
-    assert_eq!(lines[4][..9], latency);
+    let latency = ["testapp.response.latency", "timer", "5", "3", "5", "6", "6", "6", "ms", "route:/pay"];
+    assert_eq!(lines[4][..10], latency);
 }
 
 #[test]
@@ -301,12 +301,12 @@ fn explain_says_what_stopped_a_metric() {
     };
     let address = agent.reserve("c1", "web.1");
     let (code, document) = explain(&["web.1"]);
-    assert_eq!((code, outcome(&document, "received").as_str()), (4, "bad"));
+    assert_eq!((code, outcome(&document, "received").as_str()), (4, "stop"));
 
     address.send("all bad");
     agent.until("it has arrived", || agent.get("/v1/tasks/web.1").1["totals"]["lines"]["received"] == 1);
     let (code, document) = explain(&["web.1"]);
-    assert_eq!((code, outcome(&document, "read").as_str()), (4, "bad"));
+    assert_eq!((code, outcome(&document, "read").as_str()), (4, "stop"));
     let read = document["stations"].as_array().unwrap().iter().find(|s| s["station"] == "read").unwrap();
     assert!(read["advice"].to_string().contains("all bad"), "the line itself is shown: {read}");
 
@@ -315,7 +315,7 @@ fn explain_says_what_stopped_a_metric() {
     let (code, document) = explain(&["web.1", "latency"]);
     assert_eq!(
         (code, outcome(&document, "recorded").as_str(), outcome(&document, "kept").as_str()),
-        (4, "bad", "note")
+        (4, "stop", "note")
     );
     assert!(document.to_string().contains("nearest names: app.latency"), "{document}");
     let (code, document) = explain(&["web.1", "*latency"]);
@@ -338,10 +338,10 @@ fn explain_looks_into_the_process_for_the_variables() {
         let document: Value = serde_json::from_str(&agent.cli(&["explain", task, "--json"]).out).unwrap();
         document["stations"][1].clone()
     };
-    agent.until("the launcher has become the command", || injected("good")["outcome"] == "good");
+    agent.until("the launcher has become the command", || injected("good")["outcome"] == "ok");
     assert!(injected("good")["found"].as_str().unwrap().contains("the process has them"));
     let overwritten = injected("overwritten");
-    assert_eq!(overwritten["outcome"], "bad");
+    assert_eq!(overwritten["outcome"], "stop");
     assert!(overwritten["found"].as_str().unwrap().contains("10.0.0.1:8125"), "{overwritten}");
     for child in [&mut child, &mut other] {
         child.kill().unwrap();

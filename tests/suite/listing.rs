@@ -83,7 +83,7 @@ fn series_are_sorted_by_their_quantiles_and_selected_by_type() {
     agent.finish("c1");
     let details = |args: &[&str]| agent.cli(&[&["metrics", "details", "web.1"], args].concat());
     assert_eq!(first_column(&details(&["--sort", "p99"]).out), ["slow", "fast", "hits", "queue"]);
-    assert_eq!(first_column(&details(&["--sort", "value"]).out), ["hits", "queue", "fast", "slow"]);
+    assert_eq!(first_column(&details(&["--sort", "value"]).out), ["hits", "slow", "queue", "fast"]);
     assert_eq!(first_column(&details(&["--type", "timer", "--sort", "-p99"]).out), ["fast", "slow"]);
     let limited = details(&["--limit", "3"]);
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_container_is_named_by_the_start_of_its_id_wherever_one_is_named() {
     assert_eq!(agent.cli(&["metrics", "details", "-n", "shop", "web-0", "-c", "a1"]).code, 6);
     assert_eq!(names(&["shop_web-0_u", "--container", &short(&ids[1])]), ["from.sidecar"]);
     for id in [&ids[0], &short(&ids[0])] {
-        assert_eq!(names(&[id]), ["from.main", "from.sidecar"], "a container in place of its task");
+        assert_eq!(names(&[id]), ["from.main"], "a container in place of its task");
     }
     assert_eq!(agent.cli(&["metrics", "details", "a1"]).code, 3, "too little of an id");
     let listed = agent.cli(&["containers", "list", "--container", &short(&ids[0])]);

@@ -30,7 +30,7 @@ fn no_command_passes_control_characters_of_containers_to_a_terminal() {
     for (args, names_it) in [
         (vec!["metrics", "details", "web.1"], true),
         (vec!["metrics", "summary", "web.1"], true),
-        (vec!["explain", "web.1"], false),
+        (vec!["explain", "web.1"], true),
         (vec!["explain", "web.1", "hits"], true),
         (vec!["tasks"], false),
         (vec!["containers", "list"], false),

@@ -188,6 +188,92 @@ fn explain_stops_a_metric_whose_lines_are_rejected_where_they_are_read() {
 }
 
 #[test]
+fn explain_finds_a_rejected_line_by_the_exact_name() {
+    let agent = Agent::start();
+    let shop = agent.reserve("c1", "shop");
+    shop.send(b"cart.size=3|g\ncart.tot\xffal:1|q".as_slice());
+    agent.until("both lines are read", || agent.get("/v1/tasks/shop").1["totals"]["lines"]["received"] == 2);
+    let explained = agent.cli(&["explain", "shop", "cart.size"]);
+    assert!(explained.code == 4 && explained.out.contains("STOP  read"), "{}", explained.out);
+    assert!(explained.out.contains("missing_value: \"cart.size=3|g\""), "{}", explained.out);
+    let other = agent.cli(&["explain", "shop", "checkout"]).out;
+    assert!(other.contains("have other names:") && other.contains("cart.size=3|g"), "{other}");
+    assert!(other.contains(r#"unknown_type: "cart.tot\xffal:1|q""#), "{other}");
+    let doctor = agent.cli(&["doctor"]).out;
+    assert!(doctor.contains(r#""cart.tot\xffal:1|q": unknown_type"#), "{doctor}");
+}
+
+#[test]
+fn explain_names_the_limit_that_kept_a_name_out_and_the_container_that_lost_data() {
+    let agent = Agent::with(&["--set", "limits.series=2"]);
+    let (first, second) = (agent.reserve("c1", "jobs"), agent.reserve("c2", "jobs"));
+    first.send("a:1|ms");
+    second.send("a:1|ms\nb:1|ms\njobs.time:1|ms\njobs.time:2|ms");
+    let lost = || agent.get("/v1/tasks/jobs").1["totals"]["values"]["dropped"]["series_limit"] == 2;
+    agent.until("the limit has dropped both", lost);
+    let explained = agent.cli(&["explain", "jobs", "jobs.time"]).out;
+    let stop = "no series fits \"jobs.time\"; it may be among what was lost: 2 values (series_limit)";
+    assert!(explained.contains(stop) && explained.contains("raise limits.series"), "{explained}");
+    assert!(explained.contains("dropped by container: c2 2"), "{explained}");
+    let doctor = agent.cli(&["doctor"]).out;
+    assert_eq!(doctor.matches("c2 of task jobs").count(), 1, "{doctor}");
+    assert!(doctor.contains("2 values of other types were dropped"), "{doctor}");
+}
+
+#[test]
+fn the_id_of_a_container_selects_it_or_says_that_the_whole_task_is_shown() {
+    let agent = Agent::with(&["--window", "1s"]);
+    for (id, line) in [("run-1", "one:1|c"), ("run-2", "two:1|c")] {
+        agent.reserve(id, "loader").send(line);
+    }
+    agent.until("both have a window", || agent.metrics("loader", "").len() == 2);
+    let details = agent.cli(&["metrics", "details", "run-2"]);
+    assert!(details.out.contains("two") && !details.out.contains("one"), "{details:?}");
+    assert!(details.err.contains("only container run-2 of task loader"), "{details:?}");
+    let page = agent.cli(&["metrics", "details", "run-2", "-o", "prom"]).out;
+    assert!(page.contains("two_total") && !page.contains("one_total"), "{page}");
+    for command in [&["explain"][..], &["metrics", "summary"]] {
+        let shown = agent.cli(&[command, &["run-2"]].concat());
+        assert!(shown.err.contains("run-2 is one of 2 containers of task loader"), "{shown:?}");
+    }
+    let summary = agent.cli(&["metrics", "summary", "loader"]).out;
+    assert!(summary.contains("CONTAINER") && summary.contains("run-1"), "{summary}");
+}
+
+#[test]
+fn a_name_that_nothing_has_gets_the_nearest_ones_or_the_filter_that_hides_it() {
+    let agent = Agent::with(&["--window", "1s"]);
+    agent.reserve("c1", "web.1").send("response.latency:1|ms");
+    agent.until("there is a window", || !agent.metrics("web.1", "").is_empty());
+    let details = |args: &[&str]| agent.cli(&[&["metrics", "details"], args].concat()).err;
+    let misspelt = details(&["web.1", "respons.latency"]);
+    assert!(misspelt.contains("nearest names: response.latency") && !misspelt.contains('*'), "{misspelt}");
+    let filtered = details(&["web.1", "response.latency", "--type", "counter"]);
+    assert!(filtered.contains("the timer response.latency exists"), "{filtered}");
+    assert!(details(&["wbe"]).contains("did you mean \"web.1\"?"));
+    let mut tail = agent.command(&["tail", "web.1", "nosuch*"]);
+    let mut tail = tail.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(tail.stderr.take().unwrap()), &mut said)
+        .unwrap();
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert!(said.contains("waiting for lines named nosuch*, of which web.1 has no series yet"), "{said}");
+}
+
+#[test]
+fn an_ended_task_sends_no_more_lines() {
+    let agent = Agent::start();
+    agent.reserve("c1", "job");
+    agent.finish("c1");
+    let tail = agent.cli(&["tail", "job"]);
+    assert!(tail.code == 4 && tail.err.contains("task job has ended and sends no more lines"), "{tail:?}");
+    let explained = agent.cli(&["explain", "job"]).out;
+    assert!(explained.contains("no datagram arrived before the task ended"), "{explained}");
+    assert!(!explained.contains("as they come"), "{explained}");
+}
+
+#[test]
 fn folded_values_are_shown_wherever_losses_are() {
     let agent = Agent::with(&["--set", "limits.series=10"]);
     let shop = agent.reserve("c1", "shop");

@@ -28,6 +28,7 @@ mod plain;
 pub mod style;
 pub mod tags;
 mod value;
+mod written;
 
 use std::iter;
 
@@ -38,6 +39,7 @@ pub use line::{ParsedLine, Sample, is_metric, parse, with_sample};
 pub use plain::Plain;
 pub use style::TagStyles;
 pub use value::{Number, Values};
+pub use written::{has_written_name, show_line};
 
 /// Largest weight of a sampled value. Smaller rates count as one in a million, so that no single line can outweigh
 /// everything else.
@@ -135,7 +137,7 @@ impl Rejected {
             Self::EmptyName => "put a name before the first ':'",
             Self::MissingValue => "write name:value|type; there is no ':' before the '|'",
             Self::EmptyValue => "put a value between ':' and '|'",
-            Self::MissingType => "write name:value|type; there is no type after a '|'",
+            Self::MissingType => "write name:value|type; '|type' is missing or empty",
             Self::UnknownType => "use one of the types c, g, ms, h, d, s",
             Self::InvalidValue => "send a decimal number, such as 12, -0.5 or 1e3",
             Self::NonFiniteValue => "send a finite number; NaN and infinity cannot be added up",

@@ -57,7 +57,7 @@ pub struct TailedLine {
     pub at: Timestamp,
     /// The container that sent it.
     pub container_id: String,
-    /// Its text; bytes that are not UTF-8 are replaced.
+    /// Its text; bytes that are not UTF-8 as `\xff`.
     pub line: String,
     /// The code of its rejection.
     #[serde(default, skip_serializing_if = "Option::is_none")]

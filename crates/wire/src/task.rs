@@ -53,7 +53,7 @@ pub struct Task {
     pub widest_tags: Option<Vec<WideTagDocument>>,
     /// The counts of all its containers.
     pub totals: CountsDocument,
-    /// Lines that were rejected lately, the oldest first.
+    /// Lines that were rejected last, of each code at least one if there is room, the oldest first.
     pub recent_rejected: Vec<RejectedLineDocument>,
     /// When the node was scraped last.
     pub last_scrape: Option<Timestamp>,
@@ -117,7 +117,7 @@ pub struct RejectedLineDocument {
     pub code: Word,
     /// What to do about it.
     pub advice: Word,
-    /// Its text; only on the admin socket, because a line can contain anything.
+    /// Its text, with bytes that are not UTF-8 as `\xff`; only on the admin socket, because a line can contain anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
 }

@@ -144,7 +144,7 @@ pub(in crate::cli) enum WindowSelection {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DetailsArgs {
-    /// The task, or the start of its name
+    /// The task, or the start of its name; the id of a container selects that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -177,7 +177,7 @@ pub(in crate::cli) struct DetailsArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SummaryArgs {
-    /// The task, or the start of its name
+    /// The task, or the start of its name; the id of a container selects its task
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -212,7 +212,7 @@ pub(in crate::cli) struct WatchArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
-    /// The task, or the start of its name
+    /// The task, or the start of its name; the id of a container selects its task
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -232,7 +232,7 @@ pub(in crate::cli) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TailArgs {
-    /// The task, or the start of its name
+    /// The task, or the start of its name; the id of a container selects that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]

@@ -2,28 +2,52 @@
 //! that is not read as they mean it.
 
 use super::finding::{Finding, FindingStatus, RepeatedFinding};
+use crate::aggregate::Dropped;
 use crate::cli::documents::{format_elapsed, name, sorted_counts};
+use crate::cli::explain::find_recently_rejected;
+use crate::config::{Effect, Setting};
 use crate::net::clock;
 use crate::statsd::Rejected;
-use crate::wire::{ClientDocument, ContainerDocument, Task};
+use crate::wire::{AccountingDocument, ClientDocument, ContainerDocument, Counted, CountsDocument, Task};
+
+const BUFFER: Effect = Setting::effect_of("listeners.receive_buffer");
 
 /// A container and its task.
 pub(super) fn full_name(container: &ContainerDocument) -> String {
     format!("{} of task {}", name(container), container.reserved.task_id)
 }
 
-/// Findings about a container and its client.
-pub(super) fn check_container(container: &ContainerDocument) -> Vec<RepeatedFinding> {
+/// Findings about a container and its client. `counts` are its own, with the reasons of losses.
+pub(super) fn check_container(
+    container: &ContainerDocument,
+    counts: Option<&CountsDocument>,
+) -> Vec<RepeatedFinding> {
     let named = full_name(container);
     let client = container.client.as_ref();
-    let mut findings: Vec<_> = check_socket(container, &named).into_iter().collect();
+    let mut findings: Vec<_> = check_socket(container, counts, &named).into_iter().collect();
     findings.extend(client.and_then(|client| check_decremented_counters(client, &named)));
     findings.extend(client.and_then(|client| check_gauge_signs(client, &named)));
     findings.extend(client.and_then(|client| check_timer_unit(client, &named)));
     findings
 }
 
-fn check_socket(container: &ContainerDocument, named: &str) -> Option<RepeatedFinding> {
+/// The counts of a container.
+pub(super) fn find_counts<'a>(
+    accounting: &'a AccountingDocument,
+    container: &ContainerDocument,
+) -> Option<&'a CountsDocument> {
+    let ContainerDocument { reserved, .. } = container;
+    let is_it = |counted: &&Counted| {
+        (&counted.container_id, counted.generation) == (&reserved.container_id, reserved.generation)
+    };
+    accounting.containers.iter().find(is_it).map(|counted| &counted.counts)
+}
+
+fn check_socket(
+    container: &ContainerDocument,
+    counts: Option<&CountsDocument>,
+    named: &str,
+) -> Option<RepeatedFinding> {
     const CHECK: &str = "container";
     let reserved = &container.reserved;
     if matches!(&*reserved.state, "lost" | "mute") {
@@ -40,13 +64,14 @@ fn check_socket(container: &ContainerDocument, named: &str) -> Option<RepeatedFi
         let alone = Finding::new(CHECK, FindingStatus::Failed, found).with_advice(advice);
         return Some(RepeatedFinding { alone, several, example: format!("{named}{why}") });
     }
-    if container.kernel_drops + container.dropped > 0 {
-        let lost = format!(
-            "{} datagrams in the kernel and {} by its limits",
-            container.kernel_drops, container.dropped
-        );
-        let alone = Finding::new(CHECK, FindingStatus::Warning, format!("{named} lost {lost}"))
-            .with_advice(format!("`tallyport explain {}` says why", reserved.task_id));
+    let losses = list_losses(container, counts);
+    if !losses.is_empty() {
+        let lost: Vec<String> = losses.iter().map(|(lost, _)| lost.clone()).collect();
+        let lost = lost.join(", ");
+        let mut alone = Finding::new(CHECK, FindingStatus::Warning, format!("{named} lost {lost}"));
+        for (_, remedy) in losses {
+            alone = alone.with_advice(remedy);
+        }
         let example = format!("{named}: {lost}");
         return Some(RepeatedFinding { alone, several: "containers lost data", example });
     }
@@ -54,6 +79,37 @@ fn check_socket(container: &ContainerDocument, named: &str) -> Option<RepeatedFi
     let example = format!("{named}: {warning}");
     let alone = Finding::new(CHECK, FindingStatus::Warning, example.clone());
     Some(RepeatedFinding { alone, several: "containers have warnings", example })
+}
+
+/// What a container lost, each with its remedy. What the series limit keeps out is a finding of its own.
+fn list_losses(container: &ContainerDocument, counts: Option<&CountsDocument>) -> Vec<(String, String)> {
+    let mut losses = Vec::new();
+    if container.kernel_drops > 0 {
+        losses.push((
+            format!("{} datagrams in the kernel, as its receive buffer was full", container.kernel_drops),
+            format!(
+                "send fewer and fuller datagrams, or raise listeners.receive_buffer and {}",
+                BUFFER.remedy_text()
+            ),
+        ));
+    }
+    let Some(counts) = counts else {
+        let remedy = format!("`tallyport explain {}` says why", container.reserved.task_id);
+        let lost = format!("{} values or datagrams by its limits", container.dropped);
+        losses.extend((container.dropped > 0).then_some((lost, remedy)));
+        return losses;
+    };
+    let kinds = [("datagrams", &counts.datagrams.dropped), ("values", &counts.values.dropped)];
+    for (kind, dropped) in kinds {
+        let others = sorted_counts(dropped);
+        let others = others.iter().filter(|(reason, _)| reason != Dropped::SeriesLimit.as_str());
+        losses.extend(others.map(|(reason, n)| {
+            let known = Dropped::ALL.iter().find(|known| known.as_str() == reason);
+            let fix = known.map_or("`tallyport explain` says why", |known| known.suggested_fix());
+            (format!("{n} {kind} ({reason})"), format!("{reason}: {fix}"))
+        }));
+    }
+    losses
 }
 
 fn check_decremented_counters(client: &ClientDocument, named: &str) -> Option<RepeatedFinding> {
@@ -112,12 +168,12 @@ pub(super) fn check_rejected_lines(task: &Task) -> Option<RepeatedFinding> {
     let text: Vec<String> = codes.iter().map(|(code, n)| format!("{n} {code}")).collect();
     let example = format!("task {}: {}", task.task_id, text.join(", "));
     let mut alone = Finding::new("rejected lines", FindingStatus::Warning, example.clone());
-    for line in task.recent_rejected.iter().rev().take(3) {
+    for (line, _) in find_recently_rejected(task, None) {
         let advice = Rejected::ALL
             .iter()
             .find(|known| known.as_str() == line.code)
             .map_or(&*line.advice, |c| c.suggested_fix());
-        let shown = line.line.as_ref().map_or(String::new(), |line| format!("{line:?}: "));
+        let shown = line.line.as_ref().map_or(String::new(), |line| format!("\"{line}\": "));
         alone = alone.with_advice(format!(
             "{} ago {shown}{}: {advice}",
             format_elapsed(clock::wall_time(), line.at),
@@ -125,4 +181,44 @@ pub(super) fn check_rejected_lines(task: &Task) -> Option<RepeatedFinding> {
         ));
     }
     Some(RepeatedFinding { alone, several: "tasks have sent lines that were rejected", example })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::snapshots::sample_task;
+
+    /// A container that has lost this, and its counts.
+    fn container_with(kernel: u64, values: &serde_json::Value) -> (ContainerDocument, CountsDocument) {
+        let task = sample_task("jobs.1", "listening", 8);
+        let (mut container, mut counts) = (task.containers[0].clone(), task.totals.clone());
+        (container.kernel_drops, container.dropped) = (kernel, 27);
+        counts.datagrams.dropped.clear();
+        counts.values.dropped = serde_json::from_value(values.clone()).unwrap();
+        (container, counts)
+    }
+
+    #[test]
+    fn a_loss_is_named_with_its_kind_its_limit_and_its_remedy() {
+        let (container, mut counts) = container_with(5, &json!({"late": 3}));
+        counts.datagrams.dropped = serde_json::from_value(json!({"datagram_rate": 4072})).unwrap();
+        let found = check_socket(&container, Some(&counts), "c of task t").unwrap().alone;
+        assert_eq!(
+            found.found,
+            "c of task t lost 5 datagrams in the kernel, as its receive buffer was full, 4072 datagrams \
+             (datagram_rate), 3 values (late)"
+        );
+        assert_eq!(found.advice.len(), 3);
+        assert!(found.advice[1].contains("raise limits.datagrams_per_second"), "{found:?}");
+    }
+
+    #[test]
+    fn values_that_the_series_limit_kept_out_are_not_a_second_finding() {
+        let (container, counts) = container_with(0, &json!({"series_limit": 27}));
+        assert!(check_socket(&container, Some(&counts), "c").is_none());
+        let unknown = check_socket(&container, None, "c").unwrap().alone;
+        assert_eq!(unknown.found, "c lost 27 values or datagrams by its limits");
+    }
 }

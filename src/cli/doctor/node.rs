@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::finding::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
 use crate::config::{Effect, Setting};
+use crate::model::Timestamp;
 use crate::net::address::{ephemeral_ports, holder_of};
 use crate::net::clock;
 use crate::net::tls::RENEWAL;
@@ -23,6 +24,7 @@ const CERTIFICATE: Effect = Setting::effect_of("http.tls_certificate");
 pub(super) fn check_node(node: &NodeDocument, accounting: &AccountingDocument) -> Vec<Finding> {
     let mut findings = vec![check_agent(node), check_readiness(node), check_memory(node)];
     findings.push(check_accounting(accounting));
+    findings.push(describe_scrapes(node.last_scrape, clock::wall_time()));
     findings.extend(check_receive_buffers(node));
     findings.extend(check_ephemeral_ports(node.listeners_port));
     findings.extend(node.listeners_port.and_then(check_port_holder));
@@ -70,6 +72,18 @@ fn check_memory(node: &NodeDocument) -> Finding {
             NODE_MEMORY.remedy_text()
         )),
     }
+}
+
+/// When the metrics of tasks were scraped. Not being scraped is no problem of a node that publishes or is only looked at.
+fn describe_scrapes(last: Option<Timestamp>, now: Timestamp) -> Finding {
+    let found = match last {
+        Some(last) => format!("metrics of tasks were scraped {} ago", format_elapsed(now, last)),
+        None => {
+            "metrics of tasks have not been scraped since the agent started; Prometheus reads them at /metrics/tasks"
+                .to_owned()
+        }
+    };
+    Finding::new("scrapes", FindingStatus::Ok, found)
 }
 
 /// Checks that every value is counted exactly once; anything else is a bug of tallyport.
@@ -195,6 +209,14 @@ fn check_certificate(node: &NodeDocument) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_that_scrapers_should_read_is_named() {
+        let now: Timestamp = "2026-01-01T00:00:05Z".parse().unwrap();
+        let found = describe_scrapes(Some("2026-01-01T00:00:00Z".parse().unwrap()), now);
+        assert_eq!(found.found, "metrics of tasks were scraped 5s ago");
+        assert!(describe_scrapes(None, now).found.ends_with("at /metrics/tasks"));
+    }
 
     #[test]
     fn the_port_that_is_set_is_compared_with_the_kernels_range() {

@@ -47,7 +47,7 @@ pub(super) fn check_backlog(node: &NodeDocument, publishers: &[PublisherDocument
 fn check_delivery(publisher: &PublisherDocument) -> Finding {
     let PublisherDocument { name, destination, records, behind_seconds, .. } = publisher;
     let last = publisher.last_delivery.map(|last| format_elapsed(clock::wall_time(), last));
-    let delivered = match last {
+    let delivered = match &last {
         Some(last) => format!(
             "{name} has delivered {} records to {destination}, the last {last} ago",
             records.delivered
@@ -61,7 +61,12 @@ fn check_delivery(publisher: &PublisherDocument) -> Finding {
             .with_advice("this is a bug; please report it");
     }
     if publisher.state != "held" && *behind_seconds < BEHIND {
-        return Finding::new(CHECK, FindingStatus::Ok, delivered);
+        let finding = Finding::new(CHECK, FindingStatus::Ok, delivered);
+        // Its first request may still be to come, so that this says nothing about the destination.
+        return match last {
+            Some(_) => finding,
+            None => finding.with_advice(format!("`tallyport publish check {name}` tries it now")),
+        };
     }
     let answer = publisher.last_answer.as_ref().map_or(String::new(), |answer| format!(": {answer}"));
     let state = if waits { format!("; it is {}{answer}", publisher.state) } else { String::new() };

@@ -1,10 +1,10 @@
 //! What doctor says of series: whether a limit folds them, and whether their names meet in Prometheus.
 
 use super::finding::{Finding, FindingStatus, RepeatedFinding, merge_repeated};
-use crate::aggregate::OVERFLOW;
+use crate::aggregate::{Dropped, OVERFLOW};
 use crate::cli::documents::sorted_counts;
 use crate::config::{Effect, Setting};
-use crate::wire::{AccountingDocument, Counted, MarkedNameDocument, NodeDocument};
+use crate::wire::{AccountingDocument, Counted, CountsDocument, MarkedNameDocument, NodeDocument};
 
 const LIMIT_CHECK: &str = "series";
 const NAMES_CHECK: &str = "names";
@@ -23,11 +23,8 @@ pub(super) fn check_limits(accounting: &AccountingDocument) -> Vec<Finding> {
 fn check_folded(counted: &Counted) -> Option<RepeatedFinding> {
     let named = format!("{} of task {}", counted.container_id, counted.task_id);
     let task = &counted.task_id;
-    let folded = counted.counts.values.folded;
-    if folded > 0 {
-        let found = format!(
-            "{named} has more series than it may: {folded} values of counters are in {OVERFLOW}, without their names and tags"
-        );
+    if let Some(kept_out) = describe_kept_out(&counted.counts) {
+        let found = format!("{named} has more series than it may: {kept_out}");
         let alone = Finding::new(LIMIT_CHECK, FindingStatus::Warning, found)
             .with_advice(format!("`tallyport explain {task}` names the tags that make most series"))
             .with_advice(format!(
@@ -36,8 +33,8 @@ fn check_folded(counted: &Counted) -> Option<RepeatedFinding> {
             ));
         return Some(RepeatedFinding {
             alone,
-            several: "containers have more series than they may; values of further counters lose their names and tags",
-            example: format!("{named}: {folded} values in {OVERFLOW}"),
+            several: "containers have more series than they may",
+            example: format!("{named}: {kept_out}"),
         });
     }
     let over = sorted_counts(&counted.counts.over_limit);
@@ -53,6 +50,17 @@ fn check_folded(counted: &Counted) -> Option<RepeatedFinding> {
         several: "containers are over limits that are only reported",
         example,
     })
+}
+
+/// What has become of the values of further series: those of counters lose their names and tags, all others are dropped.
+fn describe_kept_out(counts: &CountsDocument) -> Option<String> {
+    let folded = counts.values.folded;
+    let dropped = counts.values.dropped.get(Dropped::SeriesLimit.as_str()).copied().unwrap_or_default();
+    let folded = (folded > 0)
+        .then(|| format!("{folded} values of counters are in {OVERFLOW}, without their names and tags"));
+    let dropped = (dropped > 0).then(|| format!("{dropped} values of other types were dropped"));
+    let said: Vec<String> = folded.into_iter().chain(dropped).collect();
+    (!said.is_empty()).then(|| said.join(", and "))
 }
 
 /// Checks whether two names become one in Prometheus.
@@ -101,5 +109,24 @@ fn marked_name_finding(marked: &MarkedNameDocument) -> RepeatedFinding {
         ),
         several: MARKED_NAMES,
         example: format!("{shown}: {because}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_series_limit_keeps_out_is_one_finding() {
+        let mut counts = crate::cli::snapshots::sample_task("jobs.1", "listening", 8).totals;
+        assert_eq!(describe_kept_out(&counts), None);
+        counts.values.dropped.insert("series_limit".into(), 27);
+        assert_eq!(describe_kept_out(&counts).unwrap(), "27 values of other types were dropped");
+        counts.values.folded = 900;
+        let both = describe_kept_out(&counts).unwrap();
+        assert!(
+            both.starts_with("900 values of counters")
+                && both.ends_with("and 27 values of other types were dropped")
+        );
     }
 }

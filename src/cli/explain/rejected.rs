@@ -3,10 +3,10 @@
 use crate::cli::units::format_elapsed;
 use crate::model::Glob;
 use crate::net::clock;
-use crate::statsd::Rejected;
+use crate::statsd::{Rejected, has_written_name};
 use crate::wire::{RejectedLineDocument, Task};
 
-/// How many are shown.
+/// How many are shown, if there are no more codes.
 const SHOWN: usize = 3;
 
 pub(super) fn suggest_fix(code: &str) -> Option<String> {
@@ -14,15 +14,16 @@ pub(super) fn suggest_fix(code: &str) -> Option<String> {
     Some(format!("{code}: {advice}"))
 }
 
-/// The lines that were rejected last, of this name if there is one, each with how often it is among them. The newest come first.
-pub(super) fn find_recently_rejected<'t>(
+/// The lines that were rejected last, of this name if there is one, each with how often it is among them. The newest come
+/// first, but one of each code before several of one.
+pub(in crate::cli) fn find_recently_rejected<'t>(
     task: &'t Task,
     name: Option<&str>,
 ) -> Vec<(&'t RejectedLineDocument, usize)> {
     let glob = name.map(Glob::new);
     let is_of_name = |line: &RejectedLineDocument| {
-        let given = line.line.as_deref().unwrap_or_default().split([':', '|']).next().unwrap_or_default();
-        glob.as_ref().is_none_or(|glob| glob.is_match(given))
+        let text = line.line.as_deref().unwrap_or_default();
+        glob.as_ref().is_none_or(|glob| has_written_name(text.as_bytes(), |name| glob.is_match(name)))
     };
     let mut found: Vec<(&RejectedLineDocument, usize)> = Vec::new();
     for line in task.recent_rejected.iter().rev().filter(|line| is_of_name(line)) {
@@ -31,15 +32,23 @@ pub(super) fn find_recently_rejected<'t>(
             None => found.push((line, 1)),
         }
     }
-    found.truncate(SHOWN);
-    found
+    let mut codes: Vec<&str> = Vec::new();
+    let (mut first_of_code, more): (Vec<_>, Vec<_>) = found.into_iter().partition(|(line, _)| {
+        let is_first = !codes.contains(&&*line.code);
+        codes.extend(is_first.then_some(&*line.code));
+        is_first
+    });
+    let room = SHOWN.saturating_sub(first_of_code.len());
+    first_of_code.extend(more.into_iter().take(room));
+    first_of_code
 }
 
 /// `None` for a line whose text only the admin socket shows.
 pub(super) fn format_rejected(line: &RejectedLineDocument, times: usize) -> Option<String> {
     let ago = format_elapsed(clock::wall_time(), line.at);
     let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
-    Some(format!("{ago} ago, {}: {:?}{times}", line.code, line.line.as_ref()?))
+    // Not as a literal: in it, the backslash of a byte that is no text would be doubled.
+    Some(format!("{ago} ago, {}: \"{}\"{times}", line.code, line.line.as_ref()?))
 }
 
 #[cfg(test)]
@@ -80,12 +89,41 @@ mod tests {
         assert_eq!(found(Some("checkout.failed")), failed);
         assert_eq!(found(Some("checkout.*")), failed);
         assert_eq!(found(Some("checkout")), []);
-        assert_eq!(found(None).len(), SHOWN);
+        assert_eq!(
+            found(None),
+            [(None, 1), (Some("cart:1".to_owned()), 1), (Some("checkout.failed:no|c".to_owned()), 1),]
+        );
         let (line, times) = find_recently_rejected(&task, Some("checkout.failed"))[1];
         assert!(
             format_rejected(line, times)
                 .unwrap()
                 .ends_with("invalid_value: \"checkout.failed:oops|c\" (2 times)")
         );
+    }
+
+    #[test]
+    fn a_line_of_every_code_is_shown_before_a_second_one_of_the_same() {
+        let mut lines = vec![
+            ("missing_value", Some("cart.size=3|g")),
+            ("unknown_type", Some("a:1|q")),
+            ("empty_name", Some(":1|c")),
+            ("missing_type", Some("a:1")),
+        ];
+        lines.extend([("invalid_value", Some("a:x|c")), ("invalid_value", Some(r"a:\xff|c"))]);
+        let task = task_with(&lines);
+        let codes: Vec<_> =
+            find_recently_rejected(&task, None).iter().map(|(line, _)| line.code.to_string()).collect();
+        assert_eq!(codes, ["invalid_value", "missing_type", "empty_name", "unknown_type", "missing_value"]);
+        let (line, times) = find_recently_rejected(&task, None)[0];
+        assert!(format_rejected(line, times).unwrap().ends_with(r#"invalid_value: "a:\xff|c""#));
+    }
+
+    #[test]
+    fn a_line_without_a_colon_is_found_by_the_name_that_was_meant() {
+        let task = task_with(&[("missing_value", Some("cart.size=3|g"))]);
+        for name in ["cart.size", "cart*", "*size"] {
+            assert_eq!(find_recently_rejected(&task, Some(name)).len(), 1, "{name}");
+        }
+        assert!(find_recently_rejected(&task, Some("cart")).is_empty());
     }
 }

@@ -125,33 +125,44 @@ pub struct RejectedLine {
     pub line: Vec<u8>,
 }
 
-/// The last [`REJECTED_LINES`] rejected lines. Buffers are reused, so that a container that only sends invalid lines
-/// causes no allocations.
+/// The last [`REJECTED_LINES`] rejected lines. A line whose code no other has is kept while others can go, so that one kind of
+/// mistake does not hide the rest. Buffers are reused, so that a container that only sends invalid lines causes no allocations.
 #[derive(Clone, Default, Debug)]
 pub struct RejectedLines {
+    /// Oldest first.
     lines: Vec<RejectedLine>,
-    next: usize,
 }
 
 impl RejectedLines {
-    /// Adds a line; drops the oldest if there are too many.
+    /// Adds a line; drops an old one if there are too many.
     pub fn push(&mut self, at: Timestamp, code: Rejected, line: &[u8]) {
         let line = line.get(..REJECTED_BYTES).unwrap_or(line);
-        match self.lines.get_mut(self.next) {
-            Some(old) => {
-                (old.at, old.code) = (at, code);
-                old.line.clear();
-                old.line.extend_from_slice(line);
-            }
-            None => self.lines.push(RejectedLine { at, code, line: line.to_vec() }),
+        if self.lines.len() < REJECTED_LINES {
+            self.lines.push(RejectedLine { at, code, line: line.to_vec() });
+            return;
         }
-        self.next = (self.next + 1) % REJECTED_LINES;
+        let from = self.find_replaceable(code);
+        let Some(newer) = self.lines.get_mut(from..) else { return };
+        newer.rotate_left(1);
+        if let Some(old) = newer.last_mut() {
+            (old.at, old.code) = (at, code);
+            old.line.clear();
+            old.line.extend_from_slice(line);
+        }
+    }
+
+    /// The oldest line whose code the new line or a later one has as well, or else the oldest.
+    fn find_replaceable(&self, code: Rejected) -> usize {
+        let has_later = |index: usize, line: &RejectedLine| {
+            let later = self.lines.get(index + 1..).unwrap_or_default();
+            line.code == code || later.iter().any(|other| other.code == line.code)
+        };
+        self.lines.iter().enumerate().position(|(index, line)| has_later(index, line)).unwrap_or_default()
     }
 
     /// Oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &RejectedLine> {
-        let (newer, older) = self.lines.split_at_checked(self.next).unwrap_or((&self.lines, &[]));
-        older.iter().chain(newer)
+        self.lines.iter()
     }
 }
 
@@ -168,6 +179,24 @@ mod tests {
         let kept: Vec<_> = lines.iter().map(|line| line.at.as_secs()).collect();
         assert_eq!(kept, (12..20).collect::<Vec<_>>());
         assert!(lines.iter().all(|line| line.line.len() == REJECTED_BYTES));
+    }
+
+    #[test]
+    fn a_flood_of_one_code_leaves_a_line_of_every_other() {
+        let mut lines = RejectedLines::default();
+        for (n, code) in (0..).zip([Rejected::MissingValue, Rejected::UnknownType]) {
+            lines.push(Timestamp::from_secs(n), code, b"x");
+        }
+        for n in 2..100 {
+            lines.push(Timestamp::from_secs(n), Rejected::MissingType, b"x");
+        }
+        let kept: Vec<_> = lines.iter().map(|line| line.at.as_secs()).collect();
+        assert_eq!(kept, [0, 1, 94, 95, 96, 97, 98, 99]);
+        for (n, code) in (100..).zip(Rejected::ALL) {
+            lines.push(Timestamp::from_secs(n), code, b"x");
+        }
+        let kept: Vec<_> = lines.iter().map(|line| line.at.as_secs()).collect();
+        assert_eq!(kept, (109..117).collect::<Vec<_>>(), "more codes than there is room");
     }
 
     #[test]
