@@ -54,6 +54,7 @@ mod usage;
 mod version;
 mod wait;
 mod watch;
+mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
