@@ -75,7 +75,8 @@ const COLUMNS: [Column; 4] = [
     Column::new("KEY", CellKind::Name),
     Column::new("VALUE", CellKind::Text),
     Column::new("FROM", CellKind::Text).with_drop_order(0),
-    Column::new("CONFIGURED HERE", CellKind::Text).with_drop_order(1),
+    // What `--running` is for.
+    Column::new("CONFIGURED HERE", CellKind::Text),
 ];
 
 /// The settings of the agent, each with the value that is configured here if it is another, and those of publishers that it does
