@@ -93,7 +93,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match dispatch_command(cli, &mut output) {
         Ok(code) => code,
-        Err(failure) => failure.report(&mut output),
+        Err(failure) => failure.for_command(&usage::find_command(&arguments)).report(&mut output),
     }
 }
 

@@ -13,6 +13,8 @@ pub struct ConfigError {
     place: String,
     key: String,
     reason: String,
+    /// Whether a file could not be read at all.
+    unreadable_file: bool,
 }
 
 /// All errors of a configuration.
@@ -47,7 +49,7 @@ impl ConfigError {
             SettingOrigin::Default => String::new(),
             origin => format!("{origin}: "),
         };
-        Self { place, key: key.to_owned(), reason }
+        Self { place, key: key.to_owned(), reason, unreadable_file: false }
     }
 
     pub(super) fn unknown_setting(key: &str, origin: &SettingOrigin) -> Self {
@@ -65,7 +67,18 @@ impl ConfigError {
     }
 
     pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
-        Self { place: format!("{name}: "), key: String::new(), reason: format!("cannot be read: {why}") }
+        Self {
+            place: format!("{name}: "),
+            key: String::new(),
+            reason: format!("cannot be read: {why}"),
+            unreadable_file: true,
+        }
+    }
+
+    /// Whether it is about a file that cannot be read, and not about what a file says.
+    #[must_use]
+    pub fn is_unreadable_file(&self) -> bool {
+        self.unreadable_file
     }
 
     /// The key that it is about; empty if it is about no setting.
