@@ -8,6 +8,8 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::format::OutputArgs;
 use super::target::{AdminArgs, ClientArgs, UrlArgs};
 use super::{numbers, times};
+use crate::cli::completion::{assigned_settings, setting_keys};
+use crate::model::{ContainerId, TaskId};
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
@@ -74,7 +76,7 @@ pub(in crate::cli) struct Sources {
     #[arg(long, value_name = "FILE", env = "TALLYPORT_CONFIG", hide_env_values = true)]
     pub(in crate::cli) config: Option<PathBuf>,
     /// Any setting, as `tallyport config show` names it; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", add = assigned_settings())]
     pub(in crate::cli) set: Vec<String>,
 }
 
@@ -182,6 +184,9 @@ pub(in crate::cli) struct ShowConfigArgs {
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }
+    /// Only these settings, or those in these tables, such as limits
+    #[arg(value_name = "KEY", add = setting_keys())]
+    pub(in crate::cli) keys: Vec<String>,
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReferenceArgs {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::completion::{container_ids, metric_names, pod_containers};
+use crate::cli::completion::{container_ids, metric_names, pod_containers, series_tags};
 use crate::cli::resolve::parse_container_filter;
 use crate::client::Target;
 
@@ -88,7 +88,7 @@ pub(in crate::cli) struct FilterArgs {
     #[arg(long, value_name = "K=V")]
     pub(in crate::cli) tag: Vec<String>,
     /// Only containers with this label
-    #[arg(long, value_name = "K=V")]
+    #[arg(long, value_name = "K=V", add = series_tags())]
     pub(in crate::cli) label: Vec<String>,
 }
 
