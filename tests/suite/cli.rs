@@ -231,6 +231,20 @@ fn run_fails_open_unless_told_otherwise() {
 }
 
 #[test]
+fn a_mistake_in_the_arguments_of_run_or_env_is_an_error_although_both_fail_open() {
+    let away = ["--admin-socket", "/no/such/socket"];
+    for mistake in [["--label", "a"], ["--label", "=a"], ["--task-id", ""], ["--task-id", "a\tb"]] {
+        let ran = tallyport(&[&["run"], &away[..], &mistake, &["--", "echo", "started"]].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{mistake:?}: {}", ran.err);
+        assert!(ran.err.starts_with(&format!("tallyport: {} ", mistake[0])), "{}", ran.err);
+        let ran = tallyport(&[&["env", "web.service"], &away[..], &mistake].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{mistake:?}: {}", ran.err);
+    }
+    let ran = tallyport(&[&["env", "a/b"], &away[..]].concat());
+    assert_eq!(ran.code, 2, "{}", ran.err);
+}
+
+#[test]
 fn env_gives_a_unit_its_variables_and_never_those_of_an_earlier_life() {
     let agent = Agent::start();
     let directory = tempfile::tempdir().unwrap();

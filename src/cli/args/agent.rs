@@ -80,14 +80,22 @@ pub(in crate::cli) struct Sources {
     pub(in crate::cli) set: Vec<String>,
 }
 
+/// Parses a label, which has a key.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RunArgs {
     /// The task's name [default: the command's name and the process number]
-    #[arg(long, value_name = "ID")]
-    pub(in crate::cli) task_id: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = TaskId::new)]
+    pub(in crate::cli) task_id: Option<TaskId>,
     /// A label of the task; may be repeated
-    #[arg(long = "label", value_name = "K=V")]
-    pub(in crate::cli) labels: Vec<String>,
+    #[arg(long = "label", value_name = "K=V", value_parser = parse_label)]
+    pub(in crate::cli) labels: Vec<(String, String)>,
     /// Do not start COMMAND if no socket is available
     #[arg(long)]
     pub(in crate::cli) fail_closed: bool,
@@ -101,14 +109,14 @@ pub(in crate::cli) struct RunArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EnvArgs {
     /// Name of what is started, such as a unit
-    #[arg(value_name = "CONTAINER")]
-    pub(in crate::cli) container: String,
+    #[arg(value_name = "CONTAINER", value_parser = ContainerId::new)]
+    pub(in crate::cli) container: ContainerId,
     /// The task's name [default: the container's]
-    #[arg(long, value_name = "ID")]
-    pub(in crate::cli) task_id: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = TaskId::new)]
+    pub(in crate::cli) task_id: Option<TaskId>,
     /// A label of the task; may be repeated
-    #[arg(long = "label", value_name = "K=V")]
-    pub(in crate::cli) labels: Vec<String>,
+    #[arg(long = "label", value_name = "K=V", value_parser = parse_label)]
+    pub(in crate::cli) labels: Vec<(String, String)>,
     /// The container's process, if it is running; its end releases the socket
     #[arg(long, value_name = "PID", value_parser = numbers::parse_pid)]
     pub(in crate::cli) pid: Option<i32>,
@@ -176,6 +184,9 @@ pub(in crate::cli) struct ConfigArgs {
 pub(in crate::cli) struct ShowConfigArgs {
     #[command(flatten)]
     pub(in crate::cli) sources: Sources,
+    /// Only these settings, or those in these tables, such as limits
+    #[arg(value_name = "KEY", add = setting_keys())]
+    pub(in crate::cli) keys: Vec<String>,
     /// Show the settings of the running agent, and those that are configured otherwise here
     #[arg(long)]
     pub(in crate::cli) running: bool,
@@ -184,9 +195,6 @@ pub(in crate::cli) struct ShowConfigArgs {
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs,
 }
-    /// Only these settings, or those in these tables, such as limits
-    #[arg(value_name = "KEY", add = setting_keys())]
-    pub(in crate::cli) keys: Vec<String>,
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReferenceArgs {
