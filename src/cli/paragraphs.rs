@@ -59,7 +59,7 @@ mod tests {
         write_paragraph("ok".into(), "  guard  ", 9, [text, "leave it"], &mut out).unwrap();
         assert_eq!(
             captured.take_text(),
-            "ok  guard  clients put a prefix before every\n         name, and the agent\n         leave it\n"
+            "ok  guard  clients put a prefix before\n         every name, and the agent\n         leave it\n"
         );
     }
 }
