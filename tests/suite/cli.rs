@@ -403,7 +403,10 @@ fn watch_redraws_with_every_window() {
     });
     let out = String::from_utf8(child.take().unwrap().wait_with_output().unwrap().stdout).unwrap();
     let titles: Vec<&str> = out.lines().filter(|line| line.starts_with("web.1  ")).collect();
-    assert!(titles.len() == 2 && titles[1].starts_with("web.1  window until "), "a table for each window: {out}");
+    assert!(
+        titles.len() == 2 && titles[1].starts_with("web.1  window until "),
+        "a table for each window: {out}"
+    );
     // The scale begins at zero, and the first window may have ended at any value.
     let rises = "▁▂▃▄▅▆▇".chars().any(|low| out.contains(&format!("{low}█")));
     assert!(out.contains("TREND") && rises, "{out}");
