@@ -55,6 +55,7 @@ mod usage;
 mod version;
 mod wait;
 mod watch;
+mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -93,7 +94,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match dispatch_command(cli, &mut output) {
         Ok(code) => code,
-        Err(failure) => failure.report(&mut output),
+        Err(failure) => failure.for_command(&usage::find_command(&arguments)).report(&mut output),
     }
 }
 

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use kind::SettingKind;
-pub use layers::{Environment, Layers, ProcessEnvironment, SettingOrigin, SettingValue};
+pub use layers::{
+    Environment, Layers, ProcessEnvironment, SettingOrigin, SettingValue, find_misspelt_variables,
+};
 pub use publish::{
     CredentialFiles, DatadogSink, DebugSink, FILTERS, FileSink, GraphiteSink, HttpTarget, InfluxApi,
     InfluxFields, InfluxSink, MOST_FILTERS, OtlpSink, PUBLISHER_SETTINGS, ProxyChoice, PublishConfig,

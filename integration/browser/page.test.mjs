@@ -70,6 +70,26 @@ test("what was rejected is shown with its reason and its advice", async () => {
   await close();
 });
 
+test("a time of seconds has that unit, and a count says what it counts", async () => {
+  const to = await agent.reserve("c-slow", "slow.1");
+  const { page, seen, close } = await open(chromium, agent, { view: "#/task/slow.1" });
+  await send(to, "startup:1500|ms", "startup:1500|ms", "batch:25090000|ms");
+  await series(page, "startup").waitFor();
+  const shown = async (name) => (await series(page, name).textContent()).replaceAll("\u202f", " ");
+  await until("both values are shown", async () => /2 values/.test(await shown("startup")));
+  assert.match(await shown("startup"), /p50 1\.\d+ s · p95 1\.\d+ s · p99 1\.\d+ s · 2 values/);
+  assert.match(await shown("batch"), /mean 6\.9\d* h/);
+  clean(agent, seen);
+  await close();
+});
+
+test("a task that is not here has nothing to export and uses nothing", async () => {
+  const { page, close } = await open(chromium, agent, { view: "#/task/no.such.task" });
+  await page.getByText("No such task on this node").waitFor();
+  for (const id of ["resources", "series-exports"]) assert.equal(await page.locator(`#${id}`).isVisible(), false, id);
+  await close();
+});
+
 test("events and checks are shown", async () => {
   const to = await agent.reserve("c-3", "speaker.1");
   await send(to, "_e{6,5}:deploy|v1.27|t:success|#team:shop", "_sc|database.up|2|m:no answer");

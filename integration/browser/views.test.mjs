@@ -167,13 +167,13 @@ test("problems are dismissed for the tab, and come back when there are new ones"
   await send(bad, "broken again", "and again");
   await until("it is listed again, with one count everywhere", async () => (await rejected.textContent().catch(() => "")) === "3");
   assert.equal(await rejected.getAttribute("class"), "num warn");
-  assert.match(await rejected.getAttribute("title"), /^3 since the containers started, 2 of them new$/);
+  assert.match(await rejected.getAttribute("title"), /^3 since the containers or the agent started, 2 of them new$/);
   assert.equal(await ours(), "rejecting.1");
   await row(page, "rejecting.1").locator("a").click();
   await page.locator("#losses td").first().waitFor();
   const figure = page.locator("#task-figures div", { hasText: "Rejected lines" }).locator("dd");
   await until("the table agrees", async () => (await page.locator("#losses td").first().textContent()) === (await figure.textContent()));
-  assert.match(await page.locator("#losses-since").textContent(), /^since the containers started; 2 lines rejected since it was dismissed at \d\d:/);
+  assert.match(await page.locator("#losses-since").textContent(), /^since the containers or the agent started; 2 lines rejected since it was dismissed at \d\d:/);
   await page.locator("#task-dismiss").click();
   await page.locator("#losses").waitFor({ state: "hidden" });
   assert.equal(await figure.textContent(), "3", "dismissing changes no count");

@@ -224,8 +224,9 @@ Examples:
   source <(tallyport completions bash)
   tallyport completions fish | source
 
-Names come from the running agent, which --url, --token-file and --admin-socket in the line select, as do their variables. If it
-does not answer within 0.3 seconds, only commands and options are completed.")]
+Names come from the running agent, which --url, --token-file and --admin-socket in the line
+select, as do their variables. If it does not answer within 0.3 seconds, only commands and options
+are completed.")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -285,8 +286,8 @@ Examples:
 Examples:
   tallyport publish check influx
 
-The record is a counter named tallyport.publish.check. A file is only opened. The exit code is 1 if the
-destination does not accept.")]
+The record is a counter named tallyport.publish.check. A file is only opened. The exit code is 1
+if the destination does not accept.")]
     Check(PublisherCallArgs),
     /// List the records that a publisher's destination refused
     #[command(after_help = "\

@@ -11,8 +11,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
+use super::args::DEFAULT_URL;
 use super::failure::{Failure, code};
 use super::output::Console;
+use super::resolve::default_socket;
 use crate::config::AgentConfig;
 use crate::net::unix::open_log_file;
 use crate::restart::{self, ListenError};
@@ -49,11 +51,29 @@ pub(super) fn start_agent(config: &AgentConfig, out: &mut Console) -> Result<Exi
     }
     if let Some(url) = url.strip_suffix('\n') {
         out.write_line(format!("agent ready: pid {}, {url}, log {}", child.id(), path.display()))?;
+        let variables = list_variables(url, &config.admin.socket, &default_socket());
+        if !variables.is_empty() {
+            out.write_stderr_line(format!("for other commands: export {}", variables.join(" ")));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().map_err(system_error)?;
     let written = read_from(&mut log, begin).map_err(system_error)?;
     Err(start_failure(status, &written, &path))
+}
+
+/// The variables without which other commands would look for the agent at its default addresses.
+fn list_variables(url: &str, socket: &Path, default_socket: &Path) -> Vec<String> {
+    let url = (url != DEFAULT_URL).then(|| format!("TALLYPORT_URL={}", quote_word(url)));
+    let socket = (socket != default_socket)
+        .then(|| format!("TALLYPORT_ADMIN_SOCKET={}", quote_word(&socket.display().to_string())));
+    url.into_iter().chain(socket).collect()
+}
+
+/// A word for a shell, quoted where it must be.
+fn quote_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-[]".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// The arguments of the agent: those of this command, but for the flag.
@@ -149,6 +169,21 @@ mod tests {
         assert!(
             shown.contains("line 29") && shown.contains("line 20") && !shown.contains("line 19"),
             "{shown}"
+        );
+    }
+
+    #[test]
+    fn other_commands_need_no_variables_for_an_agent_at_its_default_addresses() {
+        let variables =
+            |url: &str, socket: &str| list_variables(url, Path::new(socket), Path::new("/run/a.sock"));
+        assert!(variables("http://127.0.0.1:9725", "/run/a.sock").is_empty());
+        assert_eq!(
+            variables("https://127.0.0.1:9725", "/run/a.sock"),
+            ["TALLYPORT_URL=https://127.0.0.1:9725"]
+        );
+        assert_eq!(
+            variables("http://[::1]:9726", "/tmp/it's mine/a.sock"),
+            ["TALLYPORT_URL=http://[::1]:9726", "TALLYPORT_ADMIN_SOCKET='/tmp/it'\\''s mine/a.sock'"]
         );
     }
 

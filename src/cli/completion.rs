@@ -67,3 +67,23 @@ pub(super) fn pod_containers() -> ArgValueCompleter {
 pub(super) fn metric_names() -> ArgValueCompleter {
     ArgValueCompleter::new(candidates::complete_metric)
 }
+
+/// Completes the key of a setting.
+pub(super) fn setting_keys() -> ArgValueCompleter {
+    ArgValueCompleter::new(candidates::complete_setting)
+}
+
+/// Completes the key in `KEY=VALUE`.
+pub(super) fn assigned_settings() -> ArgValueCompleter {
+    ArgValueCompleter::new(candidates::complete_assignment)
+}
+
+/// Completes a tag of the series of the task in the line.
+pub(super) fn series_tags() -> ArgValueCompleter {
+    ArgValueCompleter::new(candidates::complete_tag)
+}
+
+/// Completes the name of a publisher.
+pub(super) fn publisher_names() -> ArgValueCompleter {
+    ArgValueCompleter::new(candidates::complete_publisher)
+}

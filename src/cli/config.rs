@@ -48,6 +48,11 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
         }
     }
     let named = loader.file.map_or("the configuration".to_owned(), |file| file.display().to_string());
+    for (name, nearest) in config::find_misspelt_variables(&config::ProcessEnvironment) {
+        out.write_stderr_line(format!(
+            "tallyport: {name} is set and names no setting; did you mean {nearest}?"
+        ));
+    }
     match args.output.selected_format() {
         OutputFormat::Table => {
             out.write_line(format!("{named} is sound"))?;
@@ -59,14 +64,19 @@ pub(super) fn check_config(args: &ConfigArgs, out: &mut Console) -> Result<(), F
 
 pub(super) async fn show_config(args: &ShowConfigArgs, out: &mut Console) -> Result<(), Failure> {
     let (resolved, layers) = loader_from_sources(&args.sources)?.load_config()?;
-    let configured = app::setting_documents(&resolved, &layers);
+    let mut configured = app::setting_documents(&resolved, &layers);
+    configured.retain(|setting| is_selected(&setting.key, &args.keys));
     if args.running {
         // The file names the socket of the agent that is started with it.
         let socket = args.admin.admin_socket.clone().unwrap_or(resolved.admin.socket);
         let response = Client::new(Target::Unix(socket)).get("/v1/config").await?;
-        let running = compare_settings(parse_response(&response)?, configured);
+        let mut running: Vec<SettingDocument> = parse_response(&response)?;
+        running.retain(|setting| is_selected(&setting.key, &args.keys));
+        let running = compare_settings(running, configured);
+        ensure_found(&args.keys, running.iter().map(|setting| &*setting.running.key))?;
         return Ok(print_running(&running, args.output.selected_format(), out)?);
     }
+    ensure_found(&args.keys, configured.iter().map(|setting| &*setting.key))?;
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&configured)?,
         OutputFormat::Ndjson => out.write_ndjson(&configured)?,
@@ -82,11 +92,34 @@ pub(super) async fn show_config(args: &ShowConfigArgs, out: &mut Console) -> Res
     Ok(())
 }
 
+/// Whether a setting is one of these or in one of these tables; without any, all are.
+fn is_selected(key: &str, wanted: &[String]) -> bool {
+    wanted.is_empty() || wanted.iter().any(|wanted| is_within(key, wanted))
+}
+
+fn is_within(key: &str, wanted: &str) -> bool {
+    key.strip_prefix(wanted.trim_end_matches('.'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Fails if a key selects nothing.
+fn ensure_found<'k>(wanted: &[String], found: impl Iterator<Item = &'k str> + Clone) -> Result<(), Failure> {
+    let Some(missing) = wanted.iter().find(|wanted| !found.clone().any(|key| is_within(key, wanted))) else {
+        return Ok(());
+    };
+    let failure = Failure::usage_error(format!("{missing} is not a setting"));
+    Err(match config::Setting::nearest_key(missing) {
+        Some(nearest) => failure.with_hint(format!("did you mean {nearest}?")),
+        None => failure.with_hint("`tallyport config show` lists all settings"),
+    })
+}
+
 const COLUMNS: [Column; 4] = [
     Column::new("KEY", CellKind::Name),
     Column::new("VALUE", CellKind::Text),
     Column::new("FROM", CellKind::Text).with_drop_order(0),
-    Column::new("CONFIGURED HERE", CellKind::Text).with_drop_order(1),
+    // What `--running` is for.
+    Column::new("CONFIGURED HERE", CellKind::Text),
 ];
 
 /// The settings of the agent, each with the value that is configured here if it is another, and those of publishers that it does
@@ -175,6 +208,22 @@ mod tests {
             reload,
             takes_effect: "at reload".into(),
         }
+    }
+
+    #[test]
+    fn keys_select_settings_and_tables_and_a_mistyped_one_is_an_error() {
+        let selected = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|key| (*key).to_owned()).collect();
+            ["limits.series", "limits.series_x", "node"].map(|key| is_selected(key, &wanted))
+        };
+        assert_eq!(selected(&[]), [true, true, true]);
+        assert_eq!(selected(&["limits.series"]), [true, false, false]);
+        assert_eq!(selected(&["limits", "node"]), [true, true, true]);
+        assert_eq!(selected(&["limit"]), [false, false, false]);
+        let failure = |key: &str| ensure_found(&[key.to_owned()], ["limits.series"].into_iter());
+        assert!(failure("limits").is_ok());
+        let refused = failure("limits.sries").unwrap_err();
+        assert_eq!(refused.to_text(), "limits.sries is not a setting\ndid you mean limits.series?");
     }
 
     #[test]

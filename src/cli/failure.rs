@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use super::output::Console;
 use super::socket_access::{NoAccess, explain_access};
 use crate::app::StartError;
-use crate::client::{ClientError, Response};
-use crate::config::ConfigErrors;
+use crate::client::{ClientError, Response, Target};
+use crate::config::{ConfigError, ConfigErrors};
+use crate::net::unix::PathError;
 use crate::restart::ListenError;
 use crate::wire::Refusal;
 
@@ -20,7 +21,22 @@ pub(super) struct Failure {
     silent: bool,
     /// Whether the same command may succeed a little later.
     may_pass: bool,
+    /// Where no agent answered: whether that was a socket.
+    unreachable: Option<AgentAddress>,
 }
+
+/// What kind of address a command has looked for the agent at.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum AgentAddress {
+    Url,
+    Socket,
+}
+
+/// What to do where another agent runs.
+const OTHER_AGENT: &str = "`tallyport agent --stop` ends it, `tallyport agent --take-over` goes on with all it has, and \
+                           `tallyport reload` makes it read its configuration again; to run both, give this one its own \
+                           --state-dir, --admin-socket and --http-listen";
+const START_AGENT: &str = "start one with `tallyport agent`";
 
 /// Exit codes, as the help lists them.
 pub(super) mod code {
@@ -35,7 +51,7 @@ pub(super) mod code {
 impl Failure {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
         let may_pass = matches!(code, code::NO_TASK | code::NO_DATA);
-        Self { code, message: message.into(), hint: None, silent: false, may_pass }
+        Self { code, message: message.into(), hint: None, silent: false, may_pass, unreachable: None }
     }
 
     /// The same failure, of something that is still starting.
@@ -50,6 +66,21 @@ impl Failure {
 
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure with a hint that names those options for the agent's address that the command has.
+    pub(super) fn for_command(mut self, command: &clap::Command) -> Self {
+        let Some(address) = self.unreachable else { return self };
+        let has = |option: &str| command.get_arguments().any(|it| it.get_long() == Some(option));
+        let url = "its address with --url or TALLYPORT_URL";
+        let socket = "its socket with --admin-socket or TALLYPORT_ADMIN_SOCKET";
+        let given = match (address, has("url"), has("admin-socket")) {
+            (AgentAddress::Url, true, _) | (AgentAddress::Socket, true, false) => url,
+            (AgentAddress::Socket, _, true) | (AgentAddress::Url, false, true) => socket,
+            (_, false, false) => return self,
+        };
+        self.hint = Some(format!("{START_AGENT}, or give {given}"));
         self
     }
 
@@ -74,7 +105,13 @@ impl Failure {
     pub(super) fn from_response(response: &Response) -> Self {
         match serde_json::from_slice::<Refusal>(&response.body) {
             Ok(refusal) => Self::new(code::ERROR, refusal.message),
-            Err(_) => Self::new(code::ERROR, format!("the agent answered {}", response.status)),
+            Err(_) => {
+                let message =
+                    format!("the answer was status {}, without an agent's message", response.status);
+                Self::new(code::ERROR, message).with_hint(
+                    "another program may listen at this address: `tallyport health` asks who it is",
+                )
+            }
         }
     }
 
@@ -124,14 +161,18 @@ impl From<ClientError> for Failure {
             return Self::new(code::UNREACHABLE, message).with_hint(remedy);
         }
         match &error {
-            ClientError::Unreachable { source, .. } => {
-                let hint = match source.kind() {
-                    std::io::ErrorKind::InvalidData => {
-                        "set --ca to the certificates to trust; for an agent without TLS, use http://"
-                    }
-                    _ => "start one with `tallyport agent`, or give its address with --url or --admin-socket",
+            ClientError::Unreachable { target, source } => {
+                let failure = Self::new(code::UNREACHABLE, error.to_string());
+                if source.kind() == std::io::ErrorKind::InvalidData {
+                    return failure.with_hint(
+                        "set --ca to the certificates to trust; for an agent without TLS, use http://",
+                    );
+                }
+                let address = match target {
+                    Target::Unix(_) => AgentAddress::Socket,
+                    _ => AgentAddress::Url,
                 };
-                let failure = Self::new(code::UNREACHABLE, error.to_string()).with_hint(hint);
+                let failure = Self { unreachable: Some(address), ..failure.with_hint(START_AGENT) };
                 match source.kind() {
                     // The agent has not created its socket, or does not listen yet.
                     std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
@@ -154,19 +195,83 @@ impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         let n = errors.0.len();
         let mistakes = if n == 1 { "a mistake".to_owned() } else { format!("{n} mistakes") };
-        Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}"))
-            .with_hint("`tallyport config reference` lists the valid values of each setting")
+        let hint = match errors.0.iter().all(ConfigError::is_unreadable_file) {
+            true => "`tallyport config example` prints a file to start with",
+            false => "`tallyport config reference` lists the valid values of each setting",
+        };
+        Self::new(code::ERROR, format!("the configuration has {mistakes}:\n{errors}")).with_hint(hint)
     }
 }
 
 impl From<ListenError> for Failure {
     fn from(error: ListenError) -> Self {
-        Self::new(code::ERROR, error.to_string())
+        let failure = Self::new(code::ERROR, error.to_string());
+        match error {
+            ListenError::Path(PathError::InUse { .. }) => failure.with_hint(OTHER_AGENT),
+            _ => failure,
+        }
     }
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::new(code::ERROR, error.to_string())
+        match error {
+            StartError::Listen(error) => error.into(),
+            error => Self::new(code::ERROR, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    /// The hint of a command whose agent does not answer at this address.
+    fn hint(words: &[&str], target: Target) -> String {
+        let mut command = Cli::command();
+        command.build();
+        let command = words.iter().fold(&command, |command, word| command.find_subcommand(word).unwrap());
+        let source = std::io::ErrorKind::NotFound.into();
+        let failure = Failure::from(ClientError::Unreachable { target, source });
+        failure.for_command(command).hint.unwrap()
+    }
+
+    #[test]
+    fn a_remedy_names_only_options_that_the_command_has() {
+        let (url, socket) =
+            (|| "http://127.0.0.1:9".parse::<Target>().unwrap(), || Target::Unix("/no/such/socket".into()));
+        let for_url = "start one with `tallyport agent`, or give its address with --url or TALLYPORT_URL";
+        let for_socket = "start one with `tallyport agent`, or give its socket with --admin-socket or TALLYPORT_ADMIN_SOCKET";
+        for (words, target, expected) in [
+            (&["tasks"][..], url(), for_url),
+            (&["tasks"], socket(), for_url),
+            (&["run"], socket(), for_socket),
+            (&["containers", "list"], socket(), for_socket),
+            (&["doctor"], url(), for_url),
+            (&["doctor"], socket(), for_socket),
+            (&["parse"], url(), "start one with `tallyport agent`"),
+        ] {
+            assert_eq!(hint(words, target), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_agent_has_a_remedy() {
+        let path = "/s".into();
+        let failure = Failure::from(ListenError::Path(PathError::InUse { path, holder: Some(7) }));
+        assert_eq!(failure.to_text(), format!("/s belongs to another agent, pid 7\n{OTHER_AGENT}"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_has_no_advice_about_values() {
+        let mut layers = crate::config::Layers::with_defaults(&crate::config::ProcessEnvironment);
+        let hint = |errors| Failure::from(ConfigErrors(errors)).hint.unwrap();
+        let unreadable = layers.add_file(std::path::Path::new("/no/such/file.toml"));
+        assert_eq!(hint(unreadable), "`tallyport config example` prints a file to start with");
+        let mistaken = layers.add_toml("limits.sries = 1", "a.toml");
+        assert_eq!(hint(mistaken), "`tallyport config reference` lists the valid values of each setting");
     }
 }

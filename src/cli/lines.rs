@@ -86,7 +86,8 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
             Some(code) => out.style_error(format!("rejected: {code}")),
             None => out.style_success("accepted"),
         };
-        let at = out.style_dimmed(line.at.to_string());
+        // Six digits, so that what follows begins in the same column.
+        let at = out.style_dimmed(format!("{:.6}", line.at));
         out.write_line(at + "  " + line.container_id + "  " + outcome + "  " + line.line)?;
     }
     Ok(())

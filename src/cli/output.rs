@@ -8,8 +8,9 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::text::{SafeText, escape_json, escape_lines};
+use super::text::{SafeText, escape_json, escape_lines, escape_text};
 use super::units::Precision;
+use super::wrap::wrap_line;
 
 /// Standard output and standard error.
 pub(super) struct Console {
@@ -17,6 +18,8 @@ pub(super) struct Console {
     err: Box<dyn Write>,
     terminal: bool,
     width: Option<usize>,
+    /// The width of the terminal on standard error, if it is one.
+    err_width: Option<usize>,
     coloured: bool,
 }
 
@@ -27,7 +30,15 @@ impl Console {
             terminal.then(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))).flatten();
         // https://no-color.org
         let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, width, coloured }
+        let err_width = terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0));
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            terminal,
+            width,
+            err_width,
+            coloured,
+        }
     }
 
     /// How exactly numbers and ids are printed: every digit in a pipe, and on a terminal if `raw` asks for it.
@@ -74,14 +85,17 @@ impl Console {
         self.write(text.as_bytes())
     }
 
-    /// Writes a line to standard error. A failure is ignored: there is no other place to report it.
-    pub(super) fn write_stderr_line(&mut self, text: impl Into<SafeText>) {
-        let _unreportable = writeln!(self.err, "{}", text.into().as_str());
+    /// Writes a line to standard error; on a terminal it is broken between words. A failure is ignored: there is no other place to
+    /// report it.
+    pub(super) fn write_stderr_line(&mut self, text: impl AsRef<str>) {
+        for line in wrap_line(&escape_text(text.as_ref()), self.err_width) {
+            let _unreportable = writeln!(self.err, "{line}");
+        }
     }
 
     /// Writes a message of several lines to standard error, such as a list of errors.
     pub(super) fn write_stderr_lines(&mut self, text: &str) {
-        let _unreportable = writeln!(self.err, "{}", escape_lines(text));
+        text.split('\n').for_each(|line| self.write_stderr_line(line));
     }
 
     /// Writes indented JSON, in the format of all commands.
@@ -192,7 +206,8 @@ impl Console {
         let captured = Captured::default();
         let out = Box::new(captured.clone());
         let err = Box::new(io::sink());
-        (Self { out, err, terminal: terminal.is_some(), width: terminal, coloured: false }, captured)
+        let (width, err_width) = (terminal, None);
+        (Self { out, err, terminal: terminal.is_some(), width, err_width, coloured: false }, captured)
     }
 }
 

@@ -25,6 +25,9 @@ const IN_A_PIPE: (usize, usize) = (80, 20);
 const HIGHEST: usize = 30;
 /// Columns and lines below which a sparkline takes the place of the plot.
 const SMALLEST: (usize, usize) = (30, 9);
+/// The share of its length after which an open window has a rate. Before, a single burst divided by a fraction of a second is far
+/// from the rate of the window, and sets the scale of the plot.
+const RATED_FROM: f64 = 0.25;
 /// Maximum number of series listed if several match.
 const LISTED: usize = 20;
 
@@ -134,11 +137,18 @@ pub(super) fn list_points(field: PlotField, windows: &SeriesWindows) -> Vec<Plot
     windows.kept_readings().iter().filter_map(point).collect()
 }
 
+/// Whether a window has only just opened.
+fn is_too_young(reading: &WindowReading) -> bool {
+    let length = reading.end.duration_since(reading.start).as_secs_f64();
+    reading.open && reading.covered < RATED_FROM * length
+}
+
 fn read_field(field: PlotField, reading: &WindowReading) -> Option<f64> {
     let agg = &reading.agg;
     let count = agg.count.or(agg.samples);
     match field {
         PlotField::Value => reading.value,
+        PlotField::Rate if is_too_young(reading) => None,
         PlotField::Rate => agg.rate.or_else(|| Some(count? / Some(reading.covered).filter(|s| *s > 0.0)?)),
         PlotField::Count => count,
         PlotField::P50 => agg.p50,

@@ -57,12 +57,14 @@ impl ClientArgs {
 impl AdminArgs {
     /// A client for the given admin socket, or for the default one of this user.
     pub(super) fn build_client(&self) -> Client {
-        let usual = || {
-            let layers = Layers::with_defaults(&ProcessEnvironment);
-            layers.get("admin.socket").map(|written| PathBuf::from(&written.text)).unwrap_or_default()
-        };
-        Client::new(Target::Unix(self.admin_socket.clone().unwrap_or_else(usual)))
+        Client::new(Target::Unix(self.admin_socket.clone().unwrap_or_else(default_socket)))
     }
+}
+
+/// The admin socket of an agent that this user starts without settings.
+pub(super) fn default_socket() -> PathBuf {
+    let layers = Layers::with_defaults(&ProcessEnvironment);
+    layers.get("admin.socket").map(|written| PathBuf::from(&written.text)).unwrap_or_default()
 }
 
 impl FilterArgs {

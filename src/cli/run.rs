@@ -2,7 +2,7 @@
 //! starts, and writes its variables to a file.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +13,8 @@ use super::args::{AdminArgs, EnvArgs, RunArgs};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::parse_response;
-use crate::model::Labels;
+use super::usage::find_command;
+use crate::model::{Labels, TaskId};
 use crate::net::variables::{check_variable, other_of_pair};
 use crate::wire::{Network, ReservationDocument, ReservedDocument, TtlDocument};
 
@@ -28,13 +29,15 @@ pub(super) fn run(args: &RunArgs, out: &mut Console) -> Result<ExitCode, Failure
     };
     let mut command = Command::new(program);
     command.args(rest);
-    match reserve_socket(args, program) {
+    // A mistake in the arguments is an error even without --fail-closed: it would be one at every start.
+    let labels = collect_labels(&args.labels);
+    match reserve_socket(args, labels, program) {
         Ok(Some(container)) => inject_variables(&mut command, &container, out),
         // Its labels opt it out.
         Ok(None) => {}
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
-            let _its_code = failure.report(out);
+            let _its_code = report_failure(failure, "run", out);
             out.write_stderr_line("tallyport: starting without a socket; metrics will not be counted (use --fail-closed to make this an error)");
         }
     }
@@ -44,10 +47,14 @@ pub(super) fn run(args: &RunArgs, out: &mut Console) -> Result<ExitCode, Failure
     Err(Failure::new(code, format!("cannot start {}: {error}", program.display())))
 }
 
-fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReservedDocument>, Failure> {
+fn reserve_socket(
+    args: &RunArgs,
+    labels: Labels,
+    program: &OsStr,
+) -> Result<Option<ReservedDocument>, Failure> {
     let pid = std::process::id();
     let task_id = match &args.task_id {
-        Some(id) => id.clone(),
+        Some(id) => id.as_str().to_owned(),
         None => {
             let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
             format!("{name}.{pid}")
@@ -55,7 +62,7 @@ fn reserve_socket(args: &RunArgs, program: &OsStr) -> Result<Option<ReservedDocu
     };
     let reservation = ReservationDocument {
         task_id: Some((&*task_id).into()),
-        labels: Some(Cow::Owned(parse_labels(&args.labels)?)),
+        labels: Some(Cow::Owned(labels)),
         network: Some(Network::Host),
         pid: pid.try_into().ok(),
         // `exec` keeps the process id.
@@ -102,12 +109,14 @@ pub(super) fn request_reservation(
     if response.status == 204 { Ok(None) } else { parse_response(&response).map(Some) }
 }
 
-pub(super) fn parse_labels(flags: &[String]) -> Result<Labels, Failure> {
-    let label = |flag: &String| match flag.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Failure::usage_error(format!("--label {flag:?} is not KEY=VALUE"))),
-    };
-    flags.iter().map(label).collect()
+/// Reports a failure after which the command goes on.
+fn report_failure(failure: Failure, name: &str, out: &mut Console) -> ExitCode {
+    let words = ["tallyport", name].map(OsString::from);
+    failure.for_command(&find_command(&words)).report(out)
+}
+
+fn collect_labels(flags: &[(String, String)]) -> Labels {
+    flags.iter().cloned().collect()
 }
 
 /// Sets the container's variables for the command: always the two of its address; an alias only where neither it nor the other
@@ -132,7 +141,7 @@ pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, 
         Ok(None) => String::new(),
         Err(failure) if args.fail_closed => return Err(failure),
         Err(failure) => {
-            let _its_code = failure.report(out);
+            let _its_code = report_failure(failure, "env", out);
             out.write_stderr_line("tallyport: there is no socket; metrics will not be counted (use --fail-closed to make this an error)");
             // Do not leave an old address in the file: another container may have it by now.
             String::new()
@@ -148,13 +157,13 @@ pub(super) fn export_env(args: &EnvArgs, out: &mut Console) -> Result<ExitCode, 
 
 fn reserve_env_socket(args: &EnvArgs) -> Result<Option<ReservedDocument>, Failure> {
     let reservation = ReservationDocument {
-        task_id: Some(args.task_id.as_ref().unwrap_or(&args.container).into()),
-        labels: Some(Cow::Owned(parse_labels(&args.labels)?)),
+        task_id: Some(args.task_id.as_ref().map_or(args.container.as_str(), TaskId::as_str).into()),
+        labels: Some(Cow::Owned(collect_labels(&args.labels))),
         network: Some(Network::Host),
         pid: args.pid,
         // No process is named later, so it lasts until it is released, or its process ends.
         ttl: TtlDocument::Never,
-        ..ReservationDocument::new(&args.container)
+        ..ReservationDocument::new(args.container.as_str())
     };
     request_reservation(&args.admin, &reservation)
 }

@@ -59,7 +59,27 @@ impl TextTable {
         self.rows.push(cells.iter().map(|cell| escape_text(cell).replace('\t', "\\t")).collect());
     }
 
+    /// Prints the table, and which columns with content a narrow terminal has left out.
     pub(super) fn print_to(&self, out: &mut Console) -> std::io::Result<()> {
+        self.print_rows_to(out)?;
+        let left_out = out.terminal_width().map(|width| self.list_left_out(width)).unwrap_or_default();
+        if !left_out.is_empty() {
+            out.write_stderr_line(format!("too narrow for {}; -o json shows all", left_out.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// The headings of columns with content that a terminal of this width has no room for.
+    fn list_left_out(&self, terminal: usize) -> Vec<&'static str> {
+        let columns = self.measure_columns();
+        let TableLayout::Columns(shown) = fit_columns(columns.clone(), terminal) else { return Vec::new() };
+        let is_left_out =
+            |column: &&SizedColumn| column.has_content && shown.iter().all(|it| it.index != column.index);
+        columns.iter().filter(is_left_out).map(|column| self.heading_of(column)).collect()
+    }
+
+    /// Prints the table alone, for a screen whose lines are counted.
+    pub(super) fn print_rows_to(&self, out: &mut Console) -> std::io::Result<()> {
         let columns = self.measure_columns();
         let layout = match out.terminal_width() {
             Some(terminal) => fit_columns(columns.clone(), terminal),
@@ -267,6 +287,19 @@ mod tests {
         let (mut out, written) = Console::with_capture(Some(24));
         table.print_to(&mut out).unwrap();
         assert_eq!(written.take_text(), "TASK   STATE       P50\nweb.1  listening  0 ms\ndb     listening\n");
+    }
+
+    #[test]
+    fn a_column_that_a_narrow_terminal_leaves_out_is_named_if_it_has_anything_to_say() {
+        assert_eq!(table().list_left_out(20), ["TYPE"]);
+        assert!(table().list_left_out(80).is_empty());
+        assert!(table().list_left_out(14).is_empty(), "a line for each cell leaves nothing out");
+        let mut table = TextTable::new(&[
+            Column::new("TASK", CellKind::Name),
+            Column::new("REJECTED", CellKind::Number).with_drop_order(1),
+        ]);
+        table.add_row(&["web.1234567890", "0"].map(str::to_owned));
+        assert!(table.list_left_out(16).is_empty());
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn describe_mistake(error: &clap::Error, arguments: &[OsString]) -> O
 }
 
 /// The command that the first words name.
-fn find_command(arguments: &[OsString]) -> Command {
+pub(super) fn find_command(arguments: &[OsString]) -> Command {
     let mut command = Cli::command();
     // Names commands as they are typed, such as `tallyport metrics details`.
     command.build();
@@ -153,6 +153,15 @@ impl UsageMistake<'_> {
             {
                 format!("`tallyport containers list` lists the containers; `{command} --help` has examples")
             }
+            (ErrorKind::MissingRequiredArgument, _)
+                if self.texts(ContextKind::InvalidArg).contains(&"--namespace <NAMESPACE>") =>
+            {
+                let has = self.command.get_arguments().any(|it| it.get_long() == Some("container"));
+                if !has {
+                    return None;
+                }
+                "-c names a container of a pod; --container selects one of any task".to_owned()
+            }
             (ErrorKind::UnknownArgument, "tallyport tasks") if is_text => {
                 format!(
                     "`tallyport tasks --task {argument}` selects tasks, `tallyport metrics summary {argument}` shows one"
@@ -165,6 +174,15 @@ impl UsageMistake<'_> {
                 format!(
                     "`tallyport containers list --task {argument}` selects them, `tallyport containers show` shows one"
                 )
+            }
+            (ErrorKind::InvalidSubcommand, "tallyport")
+                if self.text(ContextKind::InvalidSubcommand) == "stop" =>
+            {
+                "`tallyport agent --stop` ends an agent, `tallyport containers release` a container's socket"
+                    .to_owned()
+            }
+            (ErrorKind::UnknownArgument, "tallyport agent") if argument == "stop" => {
+                "did you mean --stop?".to_owned()
             }
             (ErrorKind::UnknownArgument, "tallyport tail") if matches!(argument, "-f" | "--follow") => {
                 "it always follows; Ctrl-C or --lines N ends it".to_owned()
@@ -256,6 +274,18 @@ mod tests {
             (
                 "tallyport tasks --url x",
                 "--url \"x\": write http://HOST:PORT, https://HOST:PORT or unix:PATH\n`tallyport tasks --help` lists what it takes, with examples",
+            ),
+            (
+                "tallyport stop",
+                "tallyport has no command \"stop\"\n`tallyport agent --stop` ends an agent, `tallyport containers release` a container's socket",
+            ),
+            (
+                "tallyport agent stop",
+                "tallyport agent takes no further argument, such as \"stop\"\ndid you mean --stop?",
+            ),
+            (
+                "tallyport metrics details web.1 -c run-7",
+                "tallyport metrics details needs --namespace NAMESPACE\n-c names a container of a pod; --container selects one of any task",
             ),
             (
                 "tallyport containers show",

@@ -71,8 +71,8 @@ impl TaskWatch {
 
     /// Prints a table for each window.
     async fn print_tables(self, stream: EventStream, out: &mut Console) -> Result<(), Failure> {
+        // The history is for the trends; what it has is not printed, so that there are as many tables as other formats have documents.
         let (mut screen, task_id) = (self.read_history().await?, self.task_id.clone());
-        screen.draw(&task_id, out)?;
         let print = |data: &str, out: &mut Console| {
             screen.add_window(data)?;
             Ok(screen.draw(&task_id, out)?)
@@ -245,7 +245,7 @@ impl WatchScreen {
         let all = self.series.all_series().len();
         // The last line counts what does not fit.
         let shown = if all > rows { rows - 1 } else { all };
-        self.build_table(width, shown, out.choose_precision(false)).print_to(out)?;
+        self.build_table(width, shown, out.choose_precision(false)).print_rows_to(out)?;
         match all - shown {
             0 => Ok(()),
             hidden => {
@@ -275,7 +275,7 @@ impl WatchScreen {
             return format!("connection lost, trying again: {why}");
         }
         let mut state = match (self.series.newest_end(), self.window) {
-            (Some(last), _) => last.to_string(),
+            (Some(last), _) => format!("window until {last}"),
             (None, Some(length)) => describe_wait(now, length),
             (None, None) => "no window yet".to_owned(),
         };

@@ -15,6 +15,8 @@ pub struct ConfigError {
     position: Option<(String, usize)>,
     key: String,
     reason: String,
+    /// Whether a file could not be read at all.
+    unreadable_file: bool,
 }
 
 /// All errors of a configuration.
@@ -56,7 +58,7 @@ impl ConfigError {
             SettingOrigin::File(name, line) => Some((name.clone(), *line)),
             _ => None,
         };
-        Self { place, position, key: key.to_owned(), reason }
+        Self { place, position, key: key.to_owned(), reason, unreadable_file: false }
     }
 
     pub(super) fn unknown_setting(key: &str, origin: &SettingOrigin) -> Self {
@@ -74,8 +76,19 @@ impl ConfigError {
     }
 
     pub(super) fn unreadable_file(name: &str, why: &str) -> Self {
-        let reason = format!("cannot be read: {why}");
-        Self { place: format!("{name}: "), position: None, key: String::new(), reason }
+        Self {
+            place: format!("{name}: "),
+            position: None,
+            key: String::new(),
+            reason: format!("cannot be read: {why}"),
+            unreadable_file: true,
+        }
+    }
+
+    /// Whether it is about a file that cannot be read, and not about what a file says.
+    #[must_use]
+    pub fn is_unreadable_file(&self) -> bool {
+        self.unreadable_file
     }
 
     /// The key that it is about; empty if it is about no setting.

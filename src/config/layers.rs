@@ -231,6 +231,28 @@ impl Layers {
     }
 }
 
+/// The share of equal characters from which a variable is taken for a misspelt setting. Variables that Kubernetes makes for a service
+/// of the agent, such as `TALLYPORT_SERVICE_HOST`, are less similar to any setting.
+const SIMILAR: f64 = 0.8;
+
+/// Variables that set nothing although their names are close to that of a setting, each with the setting's variable.
+#[must_use]
+pub fn find_misspelt_variables(environment: &dyn Environment) -> Vec<(String, String)> {
+    let settings: Vec<String> = SETTINGS.iter().map(Setting::variable_name).collect();
+    let mut names = environment.variable_names();
+    names.sort_unstable();
+    let misspelt = |name: String| {
+        let text = name.strip_prefix("TALLYPORT_").filter(|_| !settings.contains(&name))?;
+        let likeness = |setting: &str| {
+            strsim::normalized_damerau_levenshtein(setting.trim_start_matches("TALLYPORT_"), text)
+        };
+        let alike = settings.iter().map(|setting| (likeness(setting), setting));
+        let (share, nearest) = alike.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        (share >= SIMILAR).then(|| (name.clone(), nearest.clone()))
+    };
+    names.into_iter().filter_map(misspelt).collect()
+}
+
 /// Prefix of the keys of a publisher's table.
 const PUBLISHERS: &str = "publish.";
 

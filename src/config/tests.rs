@@ -383,3 +383,33 @@ fn every_table_that_belongs_to_a_product_has_settings() {
     assert_eq!((of(Product::Dcos), of(Product::Guard)), (1, 1));
     assert_eq!(of(Product::Nri), 11);
 }
+
+#[test]
+fn a_variable_that_is_close_to_that_of_a_setting_is_found_and_those_of_kubernetes_are_not() {
+    let variables = [
+        ("TALLYPORT_LIMIT_SERIES", "5"),
+        ("TALLYPORT_LIMITS_SERIES", "5"),
+        ("TALLYPORT_HTTP_LISTENER", "x"),
+        ("TALLYPORT_SERVICE_HOST", "10.0.0.1"),
+        ("TALLYPORT_SERVICE_PORT", "9725"),
+        ("TALLYPORT_SERVICE_PORT_HTTP", "9725"),
+        ("TALLYPORT_PORT", "tcp://10.0.0.1:9725"),
+        ("TALLYPORT_PORT_9725_TCP_ADDR", "10.0.0.1"),
+        ("TALLYPORT_URL", "http://127.0.0.1:1"),
+        ("TALLYPORT_CA", "x"),
+        ("TALLYPORT_TOKEN", "x"),
+        ("TALLYPORT_TOKEN_FILE", "x"),
+        ("TALLYPORT_CONFIG", "x"),
+        ("TALLYPORT_OCI_CONFIG", "x"),
+        ("TALLYPORT_OCI_RUNTIME", "x"),
+    ];
+    let found = find_misspelt_variables(&environment(&variables));
+    let found: Vec<_> = found.iter().map(|(name, nearest)| (name.as_str(), nearest.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            ("TALLYPORT_HTTP_LISTENER", "TALLYPORT_HTTP_LISTEN"),
+            ("TALLYPORT_LIMIT_SERIES", "TALLYPORT_LIMITS_SERIES"),
+        ]
+    );
+}

@@ -38,6 +38,7 @@ pub(super) struct Handed {
     pub(super) image: ContainerSnapshot,
     pub(super) aggregator: Option<OpenState>,
     pub(super) kernel_drops: u32,
+    pub(super) last_problem: Option<Timestamp>,
     pub(super) udp: bool,
     pub(super) unix_queue: Option<usize>,
     pub(super) senders: Option<Senders>,
@@ -174,10 +175,12 @@ impl Manifest {
             (handed, restored)
         });
         let mut containers = Vec::with_capacity(restored.len());
-        for (Handed { image, kernel_drops, udp, unix_queue, senders, process, .. }, restored) in restored {
+        for (handed, restored) in restored {
+            let Handed { image, kernel_drops, last_problem, udp, unix_queue, senders, process, .. } = handed;
             let allocation = image.allocation;
             let restored = restored.map_err(|source| ManifestError::Aggregator { allocation, source })?;
-            let before = restored.map(|aggregator| Before { aggregator, kernel_drops, senders });
+            let before =
+                restored.map(|aggregator| Before { aggregator, kernel_drops, last_problem, senders });
             let udp = next(udp)?.map(UdpSocket::from);
             let unix = next(unix_queue.is_some())?.zip(unix_queue);
             let unix = unix.map(|(socket, queue)| Unixgram { socket: socket.into(), queue });

@@ -55,6 +55,8 @@ pub struct Before {
     pub aggregator: Aggregator,
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub kernel_drops: u32,
+    /// When its last dropped, folded or rejected data was found.
+    pub last_problem: Option<Timestamp>,
     /// The senders of its Unix socket, if it has one.
     pub senders: Option<Senders>,
 }
@@ -146,15 +148,15 @@ impl ContainerListener {
     ) -> Self {
         let granted = |socket| listener::receive_buffer_size(socket).unwrap_or(0).max(SMALLEST);
         let receive_buffer = new.socket.as_ref().map_or(0, granted);
-        let (aggregator, kernel_drops, senders) = match new.before {
-            Some(before) => (before.aggregator, before.kernel_drops, before.senders),
+        let (aggregator, kernel_drops, last_problem, senders) = match new.before {
+            Some(before) => (before.aggregator, before.kernel_drops, before.last_problem, before.senders),
             None => {
                 let aggregator = Aggregator::new(settings, new.gauge_sign, now);
-                (aggregator.with_timer_unit(new.timer_unit), 0, None)
+                (aggregator.with_timer_unit(new.timer_unit), 0, None, None)
             }
         };
         let logged = aggregator.accounting().clone();
-        let problems = (logged.problem_count(), None);
+        let problems = (logged.problem_count(), last_problem);
         Self {
             allocation: new.allocation,
             receive_buffer,
@@ -189,6 +191,11 @@ impl ContainerListener {
     /// What the kernel had dropped at its UDP socket when that was counted last.
     pub(super) fn counted_drops(&self) -> u32 {
         self.kernel_drops
+    }
+
+    /// When its last dropped, folded or rejected data was found.
+    pub(super) fn last_problem(&self) -> Option<Timestamp> {
+        self.problems.1
     }
 
     /// The container's ID.

@@ -37,7 +37,8 @@ pub struct ContainerStats {
     pub memory: usize,
     /// The most recently rejected lines, oldest first.
     pub rejected: Arc<[RejectedLine]>,
-    /// When data was last dropped, folded or rejected, to within a window; only what this process has seen.
+    /// When data was last dropped, folded or rejected, to within a window; of what this process has seen, or one from which it has
+    /// taken over a container that was not ended.
     pub last_problem: Option<Timestamp>,
     /// What has been seen of the container's client.
     pub habits: Habits,

@@ -39,6 +39,8 @@ pub struct ContainerPart<'s> {
     pub aggregator: OpenState,
     /// The kernel's drop count of its UDP socket when it was last read.
     pub kernel_drops: u32,
+    /// When its last dropped, folded or rejected data was found.
+    pub last_problem: Option<Timestamp>,
 }
 
 /// The open window and the ledger of a container, encoded for another process.
@@ -110,6 +112,7 @@ impl SuspendedContainers {
             senders: listener.unix.as_ref().map(|unix| unix.senders().clone()),
             aggregator: state(listener),
             kernel_drops: listener.counted_drops(),
+            last_problem: listener.last_problem(),
         })
     }
 

@@ -35,6 +35,11 @@ impl Place {
         let words: Vec<&str> = started.out.trim_end().split(", ").collect();
         let [pid, url, file] = words[..] else { panic!("{started:?}") };
         assert_eq!(file, format!("log {log}"));
+        let socket = self.path("admin.sock").display().to_string();
+        assert_eq!(
+            started.err,
+            format!("for other commands: export TALLYPORT_URL={url} TALLYPORT_ADMIN_SOCKET={socket}\n")
+        );
         (pid.strip_prefix("agent ready: pid ").unwrap().parse().unwrap(), url.to_owned())
     }
 

@@ -231,6 +231,20 @@ fn run_fails_open_unless_told_otherwise() {
 }
 
 #[test]
+fn a_mistake_in_the_arguments_of_run_or_env_is_an_error_although_both_fail_open() {
+    let away = ["--admin-socket", "/no/such/socket"];
+    for mistake in [["--label", "a"], ["--label", "=a"], ["--task-id", ""], ["--task-id", "a\tb"]] {
+        let ran = tallyport(&[&["run"], &away[..], &mistake, &["--", "echo", "started"]].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{mistake:?}: {}", ran.err);
+        assert!(ran.err.starts_with(&format!("tallyport: {} ", mistake[0])), "{}", ran.err);
+        let ran = tallyport(&[&["env", "web.service"], &away[..], &mistake].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{mistake:?}: {}", ran.err);
+    }
+    let ran = tallyport(&[&["env", "a/b"], &away[..]].concat());
+    assert_eq!(ran.code, 2, "{}", ran.err);
+}
+
+#[test]
 fn env_gives_a_unit_its_variables_and_never_those_of_an_earlier_life() {
     let agent = Agent::start();
     let directory = tempfile::tempdir().unwrap();
@@ -388,6 +402,11 @@ fn watch_redraws_with_every_window() {
         child.as_mut().unwrap().try_wait().unwrap().is_some()
     });
     let out = String::from_utf8(child.take().unwrap().wait_with_output().unwrap().stdout).unwrap();
+    let titles: Vec<&str> = out.lines().filter(|line| line.starts_with("web.1  ")).collect();
+    assert!(
+        titles.len() == 2 && titles[1].starts_with("web.1  window until "),
+        "a table for each window: {out}"
+    );
     // The scale begins at zero, and the first window may have ended at any value.
     let rises = "▁▂▃▄▅▆▇".chars().any(|low| out.contains(&format!("{low}█")));
     assert!(out.contains("TREND") && rises, "{out}");

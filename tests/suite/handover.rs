@@ -14,6 +14,7 @@ use tallyport::net::passing::Channel;
 use crate::agent::{Agent, BINARY, PATIENCE, ran};
 use crate::ending::hold_a_request;
 use crate::namespaces::Namespace;
+use crate::page::ask;
 use crate::restart::{Sleeper, shown};
 use crate::tools;
 
@@ -94,8 +95,16 @@ fn everything_that_was_there_is_there_and_goes_on() {
         shown
     };
     let before = shown_but_memory(&agent);
+    let last_problem = |agent: &Agent| {
+        let (_, first) = ask(agent, "/v1/watch", &[]).events().nth(1).unwrap();
+        let mut tasks = first["tasks"].as_array().unwrap().iter();
+        tasks.find(|task| task["task_id"] == "web").unwrap()["last_problem"].clone()
+    };
+    let problem = last_problem(&agent);
+    assert!(problem.is_string(), "{problem}");
     let agent = agent.handed_over(LONG);
     assert_eq!(shown_but_memory(&agent), before);
+    assert_eq!(last_problem(&agent), problem, "what was lost in the kept windows is still new");
     assert!(agent.admin_socket().exists(), "its name is not the old one's any more");
     web.send("hits:5|c\nlevel:+2|g\nms:4|ms");
     waiting.send("a:1|c");

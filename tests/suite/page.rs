@@ -16,14 +16,14 @@ use crate::agent::{Agent, PATIENCE};
 const LIMIT: usize = 200 << 10;
 
 /// An answer whose body is still being received.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: BTreeMap<String, String>,
     body: BufReader<TcpStream>,
 }
 
 /// Sends an HTTP/1.0 request, so that the body is not chunked and ends with the connection.
-fn ask(agent: &Agent, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) fn ask(agent: &Agent, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(agent.http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut head = format!("GET {path} HTTP/1.0\r\n");
@@ -45,7 +45,7 @@ impl Answer {
     }
 
     /// The names and documents of server-sent events.
-    fn events(self) -> impl Iterator<Item = (String, Value)> {
+    pub(crate) fn events(self) -> impl Iterator<Item = (String, Value)> {
         let mut lines = self.body.lines().map(Result::unwrap);
         std::iter::from_fn(move || {
             let name = lines.find_map(|line| line.strip_prefix("event: ").map(str::to_owned))?;

@@ -62,7 +62,11 @@ fn every_mistake_of_usage_is_one_sentence_and_one_hint() {
         (&["tail", "web.1", "-f"], "has no option -f", "it always follows"),
         (&["tasks", "--labels", "a=b"], "has no option --labels", "did you mean --label?"),
         (&["metrics", "detials", "web.1"], "has no command \"detials\"", "did you mean details?"),
-        (&["metrics", "details", "web.1", "-c", "main"], "needs --namespace NAMESPACE", "details --help"),
+        (
+            &["metrics", "details", "web.1", "-c", "main"],
+            "needs --namespace NAMESPACE",
+            "--container selects one of any task",
+        ),
         (&["tasks", "-o"], "--output needs a value", "possible values: table, json"),
         (&["tasks", "--json", "-o", "csv"], "cannot be used together", "tasks --help"),
         (&["doctor", "--probe", "lxc"], "--probe cannot be \"lxc\"", "possible values: runc"),

@@ -163,7 +163,7 @@ function containerCards(containers) {
     el("dl", {}, [
       ["Generation", number(one.generation)],
       ["Address", one.statsd_host ? `${one.statsd_host}:${one.statsd_port}` : one.unix_socket ? one.unix_socket.path : "none"],
-      ["Others kept out by", one.origin_guard],
+      ["Others kept out by", one.origin_guard === "none" ? "nothing" : one.origin_guard],
       ["Process", one.pid ? String(one.pid) : NOTHING],
       ["Received", `${number(one.received)} datagrams`],
       ["Dropped", counted(one.kernel_drops + one.dropped, "bad")],

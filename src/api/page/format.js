@@ -34,7 +34,12 @@ function full(value) {
   return typeof value === "number" ? exactly.format(value) : NOTHING;
 }
 
+/** Units of time from a second on, in milliseconds. Minutes and longer ones start at two, because 90 s says more than 1.5 min. */
+const LONG_TIMES = [[1.728e8, 8.64e7, "d"], [7.2e6, 3.6e6, "h"], [1.2e5, 6e4, "min"], [999.95, 1e3, "s"]];
+
 function withUnit(value, unit) {
+  const long = unit === "ms" && Number.isFinite(value) && LONG_TIMES.find(([from]) => Math.abs(value) >= from);
+  if (long) return `${number(value / long[1])}${NARROW}${long[2]}`;
   const text = number(value);
   return unit && text !== NOTHING ? `${text}${NARROW}${unit}` : text;
 }

@@ -1,5 +1,8 @@
-// Which tasks have problems, and which of them were dismissed in this tab. Counts are always those since the containers started;
-// what is new among them decides whether a task is listed and whether a count stands out.
+// Which tasks have problems, and which of them were dismissed in this tab. Counts are those of the containers' whole lives; what is new
+// among them decides whether a task is listed and whether a count stands out.
+
+/** Since when counts count: an agent that is stopped and started again begins anew, and one that takes over goes on. */
+const COUNTED_SINCE = "since the containers or the agent started";
 
 /** How long a container may send nothing before its task counts as silent, in windows. */
 const SILENT_AFTER = 6;

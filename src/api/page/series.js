@@ -125,11 +125,11 @@ function detailOf({ type, agg, open, unit }) {
     parts.push(`${rate(agg.rate ?? null)}/s`, `total ${number(agg.total)}`);
   } else if (type === "gauge") {
     if (agg.carried) parts.push("carried");
-    if (agg.min !== agg.max) parts.push(`${number(agg.min)} to ${withUnit(agg.max, unit)}`);
+    if (agg.min !== agg.max) parts.push(`${withUnit(agg.min, unit)} to ${withUnit(agg.max, unit)}`);
   } else if (type === "service_check") {
     if (agg.message) parts.push(agg.message);
   } else if (isDistribution(type)) {
-    parts.push(`p50 ${number(agg.p50)}`, `p95 ${number(agg.p95)}`, `p99 ${number(agg.p99)}`, `×${number(agg.count)}`);
+    parts.push(...["p50", "p95", "p99"].map((key) => `${key} ${withUnit(agg[key], unit)}`), `${number(agg.count)} ${agg.count === 1 ? "value" : "values"}`);
   }
   return parts.join(" · ");
 }

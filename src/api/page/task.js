@@ -142,6 +142,8 @@ const taskView = {
   known(is) {
     byId("tabs").hidden = !is;
     byId("panel-series").querySelector(".tools").hidden = !is;
+    byId("resources").hidden = !is;
+    byId("series-exports").hidden = !is;
     if (!is) for (const id of ["task-labels", "task-losses", "task-state"]) byId(id).hidden = true;
     else for (const id of ["task-labels", "task-state"]) byId(id).hidden = false;
   },
@@ -222,6 +224,6 @@ const taskView = {
     byId("task-dismiss").hidden = !task.troubled();
     byId("task-losses").classList.toggle("dismissed", Boolean(at) && !fresh && this.unfolded !== task.id);
     const since = at ? `${fresh || "nothing new"} since it was dismissed at ${clock.format(new Date(at))}` : fresh ? "" : "nothing new in the kept windows";
-    say(byId("losses-since"), ["since the containers started", since].filter(Boolean).join("; "));
+    say(byId("losses-since"), [COUNTED_SINCE, since].filter(Boolean).join("; "));
   },
 };

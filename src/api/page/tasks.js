@@ -58,7 +58,7 @@ class Task {
     return this.row.last_datagram ? agentNow() - seconds(this.row.last_datagram) : null;
   }
 
-  /** What was dropped, folded and rejected since the containers started. */
+  /** What was dropped, folded and rejected in all. */
   problems() {
     return sumsOf((name) => this.row[name]);
   }
@@ -103,7 +103,7 @@ function nodeChanged(changes) {
 function countInto(cell, count, fresh, kind) {
   say(cell, number(count));
   cell.className = fresh > 0 ? `num ${kind}` : count > 0 ? "num" : "num zero";
-  const title = count === 0 ? "" : fresh === count ? `${full(count)} since the containers started` : `${full(count)} since the containers started, ${full(fresh)} of them new`;
+  const title = count === 0 ? "" : `${full(count)} ${COUNTED_SINCE}${fresh === count ? "" : `, ${full(fresh)} of them new`}`;
   if (cell.title !== title) cell.title = title;
 }
 

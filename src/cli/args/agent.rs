@@ -8,6 +8,8 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::format::OutputArgs;
 use super::target::{AdminArgs, ClientArgs, UrlArgs};
 use super::{numbers, times};
+use crate::cli::completion::{assigned_settings, setting_keys};
+use crate::model::{ContainerId, TaskId};
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
@@ -74,18 +76,26 @@ pub(in crate::cli) struct Sources {
     #[arg(long, value_name = "FILE", env = "TALLYPORT_CONFIG", hide_env_values = true)]
     pub(in crate::cli) config: Option<PathBuf>,
     /// Any setting, as `tallyport config show` names it; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", add = assigned_settings())]
     pub(in crate::cli) set: Vec<String>,
+}
+
+/// Parses a label, which has a key.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RunArgs {
     /// The task's name [default: the command's name and the process number]
-    #[arg(long, value_name = "ID")]
-    pub(in crate::cli) task_id: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = TaskId::new)]
+    pub(in crate::cli) task_id: Option<TaskId>,
     /// A label of the task; may be repeated
-    #[arg(long = "label", value_name = "K=V")]
-    pub(in crate::cli) labels: Vec<String>,
+    #[arg(long = "label", value_name = "K=V", value_parser = parse_label)]
+    pub(in crate::cli) labels: Vec<(String, String)>,
     /// Do not start COMMAND if no socket is available
     #[arg(long)]
     pub(in crate::cli) fail_closed: bool,
@@ -99,14 +109,14 @@ pub(in crate::cli) struct RunArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EnvArgs {
     /// Name of what is started, such as a unit
-    #[arg(value_name = "CONTAINER")]
-    pub(in crate::cli) container: String,
+    #[arg(value_name = "CONTAINER", value_parser = ContainerId::new)]
+    pub(in crate::cli) container: ContainerId,
     /// The task's name [default: the container's]
-    #[arg(long, value_name = "ID")]
-    pub(in crate::cli) task_id: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = TaskId::new)]
+    pub(in crate::cli) task_id: Option<TaskId>,
     /// A label of the task; may be repeated
-    #[arg(long = "label", value_name = "K=V")]
-    pub(in crate::cli) labels: Vec<String>,
+    #[arg(long = "label", value_name = "K=V", value_parser = parse_label)]
+    pub(in crate::cli) labels: Vec<(String, String)>,
     /// The container's process, if it is running; its end releases the socket
     #[arg(long, value_name = "PID", value_parser = numbers::parse_pid)]
     pub(in crate::cli) pid: Option<i32>,
@@ -174,6 +184,9 @@ pub(in crate::cli) struct ConfigArgs {
 pub(in crate::cli) struct ShowConfigArgs {
     #[command(flatten)]
     pub(in crate::cli) sources: Sources,
+    /// Only these settings, or those in these tables, such as limits
+    #[arg(value_name = "KEY", add = setting_keys())]
+    pub(in crate::cli) keys: Vec<String>,
     /// Show the settings of the running agent, and those that are configured otherwise here
     #[arg(long)]
     pub(in crate::cli) running: bool,

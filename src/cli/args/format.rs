@@ -11,8 +11,7 @@ pub(in crate::cli) struct OutputArgs<F: OutputChoice = OutputFormat> {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = EnumValueParser::<F>::new())]
     pub(in crate::cli) output: F,
-    /// Print JSON, as -o json does
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long, conflicts_with = "output", help = F::JSON_HELP)]
     pub(in crate::cli) json: bool,
 }
 
@@ -20,6 +19,8 @@ pub(in crate::cli) struct OutputArgs<F: OutputChoice = OutputFormat> {
 pub(in crate::cli) trait OutputChoice: ArgumentChoice {
     /// The format that `--json` selects.
     const JSON: Self;
+    /// The help of `--json`.
+    const JSON_HELP: &str = "Print JSON, as -o json does";
 }
 
 /// The formats of commands that print one document.
@@ -49,6 +50,7 @@ pub(in crate::cli) enum StreamFormat {
 
 impl OutputChoice for StreamFormat {
     const JSON: Self = Self::Ndjson;
+    const JSON_HELP: &str = "Print JSON, as -o ndjson does";
 }
 
 /// The formats of lists.

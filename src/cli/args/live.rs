@@ -4,7 +4,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::target::{ClientArgs, NamespaceArgs, PodArgs};
-use crate::cli::completion::{container_ids, metric_names, task_names};
+use crate::cli::completion::{container_ids, metric_names, series_tags, task_names};
 use crate::cli::listing::{SortOrder, SortParser};
 use crate::cli::resolve::parse_container_filter;
 use crate::model::MetricType;
@@ -111,7 +111,7 @@ pub(in crate::cli) struct PlotArgs {
     #[arg(long, value_name = "FIELD", default_value = "value")]
     pub(in crate::cli) field: PlotField,
     /// Only the series with this tag, K=V or K:V
-    #[arg(long, value_name = "K=V")]
+    #[arg(long, value_name = "K=V", add = series_tags())]
     pub(in crate::cli) tag: Vec<String>,
     /// Only the series of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(MetricType::ALL.map(MetricType::as_str)))]

@@ -6,6 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use super::format::{ListFormat, OutputArgs, RawArgs};
 use super::target::{AdminArgs, ClientArgs};
 use super::times;
+use crate::cli::completion::publisher_names;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PublishListArgs {
@@ -20,7 +21,7 @@ pub(in crate::cli) struct PublishListArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PublisherArgs {
     /// The publisher's name in the configuration
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = publisher_names())]
     pub(in crate::cli) name: String,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
@@ -33,7 +34,7 @@ pub(in crate::cli) struct PublisherArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PublisherCallArgs {
     /// The publisher's name in the configuration
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = publisher_names())]
     pub(in crate::cli) name: String,
     #[command(flatten)]
     pub(in crate::cli) admin: AdminArgs,

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::completion::{container_ids, metric_names, pod_containers};
+use crate::cli::completion::{container_ids, metric_names, pod_containers, series_tags};
 use crate::cli::resolve::parse_container_filter;
 use crate::client::Target;
+
+/// Where commands look for the agent that serves as it does without settings.
+pub(in crate::cli) const DEFAULT_URL: &str = "http://127.0.0.1:9725";
 
 /// The address of the agent, for requests that need no token.
 #[derive(Debug, Args)]
@@ -15,7 +18,7 @@ pub(in crate::cli) struct UrlArgs {
     #[arg(
         long,
         env = "TALLYPORT_URL",
-        default_value = "http://127.0.0.1:9725",
+        default_value = DEFAULT_URL,
         value_name = "URL",
         hide_env_values = true
     )]
@@ -85,7 +88,7 @@ pub(in crate::cli) struct FilterArgs {
     #[arg(long, value_name = "GLOB", add = metric_names())]
     pub(in crate::cli) name: Vec<String>,
     /// Only series with this tag, K=V or K:V
-    #[arg(long, value_name = "K=V")]
+    #[arg(long, value_name = "K=V", add = series_tags())]
     pub(in crate::cli) tag: Vec<String>,
     /// Only containers with this label
     #[arg(long, value_name = "K=V")]

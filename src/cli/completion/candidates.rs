@@ -9,7 +9,8 @@ use clap_complete::CompletionCandidate;
 use super::typed::TypedLine;
 use crate::cli::encoding::{encode_query, encode_segment};
 use crate::client::{Client, Response};
-use crate::wire::{ContainerDocument, RecordDocument, Task, TaskMetrics, TaskNames};
+use crate::config::SETTINGS;
+use crate::wire::{ContainerDocument, PublisherDocument, RecordDocument, Task, TaskMetrics, TaskNames};
 
 /// How long a shell may wait for names.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -76,6 +77,47 @@ pub(super) fn complete_metric(current: &OsStr) -> Vec<CompletionCandidate> {
             request.ask(&format!("{path}/metrics{query}")).await?;
         Some(metrics.into_iter().map(|record| record.name).collect())
     })
+}
+
+/// Tags of the series of the task in the line, as `key=value`.
+pub(super) fn complete_tag(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_names(current, &async |request, _| {
+        let task = request.find_task(&request.line.argument_text("task_id")?).await?;
+        let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
+        let TaskMetrics::<TaggedRecord> { metrics, .. } = request.ask(&path).await?;
+        let tags = metrics.into_iter().flat_map(|record| record.tags);
+        Some(tags.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect())
+    })
+}
+
+/// The part of a record that completes tags.
+#[derive(serde::Deserialize)]
+struct TaggedRecord {
+    tags: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Names of the agent's publishers.
+pub(super) fn complete_publisher(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_names(current, &async |request, _| {
+        let publishers: Vec<PublisherDocument> = request.ask("/v1/publishers").await?;
+        Some(publishers.into_iter().map(|publisher| publisher.name).collect())
+    })
+}
+
+/// Keys of settings.
+pub(super) fn complete_setting(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_keys(current, "")
+}
+
+/// Keys of settings with the sign that a value follows.
+pub(super) fn complete_assignment(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_keys(current, "=")
+}
+
+fn offer_keys(current: &OsStr, suffix: &str) -> Vec<CompletionCandidate> {
+    let Some(prefix) = current.to_str() else { return Vec::new() };
+    let keys = SETTINGS.iter().map(|setting| setting.key).filter(|key| key.starts_with(prefix));
+    keys.map(|key| CompletionCandidate::new(format!("{key}{suffix}"))).collect()
 }
 
 impl NameRequest {

@@ -116,3 +116,21 @@ fn a_rate_is_per_second_of_the_time_in_which_the_container_listened() {
     assert_eq!(list_points(PlotField::Rate, windows)[0].value, 5.0);
     assert_eq!(list_points(PlotField::Count, windows)[0].value, 20.0);
 }
+
+#[test]
+fn a_window_that_has_only_just_opened_has_no_rate() {
+    let opened = |covered: f64| {
+        let agg = serde_json::json!({"samples": 1, "rate": 1.0 / covered});
+        let more = serde_json::json!({"open": true, "covered": covered, "agg": agg});
+        series(vec![sample_record("hits", 0, &serde_json::json!({})), sample_record("hits", 10, &more)])
+    };
+    let rates = |live: &LiveSeries| -> Vec<f64> {
+        let windows = live.all_series().values().next().unwrap();
+        list_points(PlotField::Rate, windows).iter().map(|point| point.value).collect()
+    };
+    assert_eq!(rates(&opened(0.039)), [2.0]);
+    assert_eq!(rates(&opened(2.5)), [2.0, 0.4]);
+    let live = opened(0.039);
+    let windows = live.all_series().values().next().unwrap();
+    assert_eq!(list_points(PlotField::Count, windows).len(), 2, "other numbers are exact from the start");
+}

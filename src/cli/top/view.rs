@@ -12,6 +12,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use super::super::plot::{SeriesPlot, describe_field, describe_points, list_points, render_points};
 use super::super::screen::{clean_text, cut_text};
+use super::super::wrap::wrap_line;
 use super::app::App;
 use super::series::OpenTask;
 use super::updates::StreamState;
@@ -159,10 +160,11 @@ fn draw_plot(frame: &mut Frame<'_>, area: Rect, open: &OpenTask) {
 /// Draws the help from a line on, and returns the line that is first on the screen.
 fn draw_help(frame: &mut Frame<'_>, area: Rect, first: usize) -> usize {
     let height = usize::from(area.height);
-    let first = first.min(HELP.len().saturating_sub(height));
     let width = usize::from(area.width);
+    let text: Vec<String> = HELP.iter().flat_map(|line| wrap_line(line, Some(width))).collect();
+    let first = first.min(text.len().saturating_sub(height));
     let lines: Vec<Line<'_>> =
-        HELP.iter().skip(first).take(height).map(|line| Line::raw(cut_text(line, width))).collect();
+        text.iter().skip(first).take(height).map(|line| Line::raw(cut_text(line, width))).collect();
     frame.render_widget(Paragraph::new(lines), area);
     first
 }

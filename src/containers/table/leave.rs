@@ -139,6 +139,7 @@ impl ContainerTable {
                 image,
                 senders: part.as_ref().and_then(|part| part.senders.clone()),
                 kernel_drops: part.as_ref().map_or(0, |part| part.kernel_drops),
+                last_problem: part.as_ref().and_then(|part| part.last_problem),
                 udp: socket.is_some(),
                 unix_queue: unix.map(|(_, queue)| queue),
                 process: process.is_some(),

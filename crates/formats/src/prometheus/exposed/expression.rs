@@ -12,8 +12,8 @@ use super::view::{Grouping, SampleSelection, Statistic};
 /// have too few samples.
 const RANGE: &str = "5m";
 
-const LARGEST: &str = "Percentiles of summaries cannot be merged: this is the largest one of the series, which that of all \
-                       values does not exceed. prometheus.timers = \"histogram\" makes them mergeable.";
+const LARGEST: &str = "Percentiles of summaries cannot be merged: this is the largest one of the series, an upper bound of the \
+                       percentile of all values. prometheus.timers = \"histogram\" makes them mergeable.";
 const MEMBERS: &str =
     "Members that several series report are counted by each of them: this is an upper bound.";
 const NO_MAX: &str = "A summary has no maximum; this is its highest percentile.";
