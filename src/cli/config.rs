@@ -73,10 +73,10 @@ pub(super) async fn show_config(args: &ShowConfigArgs, out: &mut Console) -> Res
         let mut running: Vec<SettingDocument> = parse_response(&response)?;
         running.retain(|setting| is_selected(&setting.key, &args.keys));
         let running = compare_settings(running, configured);
-        ensure_found(&args.keys, running.iter().map(|setting| &*setting.running.key))?;
+        ensure_found(&args.keys, &running.iter().map(|setting| &*setting.running.key))?;
         return Ok(print_running(&running, args.output.selected_format(), out)?);
     }
-    ensure_found(&args.keys, configured.iter().map(|setting| &*setting.key))?;
+    ensure_found(&args.keys, &configured.iter().map(|setting| &*setting.key))?;
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&configured)?,
         OutputFormat::Ndjson => out.write_ndjson(&configured)?,
@@ -103,7 +103,10 @@ fn is_within(key: &str, wanted: &str) -> bool {
 }
 
 /// Fails if a key selects nothing.
-fn ensure_found<'k>(wanted: &[String], found: impl Iterator<Item = &'k str> + Clone) -> Result<(), Failure> {
+fn ensure_found<'k>(
+    wanted: &[String],
+    found: &(impl Iterator<Item = &'k str> + Clone),
+) -> Result<(), Failure> {
     let Some(missing) = wanted.iter().find(|wanted| !found.clone().any(|key| is_within(key, wanted))) else {
         return Ok(());
     };
@@ -220,7 +223,7 @@ mod tests {
         assert_eq!(selected(&["limits.series"]), [true, false, false]);
         assert_eq!(selected(&["limits", "node"]), [true, true, true]);
         assert_eq!(selected(&["limit"]), [false, false, false]);
-        let failure = |key: &str| ensure_found(&[key.to_owned()], ["limits.series"].into_iter());
+        let failure = |key: &str| ensure_found(&[key.to_owned()], &["limits.series"].into_iter());
         assert!(failure("limits").is_ok());
         let refused = failure("limits.sries").unwrap_err();
         assert_eq!(refused.to_text(), "limits.sries is not a setting\ndid you mean limits.series?");
