@@ -22,7 +22,7 @@ impl Database {
     fn serve(&self) -> Backend {
         let database = self.clone();
         Backend::new(move |request| match request.target() {
-            "/query" => reply(database.answer(request)),
+            "/query" => reply(&database.answer(request)),
             _ => {
                 database.write(request);
                 TAKEN
@@ -81,7 +81,7 @@ fn select(statement: &str, series: &str, points: &BTreeMap<i64, BTreeMap<String,
     }))
 }
 
-fn reply(document: Value) -> Reply {
+fn reply(document: &Value) -> Reply {
     Reply::Status(200, "content-type: application/json", Box::leak(document.to_string().into_boxed_str()))
 }
 

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_refusal_is_one_short_line_whatever_the_body_is() {
         assert_eq!(describe_refusal(401, b""), "a query is answered with 401 Unauthorized");
-        let body = [b"<html>\r\n\x1b[31m\xff".as_slice(), &[b'x'; 1 << 16]].concat();
+        let body = [b"<html>\r\n\x1b[31m\xff".as_slice(), &vec![b'x'; 1 << 16][..]].concat();
         let text = describe_refusal(502, &body);
         assert!(text.starts_with("a query is answered with 502 Bad Gateway: <html> [31m"), "{text}");
         assert!(text.len() < 1024 && !text.contains(['\x1b', '\n']));

@@ -164,6 +164,17 @@ impl Stored {
         self.named(name).map(|(_, samples)| of(samples)).sum()
     }
 
+    /// The series with a name whose increase is more than this, with their samples.
+    pub(super) fn samples_of_more_than(&self, name: &str, most: f64) -> Vec<(Labels, Vec<(i64, f64)>)> {
+        let named = self.named(name).map(|(labels, samples)| {
+            (labels.clone(), samples.iter().map(|(at, bits)| (*at, f64::from_bits(*bits))).collect())
+        });
+        let increase = |samples: &[(i64, f64)]| {
+            samples.iter().map(|(_, value)| *value).filter(|it| !it.is_nan()).sum::<f64>()
+        };
+        named.filter(|(_, samples): &(_, Vec<_>)| increase(samples) > most).collect()
+    }
+
     /// How often the series with a name began again.
     pub(super) fn resets(&self, name: &str) -> usize {
         let of = |samples: &[(i64, u64)]| values(samples).windows(2).filter(|pair| pair[1] < pair[0]).count();
