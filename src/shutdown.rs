@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_waits_for_everybody_who_holds_it() {
+    async fn a_drain_waits_for_all_its_holders() {
         let (trigger, drain) = drain_channel();
         let mut worker = drain.clone();
         let work = tokio::spawn(async move {

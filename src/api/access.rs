@@ -214,7 +214,7 @@ mod tests {
             assert!(called(false, &[], host), "{host}");
         }
         assert!(called(false, &["node-1.example"], "node-1.example:9725"));
-        assert!(called(false, &["node-1.example"], "10.0.0.1:9725"), "an address is nobody's domain");
+        assert!(called(false, &["node-1.example"], "10.0.0.1:9725"), "an address is no domain");
         assert!(!called(false, &["node-1.example"], "evil.example"));
     }
 

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_changes_who_is_served() {
+    fn every_setting_changes_which_containers_are_served() {
         let as_is = |text: &str| verdict(text, |_| {});
         assert_eq!(as_is(""), SelectionVerdict::Inject);
         for (text, expected) in [

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_learns_of_each_change_once() {
+    fn a_follower_learns_of_each_change_once() {
         let directory = Directory::default();
         directory.upsert_container(&info(1, "a", 1, "web", LifecycleState::Listening));
         let (one, other) = (directory.follow_changes(), directory.follow_changes());

@@ -83,7 +83,7 @@ mod tests {
     use crate::net::netns::Namespace;
 
     #[test]
-    fn siblings_get_different_ports_and_who_comes_back_gets_its_own() {
+    fn siblings_get_different_ports_and_a_container_that_comes_back_gets_its_own() {
         let mut ports = Ports::default();
         let pod = Namespace::own_id().unwrap();
         let at = Duration::from_secs;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_in_which_nobody_listens_may_be_a_new_one() {
+    fn a_namespace_without_listeners_may_be_a_new_one() {
         let mut ports = Ports::default();
         let pod = Namespace::own_id().unwrap();
         for (name, port) in [("app", FIRST), ("sidecar", FIRST + 1)] {

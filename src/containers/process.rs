@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_own_namespace_is_nobody_elses() {
+    async fn our_own_namespace_is_no_containers() {
         assert!(me().in_namespace(Namespace::own_id().unwrap()).is_ok());
         assert!(matches!(me().with_own_namespace(), Err(ProcessError::SharedNamespace { .. })));
     }

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_gets_a_socket_is_said_by_the_setting_and_the_container() {
+    fn the_setting_and_the_container_decide_about_a_socket() {
         use UnixWish::{Beside, No, Only};
         for (mode, said, expected) in [
             (UnixSocketMode::Off, Some(Only), No),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_life_left_goes_unless_somebody_claims_it() {
+    fn what_an_earlier_agent_left_goes_unless_it_is_claimed() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("sockets");
         let before = Sockets::new(&directory, 1);

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pair_is_always_written_and_taken_back_from_whoever_set_it() {
+    fn the_pair_is_always_written_and_taken_back_from_other_plugins() {
         assert_eq!(adjusted(&["PATH=/bin"], &[]), ["STATSD_UDP_HOST=127.1.2.3", "STATSD_UDP_PORT=18125"]);
         assert_eq!(
             adjusted(&["STATSD_UDP_PORT=9"], &[]),

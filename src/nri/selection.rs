@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn who_observes_changes_nobody() {
+    fn an_observer_changes_no_container() {
         let observe = SelectionRules { mode: SelectionMode::Observe, ..SelectionRules::default() };
         assert_eq!(
             verdict(&observe, &pod("shop", &[], &[("tallyport.enabled", "true")])),

@@ -125,7 +125,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(100);
 
     #[test]
-    fn before_the_container_is_known_only_who_cannot_be_seen_is_believed() {
+    fn before_the_container_is_known_only_invisible_senders_are_believed() {
         let mut senders = Senders::default();
         assert_eq!(senders.judge_sender(0, None, NOW), SenderVerdict::Member);
         assert_eq!(senders.judge_sender(1, None, NOW), SenderVerdict::Foreign);

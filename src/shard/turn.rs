@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_more_than_a_turn_is_not_kept_waiting() {
+    fn a_socket_with_more_than_a_turn_is_not_kept_waiting() {
         let mut gather = Gather::new(LONGEST);
         steady(&mut gather, Duration::from_millis(5), 256, 0.01);
         assert!(gather.wait_duration(Duration::ZERO) > Duration::ZERO);

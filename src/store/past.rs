@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_sent_for_a_day_is_forgotten() {
+    fn what_was_not_sent_for_a_day_is_forgotten() {
         let mut past = Past::default();
         add(&mut past, "old.1", "done", 1.0, 0);
         add(&mut past, "new.1", "done", 1.0, 25 * 3600);

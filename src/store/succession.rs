@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_one_container_is_told_of_its_losses_only_in_the_next_process_too() {
+    fn a_follower_of_one_container_learns_of_its_losses_only_in_the_next_process_too() {
         let mut node = Node::new(2);
         node.run(1);
         node.forget(1);

@@ -449,7 +449,7 @@ fn windows_after_a_place_are_the_same_whether_or_not_the_log_reaches_it() {
 }
 
 #[test]
-fn whoever_subscribes_hears_of_new_records_only() {
+fn a_subscriber_hears_of_new_records_only() {
     let mut node = Node::new(1, 30);
     let mut newest = node.store.subscribe();
     newest.mark_unchanged();

@@ -494,7 +494,7 @@ fn beyond_its_size_the_oldest_go_and_are_counted() {
 }
 
 #[test]
-fn who_is_forgotten_stays_away_and_who_has_ended_until_its_tombstone_goes() {
+fn a_forgotten_container_stays_away_and_an_ended_one_until_its_tombstone_goes() {
     let disk = Disk::default();
     let mut node = Node::on(&disk, 3, 30, MIB);
     node.run(&disk);

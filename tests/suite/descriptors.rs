@@ -110,7 +110,7 @@ fn a_container_is_attached_by_a_handle_of_its_process_and_its_network() {
 }
 
 #[test]
-fn who_means_no_good_leaves_the_agent_as_it_was() {
+fn a_hostile_client_leaves_the_agent_as_it_was() {
     let Some(()) = tools::network_namespaces() else { return };
     let agent = Agent::start();
     let body = json!({"container_id": "c1", "network": {"mode": "new"}, "ttl": null});

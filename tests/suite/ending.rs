@@ -48,7 +48,7 @@ fn a_second_term_ends_it_at_once_and_says_so_by_its_code() {
 }
 
 #[test]
-fn a_deadline_ends_a_drain_that_somebody_holds_up() {
+fn a_deadline_ends_a_drain_that_is_held_up() {
     let mut agent = Agent::with(&["--set", "agent.drain_deadline=300ms"]);
     let held = hold_a_request(&agent);
     let before = Instant::now();

@@ -223,7 +223,7 @@ fn a_state_directory_that_becomes_read_only_is_told_by_everybody_and_made_good()
 }
 
 #[test]
-fn who_holds_the_port_on_every_address_is_named_and_each_reservation_that_fails_is_counted() {
+fn the_holder_of_a_port_on_every_address_is_named_and_each_failed_reservation_is_counted() {
     let squatter = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = squatter.local_addr().unwrap().port();
     let agent = Agent::with(&["--window", "1s", "--set", &format!("listeners.port={port}")]);

@@ -121,7 +121,7 @@ fn another_network_is_another_world() {
 }
 
 #[test]
-fn who_was_connected_before_is_reported_and_nothing_is_pretended() {
+fn sockets_connected_before_the_guard_are_reported() {
     let Some(()) = tools::guard() else { return };
     let agent = agent();
     let own = Group::new();

@@ -586,7 +586,7 @@ fn a_process_that_cannot_go_on_with_what_there_is_replaces_the_agent_and_starts_
 }
 
 #[test]
-fn where_there_is_nobody_to_take_over_from_it_starts_as_usual() {
+fn without_an_agent_to_take_over_from_it_starts_as_usual() {
     let agent = Agent::with(&["--take-over"]);
     assert_eq!(agent.get("/ready").0, 200);
     agent.until_logged("there is no agent to take over from");

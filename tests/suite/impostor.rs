@@ -210,7 +210,7 @@ fn writable(directory: &tempfile::TempDir) -> PathBuf {
 }
 
 #[test]
-fn who_is_neither_root_nor_the_agents_user_is_not_asked_and_not_passed_anything() {
+fn a_socket_of_another_user_is_not_asked_and_not_passed_anything() {
     let Some(()) = tools::guard() else { return };
     let directory = tempfile::tempdir().unwrap();
     let socket = writable(&directory);

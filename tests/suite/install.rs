@@ -132,7 +132,7 @@ fn where_there_was_no_file_there_is_none_afterwards() {
 }
 
 #[test]
-fn mode_owner_and_links_stay_and_so_does_what_nobody_here_knows() {
+fn mode_owner_and_links_stay_and_so_do_unknown_entries() {
     let Some(etc) = Etc::new() else { return };
     etc.write("real.json", DAEMON);
     let real = etc.path("real.json");
@@ -225,7 +225,7 @@ fn programs_that_containers_would_need_are_looked_for_first() {
 }
 
 #[test]
-fn what_makes_no_sense_is_a_mistake_of_whoever_asks() {
+fn arguments_without_sense_are_usage_errors() {
     let Some(etc) = Etc::new() else { return };
     for (engine, more, why) in [
         ("docker", &["--mechanism", "hook"][..], "only podman"),

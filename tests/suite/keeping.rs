@@ -176,7 +176,7 @@ fn a_keeper_that_is_told_to_end_says_what_goes_with_it() {
 }
 
 #[test]
-fn what_nobody_comes_for_is_let_go_of() {
+fn what_is_not_claimed_is_let_go_of() {
     let (agent, keeper) = pair(LONG, &["--hold", "1s"]);
     let web = web(&agent);
     let directory = agent.into_directory();
@@ -203,7 +203,7 @@ fn an_agent_that_cannot_go_on_with_it_starts_from_what_is_on_disk() {
 }
 
 #[test]
-fn who_comes_for_it_and_dies_leaves_it_where_it_is() {
+fn a_claimant_that_dies_leaves_it_where_it_is() {
     let (agent, keeper) = pair(LONG, &[]);
     let web = web(&agent);
     web.send("a:1|c");

@@ -20,7 +20,7 @@ fn labels(agent: &Agent, container: &str) -> Value {
 }
 
 #[test]
-fn every_record_of_the_node_has_its_labels_and_nobody_can_say_that_he_is_elsewhere() {
+fn every_record_of_the_node_has_its_labels_and_no_container_can_change_them() {
     let (agent, ..) =
         agent("# as the downward API writes them\ntopology.kubernetes.io/zone=\"eu-1a\"\nrack=r7\n");
     let body = json!({"container_id": "c1", "task_id": "t", "ttl": null, "labels": {"rack": "mine", "team": "shop"}});

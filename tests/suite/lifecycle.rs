@@ -157,7 +157,7 @@ fn all_that_a_process_sent_is_readable_within_250_ms_of_its_end() {
 }
 
 #[test]
-fn a_reservation_nobody_comes_for_expires_and_an_attached_one_does_not() {
+fn an_unused_reservation_expires_and_an_attached_one_does_not() {
     let agent = Agent::with(&["--window", "1s", "--set", "containers.reservation_ttl=1s"]);
     let process = Process::start(Command::new("sleep").arg("600"));
     agent.admin("POST", "/v1/containers", &json!({"container_id": "alone"}));
@@ -274,7 +274,7 @@ fn the_dcos_dialect_serves_a_configured_address() {
 }
 
 #[test]
-fn every_admin_call_is_logged_with_who_made_it() {
+fn every_admin_call_is_logged_with_its_caller() {
     let agent = Agent::start();
     agent.reserve("c1", "web.1");
     let audited = || agent.log().lines().filter(|line| line.contains("\"target\":\"audit\"")).count();

@@ -86,7 +86,7 @@ fn an_adopted_pod_is_heard_where_clients_send_that_were_told_nothing() {
 }
 
 #[test]
-fn nobody_is_adopted_who_was_told_an_address_or_where_that_is_not_wanted() {
+fn no_container_is_adopted_that_has_an_address_or_where_that_is_off() {
     let Some(()) = tools::network_namespaces() else { return };
     let namespace = Namespace::new();
     let holder = namespace.process();
@@ -196,7 +196,7 @@ fn what_the_wrapper_started_while_the_agent_was_away_is_found_in_every_life_of_t
 }
 
 #[test]
-fn nobody_is_mute_who_did_not_start_or_wanted_no_socket() {
+fn no_container_is_mute_that_did_not_start_or_wanted_no_socket() {
     for runtime in runtimes() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().to_owned();

@@ -47,7 +47,7 @@ fn names_and_tags_are_what_their_readers_expect() {
 }
 
 #[test]
-fn who_negotiates_utf_8_gets_names_as_they_are() {
+fn a_scraper_that_negotiates_utf_8_gets_names_as_they_are() {
     let Some(python) = tools::python() else { return };
     let agent = Agent::with(FLAGS);
     agent.reserve("c-1", "web.1").send(OF_ENVOY);

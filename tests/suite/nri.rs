@@ -205,7 +205,7 @@ fn a_running_container_without_an_address_is_shown_everywhere() {
 }
 
 #[test]
-fn a_connection_that_is_cut_costs_nobody_a_socket_and_is_made_again() {
+fn a_connection_that_is_cut_costs_no_container_its_socket_and_is_made_again() {
     let (_directory, listener, file) = setting("");
     let agent = Agent::with(&["--window", "1s", "--config", &file]);
     let mut runtime = Runtime::accept(&listener);

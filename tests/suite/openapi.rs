@@ -520,7 +520,7 @@ fn every_route_is_served_where_the_document_says_and_nowhere_else() {
 }
 
 #[test]
-fn who_may_not_ask_is_answered_as_the_document_says() {
+fn a_client_without_access_is_answered_as_the_document_says() {
     let directory = tempfile::tempdir().unwrap();
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, "0123456789abcdef\n").unwrap();

@@ -218,7 +218,7 @@ fn the_nodes_stream_begins_with_the_values_of_kept_windows_if_asked() {
 }
 
 #[test]
-fn the_nodes_stream_can_be_filtered_and_says_who_is_forgotten() {
+fn the_nodes_stream_can_be_filtered_and_names_forgotten_containers() {
     let agent = Agent::with(&["--window", "1s", "--set", "containers.tombstone=1s"]);
     agent.reserve("c1", "web.1");
     agent.reserve("c2", "batch.1");

@@ -709,7 +709,7 @@ fn whatever_applications_send_can_be_read_and_no_two_series_are_one() {
 }
 
 #[test]
-fn a_page_is_compressed_for_who_takes_that() {
+fn a_page_is_compressed_for_clients_that_accept_it() {
     let agent = Agent::start();
     send_one_of_each(&agent, "c-1", "web.1");
     let plain = fetch(&agent, "/metrics/tasks", CLASSIC);

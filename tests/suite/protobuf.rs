@@ -56,7 +56,7 @@ fn counts(of: &Value) -> Vec<(i64, f64)> {
 }
 
 #[test]
-fn values_are_counted_in_native_histograms_for_those_who_ask_for_protobuf() {
+fn values_are_counted_in_native_histograms_for_scrapers_that_ask_for_protobuf() {
     let Some(python) = tools::python() else { return };
     let agent = configured(NATIVE);
     send_one_of_each(&agent, "c-1", "web.1");

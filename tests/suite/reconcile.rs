@@ -15,7 +15,7 @@ fn reconciled(agent: &Agent) -> Value {
 }
 
 #[test]
-fn a_lost_container_is_back_as_soon_as_somebody_asks() {
+fn a_lost_container_is_back_with_the_next_request() {
     let flags = ["--window", "1s"];
     let mut agent = Agent::with(&flags);
     let process = Sleeper::start();
@@ -46,7 +46,7 @@ fn a_lost_container_is_back_as_soon_as_somebody_asks() {
 }
 
 #[test]
-fn whoever_has_ended_is_known_to_have_when_the_answer_comes() {
+fn ended_containers_are_known_when_the_answer_comes() {
     let agent = Agent::start();
     let processes: Vec<_> = (0..20).map(|_| Sleeper::start()).collect();
     for (n, process) in processes.iter().enumerate() {

@@ -52,7 +52,7 @@ fn state(agent: &Agent, container: &str) -> String {
 const FLAGS: &[&str] = &["--window", "1s"];
 
 #[test]
-fn after_a_kill_every_container_that_lives_is_back_at_its_address_and_who_has_ended_is_not() {
+fn after_a_kill_living_containers_are_back_at_their_addresses_and_ended_ones_are_not() {
     let agent = Agent::with(FLAGS);
     let living: Vec<_> = (0..20).map(|_| Sleeper::start()).collect();
     let mut addresses = Vec::new();
@@ -130,7 +130,7 @@ fn a_container_in_a_network_of_its_own_is_back_in_it() {
 }
 
 #[test]
-fn who_cannot_have_its_address_again_is_lost_and_seen_and_back_once_it_can() {
+fn a_container_whose_address_is_taken_is_lost_and_seen_and_back_once_it_is_free() {
     let agent = Agent::with(FLAGS);
     let process = Sleeper::start();
     let address =

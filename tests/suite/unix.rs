@@ -161,7 +161,7 @@ fn siblings_and_host_network_containers_are_told_apart_by_sockets_of_their_own()
 }
 
 #[test]
-fn beside_its_address_a_container_has_a_socket_that_who_joins_it_finds_too() {
+fn beside_its_address_a_container_has_a_socket_that_joining_processes_find_too() {
     for runtime in runtimes() {
         let agent = with(&["env.presets=datadog"]);
         let bundle = Bundle::new(&runtime, &agent.admin_socket());
@@ -356,7 +356,7 @@ fn what_waits_in_a_unix_socket_during_a_hand_over_is_the_containers_own() {
 }
 
 #[test]
-fn nobody_is_believed_before_the_container_is_known() {
+fn no_sender_is_believed_before_the_container_is_known() {
     let agent = with(&["unix.mode=all"]);
     let body = json!({"container_id": "c1", "ttl": null});
     let (_, reserved) = agent.admin("POST", "/v1/containers", &body);
@@ -367,7 +367,7 @@ fn nobody_is_believed_before_the_container_is_known() {
 }
 
 #[test]
-fn who_has_nothing_of_its_own_is_served_and_shown_as_unguarded() {
+fn a_container_with_nothing_of_its_own_is_served_and_shown_as_unguarded() {
     let agent = with(&[]);
     let mut process = Process::start(Command::new("sleep").arg("600"));
     let body =
@@ -387,7 +387,7 @@ fn who_has_nothing_of_its_own_is_served_and_shown_as_unguarded() {
 }
 
 #[test]
-fn settings_say_who_gets_a_socket_and_where() {
+fn settings_decide_which_containers_get_a_socket_and_where() {
     let socket = |agent: &Agent, id: &str, said: Option<&str>| {
         let labels = said.map_or(json!({}), |said| json!({"tallyport.unix-socket": said}));
         let (status, reserved) =

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_not_is_told_what_it_takes() {
+    fn a_guard_without_privileges_names_what_it_needs() {
         let error =
             |code| kernel_error("make a map of addresses")(io::Error::from_raw_os_error(code)).to_string();
         assert!(error(libc::EPERM).contains("CAP_BPF"));

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_budget_is_left_to_those_who_are_yet_to_come() {
+    fn half_of_the_budget_is_left_to_later_sockets() {
         let buffers = Buffers::new(100_000, 1 << 20);
         let socket = socket();
         buffers.count_granted(16_384);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nothing_of_its_own_cannot_be_told_from_others() {
+    fn a_process_with_nothing_of_its_own_cannot_be_told_from_others() {
         let mut child = sleeper();
         let process_identity = ProcessIdentity::from_process(child.id().try_into().unwrap(), None).unwrap();
         assert!(!process_identity.is_told_apart(), "{process_identity:?}");
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_used_again_is_not_taken_for_whoever_had_it() {
+    fn a_pid_that_is_used_again_is_not_taken_for_the_earlier_process() {
         let me = i32::try_from(std::process::id()).unwrap();
         let process_identity =
             ProcessIdentity { pid: 1, ..ProcessIdentity::with_cgroups_of("self").unwrap() };

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_living_socket_of_somebody_else_is_left_alone() {
+    fn a_living_socket_of_another_process_is_left_alone() {
         let directory = directory();
         let path = directory.path().join("admin.sock");
         let _theirs = UnixListener::bind(&path).unwrap();

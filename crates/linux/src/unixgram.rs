@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_for_whoever_reaches_it_and_replaces_what_a_dead_agent_left() {
+    fn a_socket_is_open_to_every_user_and_replaces_that_of_a_dead_agent() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("dsd.socket");
         let opener = Opener::default();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_of_the_container_is_counted_and_not_read() {
+    fn datagrams_of_foreign_senders_are_counted_and_not_read() {
         let (receiver, sender) = UnixDatagram::pair().unwrap();
         setsockopt(&receiver, sockopt::PassCred, &true).unwrap();
         for length in [3, 4, DATAGRAM + 1, 5, 6] {

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn root_this_user_and_the_agents_are_believed_and_nobody_else() {
+    fn only_root_this_user_and_the_agents_are_believed() {
         let trusted = Trusted { own: 1000, agent: Some(987), outside: None };
         assert_eq!(
             [0, 1000, 987, 1001, 65_534].map(|user| trusted.contains_user(user)),

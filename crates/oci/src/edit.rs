@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_a_container_without_an_address_finds_its_socket() {
+    fn a_process_that_joins_a_container_without_an_address_finds_its_socket() {
         let config = mounted(CONFIG, BTreeMap::new()).text;
         assert!(!config.contains("STATSD_UDP"), "{config}");
         let joined = edit_process(r#"{"env":["TERM=x"]}"#, &config).unwrap().unwrap();

@@ -108,7 +108,7 @@ class List {
     return this.rows.filter((row) => row.index >= 0).map((row) => this.items[row.index]);
   }
 
-  /** Whether somebody is about to choose a row, which then must not move. */
+  /** Whether a row is about to be chosen, which then must not move. */
   busy() {
     return this.host.contains(document.activeElement) || this.host.matches(":hover");
   }

@@ -134,7 +134,7 @@ tasksView.list.measure();
 taskView.list.measure();
 window.addEventListener("hashchange", route);
 document.addEventListener("keydown", pressed);
-// A page that nobody sees holds no connection, of which a browser has few.
+// A hidden page holds no connection, of which a browser has few.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     connection.close();

@@ -33,7 +33,7 @@ const publishers = {
     return taskView.id === null && !document.hidden && byId("access").hidden && node.info !== null;
   },
 
-  /** Reads them again where somebody looks and the last reading is old enough. */
+  /** Reads them again if the page is visible and the last reading is old enough. */
   async read() {
     if (!this.wanted() || this.reading || performance.now() - this.at < PUBLISHERS_EVERY * 1000) return;
     this.reading = true;

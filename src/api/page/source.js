@@ -2,7 +2,7 @@
 
 /**
  * The token, for as long as this tab is open. It stands in a header: addresses are logged, and cookies go to every port of
- * the node, whoever listens there.
+ * the node, whatever listens there.
  */
 const access = {
   KEY: "tallyport-token",

@@ -208,7 +208,7 @@ const tasksView = {
     return [...node.tasks.values()].filter((task) => (!this.only || task.troubled()) && fits(task));
   },
 
-  /** Shows what is there; rows stay where they are while somebody points at them, unless it was asked for. */
+  /** Shows what is there; rows stay where they are while the pointer is on them, unless it was asked for. */
   show(asked) {
     this.figures();
     let items = this.chosen();

@@ -268,7 +268,7 @@ async fn what_is_not_there_cannot_be_attached_or_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_nobody_comes_for_expires() {
+async fn an_unused_reservation_expires() {
     let node = node(settings());
     node.reserve("usual").await.unwrap();
     node.reserve_with("soon", |r| r.ttl = Ttl::After(Duration::from_secs(5))).await.unwrap();

@@ -57,7 +57,7 @@ async fn get(stream: &mut TcpStream, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_knows_who_asks() {
+async fn a_request_knows_its_peer() {
     let (address, _trigger, _) = start(LIMITS).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let me = stream.local_addr().unwrap();
@@ -243,7 +243,7 @@ async fn an_idle_connection_gives_its_place_to_a_client_that_waits() {
 }
 
 #[tokio::test]
-async fn who_connected_before_the_drain_and_asks_after_it_is_answered() {
+async fn a_client_that_connected_before_the_drain_is_answered_after_it() {
     let (address, trigger, _) = start(LIMITS).await;
     let mut connected = Vec::new();
     for _ in 0..5 {
@@ -260,7 +260,7 @@ async fn who_connected_before_the_drain_and_asks_after_it_is_answered() {
 }
 
 #[tokio::test]
-async fn who_never_asks_holds_up_no_drain() {
+async fn a_client_that_never_asks_holds_up_no_drain() {
     let (address, trigger, connections) = start(LIMITS).await;
     let _silent = TcpStream::connect(address).await.unwrap();
     while connections.open() == 0 {

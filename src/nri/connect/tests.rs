@@ -157,7 +157,7 @@ async fn the_plugin_registers_and_serves() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_is_made_again_and_hurts_nobody() {
+async fn a_connection_that_is_cut_is_made_again_and_hurts_no_container() {
     let setting = Setting::new();
     let mut runtime = setting.accept().await;
     runtime.takes_the_plugin().await;

@@ -197,7 +197,7 @@ async fn both_generations_of_the_wire_attach_the_process() {
 }
 
 #[tokio::test]
-async fn whoever_is_left_alone_is_counted_and_gets_nothing() {
+async fn containers_left_alone_are_counted_and_get_nothing() {
     for (selection, outcome) in [
         (SelectionRules { mode: SelectionMode::Observe, ..SelectionRules::default() }, NriOutcome::Observed),
         (SelectionRules { mode: SelectionMode::OptIn, ..SelectionRules::default() }, NriOutcome::OptedOut),
@@ -396,7 +396,7 @@ async fn what_is_known_is_kept_and_what_is_gone_is_released() {
 }
 
 #[tokio::test]
-async fn a_container_of_somebody_else_is_not_released() {
+async fn a_container_of_another_launcher_is_not_released() {
     let mut node = Node::new(10);
     let other = Reservation::new(ContainerId::new("run-7").unwrap());
     node.containers.reserve(other).await.unwrap();
@@ -521,7 +521,7 @@ async fn a_list_that_comes_in_parts_is_compared_when_it_is_whole() {
 }
 
 #[tokio::test]
-async fn who_is_not_selected_is_not_mute() {
+async fn a_container_that_is_not_selected_is_not_mute() {
     let mut node = Node::new(10);
     let selection = SelectionRules { mode: SelectionMode::OptIn, ..SelectionRules::default() };
     node.told(PluginSettings { selection, presets: Vec::new() });
@@ -544,7 +544,7 @@ async fn what_was_created_and_never_started_is_released_after_a_while() {
 }
 
 #[tokio::test]
-async fn an_agent_that_ends_holds_nobody_up() {
+async fn an_agent_that_ends_holds_up_no_start() {
     let mut node = Node::new(10);
     node.containers.drain_all().await;
     assert_eq!(node.create(&container("c1")).await, None);

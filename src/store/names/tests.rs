@@ -63,7 +63,7 @@ fn meetings(names: &Names) -> Vec<Meeting> {
 }
 
 #[test]
-fn the_first_of_two_names_that_meet_is_plain_and_the_other_marked_whoever_goes() {
+fn the_first_of_two_names_that_meet_is_plain_and_the_other_marked_whichever_goes() {
     let mut names = Names::default();
     let (dot, score) = (counter("a.b"), counter("a_b"));
     Task(&mut names, "web.1").comes(&dot, 0).comes(&score, 10);

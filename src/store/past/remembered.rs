@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fair_share_cuts_the_largest_and_nobody_who_has_less() {
+    fn a_fair_share_cuts_only_the_largest() {
         assert_eq!(fair_share(vec![5, 100, 1], 50), 44);
         assert_eq!(fair_share(vec![5, 100, 100, 1], 50), 22);
         assert_eq!(fair_share(vec![5, 1], 50), usize::MAX);

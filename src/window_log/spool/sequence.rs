@@ -38,7 +38,7 @@ pub struct SpoolBatch {
     /// before they were on the disk, or were in a damaged part of a file. Dropped ones
     /// ([`PublisherHold::dropped`](super::PublisherHold::dropped)) are not among them.
     pub missed: u64,
-    /// Whether there may be windows that cannot be had yet, so that nobody is at the end: the log is not open, or late.
+    /// Whether there may be windows that cannot be read yet: the log is not open, or late.
     pub is_waiting: bool,
 }
 
