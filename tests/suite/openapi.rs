@@ -974,7 +974,8 @@ fn give(path: &str, parameter: &Value, code: &impl Fn(&str) -> Value) {
     let name = parameter["name"].as_str().unwrap();
     let given = |value: &str| code(&format!("{path}?{name}={value}&{name}={value}"));
     let example = &parameter["example"];
-    let example = given(example[0].as_str().or(example.as_str()).unwrap());
+    let number = example.as_u64().map(|number| number.to_string());
+    let example = given(example[0].as_str().or(example.as_str()).or(number.as_deref()).unwrap());
     assert!(example.is_null() || example == "expired_cursor", "{path} {name}: {example}");
     let choices = words(&parameter["schema"]["enum"]);
     for choice in &choices {
