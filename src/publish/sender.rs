@@ -6,36 +6,37 @@
 
 mod cut;
 mod ended;
+mod passing;
 mod replay;
+mod requests;
+mod taking;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use self::cut::{Cut, CutProgress, StuckRequest};
-use super::answer::Answer;
+use self::cut::{Cut, CutProgress};
+use self::passing::SentBefore;
 use super::backoff::Jitter;
-use super::cursor_file::{Position, SendingRound};
+use super::cursor_file::Position;
 use super::dead_letters::DeadLetters;
-use super::follow::{ReadState, TakenWindows, WindowFollower, WindowSource};
+use super::follow::{WindowFollower, WindowSource};
 use super::lease::Leases;
 use super::place::{PublisherPlace, PublisherPlaces};
-use super::round::{PlacedWindow, RecordReading, RoundRules, RoundScope};
+use super::round::{RecordReading, RoundRules, RoundScope};
 use super::selection::SeriesSelection;
 use super::sinks::{Destination, SeriesForm};
-use super::split::{Outcome, WaitReason};
 use super::status::{PublisherState, PublisherStatus};
 use super::tally::{EXPIRED, Fate, SPOOL, TOO_OLD};
 use super::totals::RunningTotals;
 use crate::config::{PublisherConfig, StartAt};
 use crate::model::Timestamp;
 use crate::net::clock;
-use crate::render::publish::{EncodedRequest, RequestRoom};
-use crate::store::{Cursor, Published};
-use crate::window_log::{SpoolHandout, was_open_at_kill};
+use crate::render::publish::RequestRoom;
+use crate::store::Cursor;
 use crate::wire::{PublisherCheckDocument, ReplayedDocument};
 
 /// The fewest bytes that a request is made smaller to.
@@ -123,22 +124,6 @@ pub(super) struct PublisherTask {
     stop: watch::Receiver<Option<StopOrder>>,
 }
 
-/// What a receiver may have of windows that are not done with.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-struct SentBefore {
-    /// Nothing after this place, except windows that were open when the agent was killed.
-    to: Cursor,
-    /// Only windows whose intervals start before this.
-    through: Timestamp,
-}
-
-impl SentBefore {
-    /// Whether there may be such windows after a cursor.
-    fn goes_on_after(self, cursor: Cursor, epoch: u64) -> bool {
-        cursor < self.to || cursor.epoch < epoch
-    }
-}
-
 /// Why waiting ended.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Woken {
@@ -211,79 +196,6 @@ impl PublisherTask {
             task.pass_over_sent();
         }
         Ok(task)
-    }
-
-    /// Passes over what the receiver may have, where the totals that it was sent with are not known: with totals that begin anew it
-    /// would be refused or count twice.
-    fn pass_over_sent(&mut self) {
-        if !self.adds_up() {
-            self.position.sending = None;
-            return;
-        }
-        let Position { cursor, through, sending, .. } = self.position;
-        let through = through.max(sending.map(|sending| sending.end));
-        let to = sending.map_or(cursor, |sending| sending.to);
-        self.sent_before = through.map(|through| SentBefore { to, through });
-        let sending = self.passed_over_after(cursor);
-        if (through, sending) != (self.position.through, self.position.sending) {
-            (self.position.through, self.position.sending) = (through, sending);
-            self.place.note_position(self.position);
-        }
-    }
-
-    /// Whether a window is passed over. One that was open when the agent was killed has only its beginning: if its interval was
-    /// sent, the whole was sent from memory.
-    fn is_sent_before(&self, published: &Published) -> bool {
-        let Some(SentBefore { to, through }) = self.sent_before else { return false };
-        let birth = published.birth_in(self.follower.epoch());
-        let may_be_sent = birth <= to || was_open_at_kill(birth);
-        may_be_sent && self.rules().interval_start(published.window().span) < through
-    }
-
-    /// Counts what is left to send, for a publisher that begins in this process. What earlier runs of the agent have left is in
-    /// files. Returns whether it is to go on.
-    async fn begin_counting(&mut self) -> bool {
-        while self.status.values().position.is_none() {
-            if self.count_lost() {
-                self.count_backlog();
-            }
-            if self.status.values().position.is_none()
-                && self.wait(SOON, None).await == Woken::Stopped
-                && self.is_told_to_end_at_once()
-            {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn count_backlog(&mut self) {
-        let Some((left, end)) = self.follower.count_backlog() else { return };
-        let position = self.position;
-        self.status.update_with(|status| {
-            // What was lost is counted already.
-            let lost = status.tally.sum();
-            (status.position, status.begun) = (Some(position), Some(position.cursor));
-            (status.backlog, status.counted_from) = (left + lost, end.seq);
-        });
-    }
-
-    /// Counts what the spool has dropped before this publisher. Returns whether windows can be handed out.
-    fn count_lost(&mut self) -> bool {
-        let handout = self.follower.check_handout();
-        if handout == SpoolHandout::Closed {
-            return false;
-        }
-        if let Some((position, records)) = self.place.count_lost() {
-            self.position = position;
-            self.status.update_with(|status| {
-                status.position = status.position.map(|_| position);
-                status.tally.add(Fate::Dropped(SPOOL), records);
-            });
-        }
-        // Nothing is in hand, so everything before is done with.
-        self.position.cursor = self.position.cursor.max(self.follower.handed_cursor());
-        true
     }
 
     fn rules(&self) -> RoundRules {
@@ -367,80 +279,6 @@ impl PublisherTask {
         }
     }
 
-    /// The next windows to send, or when there may be some.
-    fn next_cut(&mut self, now: Timestamp, flushing: bool) -> Result<Cut, Option<Timestamp>> {
-        let soon = Err(Some(now.saturating_add(SOON)));
-        let mut wanted = CUT_RECORDS;
-        loop {
-            if !self.count_lost() {
-                return soon;
-            }
-            let read = match self.follower.read_ahead(wanted) {
-                Ok(read) => read,
-                Err(error) => {
-                    let name = &self.config.name;
-                    tracing::warn!(publisher = name, %error, "the window log cannot be read; trying again");
-                    return soon;
-                }
-            };
-            let placed: Vec<_> = self.follower.placed_ahead().collect();
-            let due = match flushing {
-                // Nothing comes any more, so nothing is waited for.
-                true => placed.len(),
-                false => match self.rules().count_due(placed.iter().copied(), now) {
-                    Ok(due) => due,
-                    // All of them are gone.
-                    Err(None) if placed.is_empty() && self.follower.is_past_last_cut() => 0,
-                    Err(None) if read == ReadState::Waiting => return soon,
-                    Err(due) => return Err(due),
-                },
-            };
-            if due == placed.len() && read == ReadState::More && !self.follower.has_whole_run() {
-                wanted += CUT_RECORDS;
-                continue;
-            }
-            let taken = self.limit_to_written(due, &placed, now);
-            match placed.is_empty() {
-                true if !self.follower.is_past_last_cut() => {
-                    return if read == ReadState::Waiting { soon } else { Err(None) };
-                }
-                false if taken == 0 => return soon,
-                _ => {}
-            }
-            let from = self.follower.handed_cursor();
-            // Otherwise some of them were dropped since.
-            if let Some(windows) = self.follower.take_windows(taken) {
-                return Ok(self.begin_cut(from, windows));
-            }
-        }
-    }
-
-    /// How many of the windows that are due are sent now: only what is on the disk, because a window that was not would come back
-    /// after a kill with less in it.
-    fn limit_to_written(&self, due: usize, placed: &[PlacedWindow], now: Timestamp) -> usize {
-        let written = self.follower.count_written();
-        match placed.get(written) {
-            Some(first) if written < due => {
-                let rules = self.rules();
-                if rules.due_at(first.span).saturating_add(LOG_PATIENCE) < now {
-                    return due;
-                }
-                // Of a round that cannot get another part, nothing is sent before everything is there.
-                let is_before = |window: &PlacedWindow| {
-                    !self.adds_up() || rules.round_start(window.span) < rules.round_start(first.span)
-                };
-                placed.iter().take(written).rposition(is_before).map_or(0, |last| last + 1)
-            }
-            _ => due,
-        }
-    }
-
-    fn begin_cut(&mut self, from: Cursor, windows: TakenWindows) -> Cut {
-        let oldest_due = windows.windows.iter().map(|window| window.window().span.end).min();
-        self.status.update_with(|status| status.oldest_due = oldest_due);
-        Cut::new(from, windows)
-    }
-
     /// Sends a cut, and goes on from its end.
     async fn send_cut(&mut self, mut cut: Cut, mut progress: CutProgress) -> CutEnd {
         loop {
@@ -459,27 +297,6 @@ impl PublisherTask {
         }
         self.finish_cut(&cut, &progress);
         CutEnd::Finished
-    }
-
-    /// Notes in the file which round is being sent, before the receiver can have it.
-    fn note_sending(&mut self, sending: Option<SendingRound>) {
-        if self.adds_up() && self.position.sending != sending {
-            self.position.sending = sending;
-            self.place.note_position(self.position);
-        }
-    }
-
-    /// A round of a cut, as it is noted.
-    fn sending_round(&self, end: Timestamp, cut: &Cut) -> SendingRound {
-        // What was sent before stays noted until it is done with.
-        let to = self.sent_before.map_or(cut.to, |before| before.to.max(cut.to));
-        SendingRound { end, to }
-    }
-
-    /// What is passed over after a cursor, as it is noted.
-    fn passed_over_after(&self, cursor: Cursor) -> Option<SendingRound> {
-        let before = self.sent_before.filter(|before| cursor < before.to)?;
-        Some(SendingRound { end: before.through, to: before.to })
     }
 
     /// The cut that the task before was told to leave, if all of it is still there.
@@ -538,70 +355,6 @@ impl PublisherTask {
         self.place.finish_through(position);
     }
 
-    /// Repeats a request until it is answered for good. Holds the request alone.
-    async fn repeat_request(&mut self, stuck: StuckRequest, progress: &mut CutProgress) -> CutEnd {
-        let StuckRequest { request, mut wait, mut reason, mut why } = stuck;
-        let sending = self.position.sending;
-        loop {
-            if !progress.may_have_arrived() {
-                self.note_sending(self.passed_over_after(self.position.cursor));
-            }
-            self.note_wait(wait, reason, &why);
-            if self.wait(wait, None).await == Woken::Stopped && self.is_told_to_end_at_once() {
-                return CutEnd::Stopped;
-            }
-            let Some(request) = &request else { return CutEnd::Finished };
-            self.note_sending(sending);
-            let answer = self.send_request(request).await;
-            let Some(Outcome::Wait { wait: next, reason: because, why: said }) =
-                self.apply_answer(answer, cut::measure_request(request), progress)
-            else {
-                return CutEnd::Finished;
-            };
-            (wait, reason, why) = (next, because, said);
-            if progress.next_range().as_ref() != Some(&request.records) {
-                // A search was given up, and everything is sent as one again.
-                return self.repeat_later(wait, reason, why).await;
-            }
-        }
-    }
-
-    /// Waits before the cut goes on with another request.
-    async fn repeat_later(&mut self, wait: Duration, reason: WaitReason, why: String) -> CutEnd {
-        self.note_wait(wait, reason, &why);
-        match self.wait(wait, None).await {
-            Woken::Stopped if self.is_told_to_end_at_once() => CutEnd::Stopped,
-            Woken::Ready | Woken::Stopped => CutEnd::Finished,
-        }
-    }
-
-    fn note_wait(&self, wait: Duration, reason: WaitReason, why: &str) {
-        let next = clock::wall_time().saturating_add(wait);
-        let is_new = self.status.update_with(|status| {
-            let is_new = status.state != PublisherState::Waiting(reason);
-            (status.state, status.next_attempt) = (PublisherState::Waiting(reason), Some(next));
-            status.last_answer = Some(why.to_owned());
-            is_new
-        });
-        if is_new && self.unlogged(reason) {
-            let (name, reason) = (&self.config.name, reason.as_str());
-            let destination = super::status::describe_destination(&self.config.sink);
-            tracing::warn!(
-                publisher = name,
-                destination,
-                reason,
-                answer = why,
-                "not delivered; trying again"
-            );
-        }
-    }
-
-    /// Whether a wait for this reason is worth a line of the log: a server that is busy for a moment is not.
-    fn unlogged(&self, reason: WaitReason) -> bool {
-        reason != WaitReason::Failing
-            || self.status.values().requests.get("retry").is_some_and(|n| *n % 10 == 1)
-    }
-
     fn set_state(&self, state: PublisherState) {
         self.status.update_with(|status| {
             status.state = state;
@@ -609,54 +362,6 @@ impl PublisherTask {
                 status.next_attempt = None;
             }
         });
-    }
-
-    /// Sends a request, and counts its answer.
-    async fn send_request(&mut self, request: &EncodedRequest) -> Answer {
-        self.set_state(PublisherState::Sending);
-        let now = self.shared.began.elapsed();
-        self.leases().begin_request(&self.config.name, now);
-        let answer = self.sink.send_body(&request.body, request.content_type).await;
-        self.end_lease();
-        let class = answer.class_name();
-        self.status.update_with(|status| *status.requests.entry(class).or_default() += 1);
-        answer
-    }
-
-    fn leases(&self) -> std::sync::MutexGuard<'_, Leases> {
-        self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end_lease(&self) {
-        self.leases().end_request(&self.config.name);
-    }
-
-    /// Applies an answer to what is under way. Returns the wait that it leads to.
-    fn apply_answer(&mut self, answer: Answer, sent: usize, progress: &mut CutProgress) -> Option<Outcome> {
-        if matches!(answer, Answer::Ok | Answer::Partly { .. }) {
-            let said = answer.server_text().map(str::to_owned);
-            self.status.update_with(|status| {
-                status.last_delivery = Some(clock::wall_time());
-                status.last_answer = said;
-            });
-        }
-        let mut waits = None;
-        for outcome in progress.take_answer(answer, self.jitter.next_number()) {
-            match outcome {
-                Outcome::Shrink => self.shrink_room(sent),
-                Outcome::Partly { refused, why, .. } => {
-                    let name = &self.config.name;
-                    tracing::warn!(publisher = name, records = refused, answer = why, "records were refused");
-                }
-                wait => waits = Some(wait),
-            }
-        }
-        waits
-    }
-
-    /// Makes requests smaller. What was sent was too large, however much more a request might have held.
-    fn shrink_room(&mut self, sent: usize) {
-        self.room.bytes = (self.room.bytes.min(sent) / 2).max(LEAST_ROOM);
     }
 
     /// Waits for a time, for windows, or for the order to end, and answers calls meanwhile.
