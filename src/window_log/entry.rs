@@ -134,6 +134,9 @@ pub(super) enum LogEntry<'a> {
         #[serde(borrow)]
         window: Cow<'a, [u8]>,
     },
+    /// Beside checkpoints: windows of the container that start at this time or before are closed, and are in a file of closed
+    /// windows or no longer needed.
+    Closed { key: ContainerKey, start: Timestamp },
 }
 
 impl LogEntry<'_> {
@@ -151,6 +154,7 @@ impl LogEntry<'_> {
             | Self::Open { key, .. }
             | Self::Events { key, .. }
             | Self::Forgotten { key }
+            | Self::Closed { key, .. }
             | Self::Lasting { key, .. } => Some(*key),
             Self::File { .. } | Self::Alive { .. } | Self::Ended { .. } | Self::Names { .. } => None,
         }
@@ -167,7 +171,11 @@ impl LogEntry<'_> {
             Self::Events { .. } => "events",
             Self::Lasting { .. } => "levels and last checks",
             Self::Names { .. } => "a batch of metric names",
-            Self::File { .. } | Self::Forgotten { .. } | Self::Alive { .. } | Self::Ended { .. } => "a mark",
+            Self::File { .. }
+            | Self::Forgotten { .. }
+            | Self::Closed { .. }
+            | Self::Alive { .. }
+            | Self::Ended { .. } => "a mark",
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct FoundContainer {
     pub(super) events: VecDeque<Arc<EventRecord>>,
     pub(super) open: Option<OpenWindow>,
     pub(super) lasting: Lasts,
+    /// Whether it is described beside checkpoints alone.
+    pub(super) is_only_open: bool,
 }
 
 impl FoundContainer {

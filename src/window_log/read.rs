@@ -89,7 +89,7 @@ fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
                 findings.damage.files += 1;
                 Vec::new()
             });
-            let windows = findings.read_file(&bytes, number, depth);
+            let windows = findings.read_file(&bytes, number, depth, prefix == OPEN);
             match prefix {
                 WINDOWS => {
                     let length = bytes.len() as u64;
@@ -100,14 +100,18 @@ fn read(files: &dyn Files, depth: Depth) -> io::Result<Findings> {
             }
         }
     }
+    if depth == Depth::Windows {
+        // Of the others, files of closed windows have nothing any more, and checkpoints nothing that was not closed.
+        findings.containers.retain(|_, found| !found.is_only_open || found.open.is_some());
+    }
     Ok(findings)
 }
 
 impl Findings {
     /// Reads one file; returns the windows in it.
-    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth) -> FiledBirths {
+    fn read_file(&mut self, bytes: &[u8], number: u64, depth: Depth, has_checkpoints: bool) -> FiledBirths {
         let (decoder, windows) = (WindowDecoder::default(), FiledBirths::default());
-        let mut file = LogFileReader { findings: self, epoch: 0, decoder, windows };
+        let mut file = LogFileReader { findings: self, epoch: 0, has_checkpoints, decoder, windows };
         for next in FORMAT.iter_frames(bytes, number) {
             match next {
                 NextFrame::Damaged(range) => {
@@ -127,6 +131,7 @@ impl Findings {
                         LogEntry::Layout { .. }
                         | LogEntry::Added { .. }
                         | LogEntry::Open { .. }
+                        | LogEntry::Closed { .. }
                         | LogEntry::Events { .. }
                         | LogEntry::Lasting { .. }
                         | LogEntry::Names { .. },
@@ -152,6 +157,8 @@ struct LogFileReader<'f> {
     findings: &'f mut Findings,
     /// The epoch in which it was written; 0 until known.
     epoch: u64,
+    /// Whether it is a file of checkpoints.
+    has_checkpoints: bool,
     decoder: WindowDecoder,
     windows: FiledBirths,
 }
@@ -170,10 +177,15 @@ impl LogFileReader<'_> {
                     found.who = Who { finished, ..who };
                 }
                 None => {
-                    let (windows, events, lasting) = (BTreeMap::new(), VecDeque::new(), Lasts::default());
-                    self.findings
-                        .containers
-                        .insert(key, FoundContainer { who, windows, events, open: None, lasting });
+                    let new = FoundContainer {
+                        who,
+                        windows: BTreeMap::new(),
+                        events: VecDeque::new(),
+                        open: None,
+                        lasting: Lasts::default(),
+                        is_only_open: self.has_checkpoints,
+                    };
+                    self.findings.containers.insert(key, new);
                 }
             },
             LogEntry::Layout { key, change } => self.decoder.apply_layout(key, &change)?,
@@ -193,6 +205,12 @@ impl LogFileReader<'_> {
                     None => found.open = Some(OpenWindow::new(self.epoch, &window)),
                 }
                 self.findings.record_alive(window.span.start.saturating_add(window.span.covered));
+            }
+            LogEntry::Closed { key, start } => {
+                let is_open = |open: &OpenWindow| open.epoch != self.epoch || open.start() > start;
+                if let Some(found) = self.findings.containers.get_mut(&key) {
+                    found.open = found.open.take().filter(is_open);
+                }
             }
             LogEntry::Events { key, events } => {
                 let found = self.findings.containers.get_mut(&key)?;

@@ -3,19 +3,20 @@
 //! What checkpoints hold is void as soon as the window is closed, so these files are small and short-lived. Names are kept
 //! so that the metric that had a name first is known after a restart.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::{FORMAT, LogEntry, Refusals, Who};
+use super::entry::{ContainerKey, FORMAT, LogEntry, Refusals, Who};
 use super::log::{ClosedWindowLog, ContainerLookup};
 use super::segment::{LogSegment, NAMES, OPEN};
 use super::spool::Spool;
 use crate::aggregate::Window;
 use crate::containers;
-use crate::model::{Allocation, Origin};
+use crate::model::{Allocation, Origin, Timestamp};
 use crate::shard::{ShardGone, ShardPool};
-use crate::store::{NameChange, Store};
+use crate::store::{NameChange, Published, Store};
 use crate::wal::{Files, RenewedLog};
 
 /// A file of checkpoints is ended once it has this size and is four times as large as everything that is open.
@@ -66,13 +67,39 @@ pub(super) enum CheckpointError {
 pub(super) struct Checkpoints {
     log: RenewedLog<LogSegment>,
     epoch: u64,
+    /// The start of the newest window in a checkpoint of each container, unless that was closed.
+    open: HashMap<Allocation, (ContainerKey, Timestamp)>,
 }
 
 impl Checkpoints {
     /// Goes on in files with numbers above `last`; `old` ones are of an earlier life. `epoch` is that of the births of windows:
     /// it tells whether a window that was open has been closed since.
     pub(super) fn new(files: Arc<dyn Files>, epoch: u64, last: u64, old: Vec<String>) -> Self {
-        Self { log: RenewedLog::new(files, last, old), epoch }
+        Self { log: RenewedLog::new(files, last, old), epoch, open: HashMap::new() }
+    }
+
+    /// Writes which of the windows in checkpoints were closed. The files with the closed ones may be removed before the
+    /// checkpoints are: after a kill, the windows would come back from these as open ones, and be counted twice. Returns the
+    /// bytes.
+    pub(super) fn write_closed(&mut self, closed: &[Arc<Published>]) -> io::Result<u64> {
+        for published in closed {
+            let (allocation, start) = (published.allocation(), published.window().span.start);
+            if self.open.get(&allocation).is_some_and(|(_, open)| *open <= start) {
+                self.put_closed(allocation);
+            }
+        }
+        let written = self.log.write_buffer();
+        if written.is_err() {
+            self.log.handle_failure();
+        }
+        written
+    }
+
+    fn put_closed(&mut self, allocation: Allocation) {
+        let Some((key, start)) = self.open.remove(&allocation) else { return };
+        if let Some(segment) = self.log.current_mut() {
+            segment.put_entry(&LogEntry::Closed { key, start });
+        }
     }
 
     /// Writes what has changed since the last checkpoint. Returns the bytes, and what was too long to be written.
@@ -97,6 +124,14 @@ impl Checkpoints {
         self.log.retire_grown_file(4, LARGEST_CHECKPOINTS);
         let epoch = self.epoch;
         self.log.current_or_create(|files, number| LogSegment::create(files, OPEN, number, epoch, FORMAT))?;
+        // Their windows may have been forgotten before they were written.
+        let gone: Vec<_> = self
+            .open
+            .keys()
+            .copied()
+            .filter(|allocation| parts.store.opened_at(*allocation).is_none())
+            .collect();
+        gone.into_iter().for_each(|allocation| self.put_closed(allocation));
         let mut written = 0;
         for shard in 0..parts.pool.len() {
             let mut from = Some(0);
@@ -131,6 +166,7 @@ impl Checkpoints {
         let key = log.key(allocation);
         segment.ensure_container(key, || who);
         segment.put_open_window(key, window);
+        self.open.insert(allocation, (key, window.span.start));
     }
 
     /// Removes every file: all windows are closed.

@@ -580,12 +580,17 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
     }
 }
 
-fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
+fn begin_checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64) -> (LogSegment, Aggregator) {
     let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
     let mut segment = LogSegment::create(disk, OPEN, number, epoch, FORMAT).unwrap();
     let who = Who { origin: origin(3), alias: None, opened: moment(0).wall, finished: None };
     segment.ensure_container(key, || who);
-    let mut aggregator = Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall);
+    (segment, Aggregator::new(Arc::default(), GaugeSign::Delta, moment(opened).wall))
+}
+
+fn checkpoints(disk: &Disk, number: u64, epoch: u64, opened: u64, lines: [&str; 2]) -> Aggregator {
+    let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
+    let (mut segment, mut aggregator) = begin_checkpoints(disk, number, epoch, opened);
     let mut noted = CheckpointContents::default();
     for (line, at) in lines.iter().zip(opened + 1..) {
         aggregator.ingest_datagram(line.as_bytes(), moment(at), None);
@@ -648,6 +653,30 @@ fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_on
     let (windows, report) = restored(&disk, 30, 20);
     assert_eq!((windows.len(), report.open), (2, 1));
     assert!(windows[1].contains("1 Record") && windows[1].contains("samples: 4"), "{}", windows[1]);
+}
+
+#[test]
+fn a_closed_window_does_not_come_back_from_a_checkpoint_when_its_file_is_gone() {
+    let key = super::entry::ContainerKey { epoch: 7, allocation: Allocation(3) };
+    // The window starts at 0; the marks are of the one before, and of the window itself.
+    for (start, left) in [
+        (None, 1),
+        (Some(moment(0).wall.saturating_sub(Duration::from_secs(10))), 1),
+        (Some(moment(0).wall), 0),
+    ] {
+        let disk = Disk::default();
+        let (mut segment, mut aggregator) = begin_checkpoints(&disk, 1, 7, 0);
+        let mut noted = CheckpointContents::default();
+        aggregator.ingest_datagram(b"a:1|c", moment(1), None);
+        segment.put_open_window(key, &aggregator.peek_changed(moment(1).wall, &mut noted).unwrap());
+        if let Some(start) = start {
+            assert!(segment.put_entry(&LogEntry::Closed { key, start }));
+        }
+        segment.write_buffer().unwrap();
+        let (windows, report) = restored(&disk, 30, 20);
+        assert_eq!((windows.len(), report.open, report.containers), (left, left, left), "{start:?}");
+        assert!(report.damage.is_none());
+    }
 }
 
 #[test]

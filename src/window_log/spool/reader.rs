@@ -155,6 +155,7 @@ impl FileContents {
             | LogEntry::Added { .. }
             | LogEntry::File { .. }
             | LogEntry::Open { .. }
+            | LogEntry::Closed { .. }
             | LogEntry::Events { .. }
             | LogEntry::Lasting { .. }
             | LogEntry::Names { .. }

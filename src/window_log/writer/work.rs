@@ -183,6 +183,8 @@ impl WriterWork {
                 let bytes = written?;
                 self.count_written(batch.len(), bytes);
                 self.cursor = batch.last().map_or(self.cursor, |published| published.last_seq());
+                let bytes = self.checkpoints.write_closed(batch)?;
+                self.status.update_with(|status| status.checkpoint_bytes += bytes);
             }
         }
         self.log.shared_spool().set_written(Cursor { epoch: self.parts.store.epoch(), seq: self.cursor });

@@ -173,7 +173,8 @@ fn hand_overs_cost_a_publisher_nothing() {
 }
 
 /// Windows leave memory as soon as they can, and files are as small as they can be.
-const FORGETFUL: &str = "windows.keep = 1\nwindows.log_size = \"1MiB\"\ncontainers.tombstone = \"1s\"\n";
+/// Open windows are in checkpoints before they are closed.
+const FORGETFUL: &str = "windows.keep = 1\nwindows.log_size = \"1MiB\"\nwindows.checkpoint = \"100ms\"\ncontainers.tombstone = \"1s\"\n";
 
 /// Lets containers come, send this many series once, go, and be forgotten. Returns the number of series of all.
 fn come_and_go(agent: &Agent, containers: std::ops::Range<usize>, series: usize) -> f64 {
