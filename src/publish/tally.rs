@@ -2,7 +2,7 @@
 //!
 //! A record is counted when the cut that it is in has ended, together with the cursor, so the identity holds at every moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 
 use crate::render::publish::LeftOutReason;
@@ -117,6 +117,41 @@ impl RoundTally {
         self.settle_records(middle..records.end, Fate::Delivered);
     }
 
+    /// Takes over what is settled of an earlier reading of the round, of which records may be gone since. The keys tell which
+    /// records are the same, in both readings. Returns what is settled of places that are gone.
+    pub(super) fn carry_settled(&mut self, keys: &[u64], before: &Self, before_keys: &[u64]) -> RecordTally {
+        let mut settled: HashMap<u64, VecDeque<(u64, Fate)>> = HashMap::new();
+        for (key, (places, fate)) in before_keys.iter().zip(&before.records) {
+            if let Some(fate) = fate {
+                settled.entry(*key).or_default().push_back((*places, *fate));
+            }
+        }
+        let mut gone = RecordTally::default();
+        for (key, (places, fate)) in keys.iter().zip(&mut self.records) {
+            if let Some((stood_for, was)) = settled.get_mut(key).and_then(VecDeque::pop_front) {
+                *fate = Some(was);
+                gone.add(was, stood_for.saturating_sub(*places));
+            }
+        }
+        for (places, fate) in settled.into_values().flatten() {
+            gone.add(fate, places);
+        }
+        gone
+    }
+
+    /// The parts of a range of records that are not settled.
+    pub(super) fn unsettled_ranges(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for record in range.filter(|record| self.records.get(*record).is_some_and(|(_, fate)| fate.is_none()))
+        {
+            match ranges.last_mut() {
+                Some(last) if last.end == record => last.end = record.saturating_add(1),
+                _ => ranges.push(record..record.saturating_add(1)),
+            }
+        }
+        ranges
+    }
+
     /// The sum of what is settled.
     #[must_use]
     pub(super) fn settled_records(&self) -> RecordTally {
@@ -152,6 +187,22 @@ mod tests {
             7 => Answer::Unspoken { why },
             _ => Answer::Ok,
         }
+    }
+
+    #[test]
+    fn what_is_settled_counts_once_where_records_of_the_round_are_gone_when_it_is_read_again() {
+        let mut before = RoundTally::new([2, 1, 1, 3].into_iter());
+        before.settle_records(0..2, Fate::Delivered);
+        before.settle_records(3..4, Fate::Dead);
+        // A window is gone that had the second and the third record, and one place of the first.
+        let mut now = RoundTally::new([1, 3, 1].into_iter());
+        let gone = now.carry_settled(&[10, 40, 50], &before, &[10, 20, 30, 40]);
+        assert_eq!((gone.delivered, gone.dead, gone.sum()), (2, 0, 2));
+        let left: Vec<_> = now.unsettled_ranges(0..3).into_iter().flatten().collect();
+        assert_eq!(left, [2]);
+        now.settle_records(0..3, Fate::Delivered);
+        let settled = now.settled_records();
+        assert_eq!((settled.delivered, settled.dead), (2, 3));
     }
 
     proptest! {

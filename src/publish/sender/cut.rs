@@ -9,7 +9,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{MOST_UNACCEPTED, PublisherTask};
-use crate::model::{SeriesKey, Timestamp};
+use crate::model::{Origin, SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::publish::answer::Answer;
 use crate::publish::dead_letters::request_document;
@@ -85,8 +85,8 @@ pub(super) struct CutProgress {
 #[derive(Debug)]
 struct CurrentRound {
     start: Timestamp,
-    /// Of its series: after it was read again it may have others.
-    fingerprint: u64,
+    /// Of its records: after it was read again some may be gone.
+    keys: Vec<u64>,
     stage: RoundStage,
     delivery: Delivery,
     /// Ranges of its records that can be in one request.
@@ -275,7 +275,8 @@ impl CutProgress {
         }
     }
 
-    /// Begins a round, or goes on with it if it still has the same series.
+    /// Begins a round, or goes on with it if it still has the same records. Of one that has lost some, what is settled stays so
+    /// and is not sent again: a merged record without its part in a lost window would replace the whole.
     fn begin_round(
         &mut self,
         round: &Round<'_>,
@@ -283,15 +284,24 @@ impl CutProgress {
         (groups, most): (Vec<Range<usize>>, usize),
         trusted: bool,
     ) {
-        let fingerprint = fingerprint_series(round);
-        if self.current.as_ref().is_some_and(|it| it.start == interval.start && it.fingerprint == fingerprint)
-        {
+        let keys = key_records(round);
+        if self.current.as_ref().is_some_and(|it| it.start == interval.start && it.keys == keys) {
             return;
         }
+        let mut tally = RoundTally::new(interval.record_places());
+        if let Some(before) = self.current.take() {
+            let gone = match before.start == interval.start {
+                true => tally.carry_settled(&keys, &before.tally, &before.keys),
+                // Everything of that round is gone.
+                false => before.tally.settled_records(),
+            };
+            self.tally.merge(&gone);
+        }
+        let groups: Vec<_> = groups.into_iter().flat_map(|group| tally.unsettled_ranges(group)).collect();
         let begins_series = round.records.iter().any(|record| record.running.is_some_and(|it| it.first));
         self.current = Some(CurrentRound {
             start: interval.start,
-            fingerprint,
+            keys,
             stage: if begins_series { RoundStage::Zeros } else { RoundStage::Records },
             delivery: Delivery::with_parts(
                 groups.iter().cloned(),
@@ -300,7 +310,7 @@ impl CutProgress {
             ),
             groups,
             suspects: Vec::new(),
-            tally: RoundTally::new(interval.record_places()),
+            tally,
             dead: Vec::new(),
         });
     }
@@ -441,11 +451,17 @@ impl CurrentRound {
     }
 }
 
-/// A hash of the series of a round, in their order.
-fn fingerprint_series(round: &Round<'_>) -> u64 {
-    let mut hasher = Xxh3::new();
-    for record in &round.records {
+/// A hash of what each record of a round is of. It is the same when the round is read again, from memory or from files.
+fn key_records(round: &Round<'_>) -> Vec<u64> {
+    let keys = round.records.iter().map(|record| {
+        let mut hasher = Xxh3::new();
         (record.identity.as_str(), SeriesKey(record.series)).hash(&mut hasher);
-    }
-    hasher.finish()
+        // Of a merged record, any of its containers may be gone.
+        if let Some(number) = record.number {
+            let Origin { container_id, generation, .. } = record.origin;
+            (container_id.as_str(), generation.0, record.span.start, number.rev).hash(&mut hasher);
+        }
+        hasher.finish()
+    });
+    keys.collect()
 }
