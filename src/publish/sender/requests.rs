@@ -58,7 +58,7 @@ impl PublisherTask {
             status.last_answer = Some(why.to_owned());
             is_new
         });
-        if is_new && self.unlogged(reason) {
+        if is_new && self.is_wait_logged(reason) {
             let (name, reason) = (&self.config.name, reason.as_str());
             let destination = describe_destination(&self.config.sink);
             tracing::warn!(
@@ -72,7 +72,7 @@ impl PublisherTask {
     }
 
     /// Whether a wait for this reason is worth a line of the log: a server that is busy for a moment is not.
-    pub(super) fn unlogged(&self, reason: WaitReason) -> bool {
+    pub(super) fn is_wait_logged(&self, reason: WaitReason) -> bool {
         reason != WaitReason::Failing
             || self.status.values().requests.get("retry").is_some_and(|n| *n % 10 == 1)
     }
@@ -81,7 +81,7 @@ impl PublisherTask {
     pub(super) async fn send_request(&mut self, request: &EncodedRequest) -> Answer {
         self.set_state(PublisherState::Sending);
         let now = self.shared.began.elapsed();
-        self.leases().begin_request(&self.config.name, now);
+        self.lock_leases().begin_request(&self.config.name, now);
         let answer = self.sink.send_body(&request.body, request.content_type).await;
         self.end_lease();
         let class = answer.class_name();
@@ -89,12 +89,12 @@ impl PublisherTask {
         answer
     }
 
-    pub(super) fn leases(&self) -> std::sync::MutexGuard<'_, Leases> {
+    pub(super) fn lock_leases(&self) -> std::sync::MutexGuard<'_, Leases> {
         self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn end_lease(&self) {
-        self.leases().end_request(&self.config.name);
+        self.lock_leases().end_request(&self.config.name);
     }
 
     /// Applies an answer to what is under way. Returns the wait that it leads to.
