@@ -234,8 +234,10 @@ fn the_id_of_a_container_selects_it_or_says_that_the_whole_task_is_shown() {
     let details = agent.cli(&["metrics", "details", "run-2"]);
     assert!(details.out.contains("two") && !details.out.contains("one"), "{details:?}");
     assert!(details.err.contains("only container run-2 of task loader"), "{details:?}");
-    let page = agent.cli(&["metrics", "details", "run-2", "-o", "prom"]).out;
-    assert!(page.contains("two_total") && !page.contains("one_total"), "{page}");
+    let page = || agent.cli(&["metrics", "details", "run-2", "-o", "prom"]).out;
+    // A scrape may be a moment behind.
+    agent.until("it can be scraped", || page().contains("two_total"));
+    assert!(!page().contains("one_total"), "{}", page());
     for command in [&["explain"][..], &["metrics", "summary"]] {
         let shown = agent.cli(&[command, &["run-2"]].concat());
         assert!(shown.err.contains("run-2 is one of 2 containers of task loader"), "{shown:?}");
