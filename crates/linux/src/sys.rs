@@ -426,7 +426,7 @@ mod tests {
             eprintln!("skipped: this kernel does not remember the cgroup of an ended process");
             return;
         }
-        for _ in 0..300 {
+        for _ in 0..60 {
             let (mut child, handle) = spawn();
             let reaped = AtomicBool::new(false);
             std::thread::scope(|scope| {
