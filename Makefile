@@ -154,7 +154,7 @@ e2e-deb: ## the package on a clean Debian 12, as root: install, upgrade, remove,
 	scripts/setup package
 	scripts/e2e-deb
 
-e2e-image: ## the image as anybody and as deploy/kubernetes runs it, by podman, as root
+e2e-image: ## the image as an ordinary user and as deploy/kubernetes runs it, by podman, as root
 	$(MAKE) release
 	scripts/setup containers engines
 	scripts/e2e-image

@@ -20,22 +20,11 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "common"), str(ROOT / "peers")]
+from accounts import delivered, publisher  # noqa: E402
 from agent import Agent, Container, check, main, until  # noqa: E402
 from prometheus import Prometheus  # noqa: E402
 
 PUSHED = 'job="tallyport"'
-
-
-def publisher(agent):
-    publisher = agent.get("/v1/publishers")[1][0]
-    records = publisher["records"]
-    closed = sum(records[key] for key in ("delivered", "excluded", "dead", "pending")) + sum(records["dropped"].values())
-    check(closed == records["closed"], "the counts do not add up:", records)
-    return publisher
-
-
-def delivered(agent):
-    until("everything is delivered", lambda: publisher(agent)["records"]["pending"] == 0)
 
 
 def total(prometheus, name):
