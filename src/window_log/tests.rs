@@ -120,7 +120,7 @@ impl Disk {
                 half(&mut platter);
                 Err(io::Error::other("this call fails"))
             }
-            Trouble::Death(at) if n > at => Err(io::Error::other("nobody is there")),
+            Trouble::Death(at) if n > at => Err(io::Error::other("the process has died")),
             Trouble::Full(most) if needs_room && used >= most => {
                 half(&mut platter);
                 Err(io::ErrorKind::StorageFull.into())

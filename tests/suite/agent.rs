@@ -97,7 +97,7 @@ impl Agent {
             for line in lines.map_while(Result::ok) {
                 let document: Value = serde_json::from_str(&line).unwrap_or_default();
                 if document["message"] == "listening" {
-                    let _nobody_waits = listening.send(document["http"].as_str().unwrap().parse().unwrap());
+                    let _receiver_gone = listening.send(document["http"].as_str().unwrap().parse().unwrap());
                 }
                 kept.lock().unwrap().push(line);
             }

@@ -127,12 +127,12 @@ pub fn main(options: &LoadOptions) -> ExitCode {
     let mut out = std::io::stdout();
     let done = if options.outlast {
         send::send_until_input_ends(options).map(|sent| {
-            let _nobody_reads = send::print_totals(&mut out, &sent);
+            let _closed_pipe = send::print_totals(&mut out, &sent);
             true
         })
     } else {
         run(options).map(|report| {
-            let _nobody_reads = print_report(&mut out, options, &report);
+            let _closed_pipe = print_report(&mut out, options, &report);
             report.mismatches.is_empty()
         })
     };
@@ -140,7 +140,7 @@ pub fn main(options: &LoadOptions) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let _nobody_reads =
+            let _closed_pipe =
                 std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("tallyport-load: {error}\n"));
             ExitCode::FAILURE
         }

@@ -155,7 +155,7 @@ fn a_restart_of_containerd_hurts_no_container_and_the_next_one_is_served() {
 }
 
 #[test]
-fn a_container_that_ended_while_nobody_looked_is_released() {
+fn a_container_that_never_started_is_released_once_removed() {
     let (mut node, agent) = Node::start();
     let pod = node.pod(&WEB);
     let created = node.cri.create(&pod, &WEB, "never-started", &[]).unwrap();
