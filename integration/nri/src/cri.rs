@@ -15,6 +15,7 @@ use crate::messages::{
     Id, Image, LinuxContainer, LinuxPod, NODE, Namespaces, PodConfig, PodMetadata, PodSecurity, RunPod,
     Status, Stop, Variable,
 };
+use crate::until;
 
 /// A connection to the runtime.
 pub struct Cri {
@@ -185,7 +186,12 @@ impl Cri {
 
     /// The environment of the container's own process.
     pub fn process_env(&self, id: &str) -> Vec<String> {
-        let bytes = std::fs::read(format!("/proc/{}/environ", self.pid(id))).unwrap();
+        let pid = self.pid(id);
+        // The runtime answers before its own process has become the container's program, whose environment is read.
+        until("the container's program runs", || {
+            !std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().starts_with("runc")
+        });
+        let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
         bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
     }
 }
