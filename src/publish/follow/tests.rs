@@ -95,11 +95,11 @@ fn rules() -> RoundRules {
 #[test]
 fn it_reads_from_memory_then_from_files_and_then_from_memory_again_each_window_once() {
     let mut world = World::new();
-    world.node.live(1..23);
+    world.node.live(1..13);
     let mut taken = world.take_all();
     assert!(taken.records() > 0 && world.disk.count_reads() == 0, "memory has everything");
     // It is away for longer than memory keeps windows.
-    world.node.live(23..303);
+    world.node.live(13..303);
     let late = world.take_all();
     let reads = world.disk.count_reads();
     assert!(reads > 1, "{reads} files");
