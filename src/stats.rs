@@ -79,7 +79,7 @@ families! {
     LOG_SIZE = "tallyport_window_log_size_bytes", Gauge, [], "Total size of the files of closed windows.";
     LOG_FAILING = "tallyport_window_log_failing", Gauge, [], "Whether windows cannot be written to disk: 1 or 0.";
     LOG_FAILURES = "tallyport_window_log_failures", Counter, [], "Attempts to write that failed, and entries that were too long to be written.";
-    LOG_MISSED = "tallyport_window_log_missed", Counter, ["reason"], "Data that is not on disk: records evicted from memory before they were written (`late`), windows discarded because of `windows.log_size`, or too long for an entry of the log (`size`).";
+    LOG_MISSED = "tallyport_window_log_missed", Counter, ["reason"], "Data that is not on disk: records that left memory before they could be written, beyond what is held back for that (`late`), windows discarded because of `windows.log_size`, or too long for an entry of the log (`size`).";
     LOG_DAMAGE = "tallyport_window_log_damaged", Gauge, ["what"], "Unusable parts of the log at start: damaged parts, entries without the entry they refer to, files.";
     CHECKPOINTS = "tallyport_checkpoints", Counter, [], "Checkpoints of open windows.";
     CHECKPOINT_INTERVAL = "tallyport_checkpoint_interval_seconds", Gauge, [], "Time between the last two checkpoints: the most received data that a crash loses.";

@@ -11,6 +11,7 @@ mod publish;
 mod sequence;
 mod snapshot;
 mod succession;
+mod unwritten;
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -29,6 +30,8 @@ pub use publish::{Filed, LiveBytes, PendingWindow, Revised};
 pub use sequence::{Cursor, CursorError, EPOCH, Epoch, next_epoch};
 use snapshot::Losses;
 pub use succession::{ReceivedStore, SentStore, StorePart};
+use unwritten::UnwrittenWindows;
+pub use unwritten::WindowsToWrite;
 
 use crate::aggregate::{ContainerSummary, EventRecord};
 use crate::model::{Allocation, Origin, SharedMap, Timestamp};
@@ -58,6 +61,8 @@ struct Inner {
     /// All kept windows, by place.
     log: BTreeMap<u64, Arc<Published>>,
     losses: Losses,
+    /// Windows that are no longer kept and that the window log has not written.
+    unwritten: UnwrittenWindows,
     records: u64,
     /// The sum over all containers, maintained so that readers need not compute it.
     held: HeldBytes,
@@ -167,10 +172,12 @@ impl Store {
         and();
     }
 
-    /// When a container was registered, if the store has it.
+    /// When a container was registered, if the store has it, or windows of it that the window log has to write.
     #[must_use]
     pub fn opened_at(&self, allocation: Allocation) -> Option<Timestamp> {
-        self.read().containers.get(&allocation).map(|history| history.opened_at())
+        let inner = self.read();
+        let here = inner.containers.get(&allocation).map(|history| history.opened_at());
+        here.or_else(|| inner.unwritten.opened_at(allocation))
     }
 
     /// The origin of a container's samples.
@@ -232,7 +239,8 @@ impl Store {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let inner = self.read();
-        let here = inner.held.total_bytes() + inner.past.bytes() + inner.names.bytes();
+        let here =
+            inner.held.total_bytes() + inner.past.bytes() + inner.names.bytes() + inner.unwritten.bytes();
         // Read under the lock, so that bytes that move from a shard to the store are not counted twice.
         here + self.live.load(Ordering::Relaxed)
     }
@@ -242,7 +250,9 @@ impl Store {
     pub fn recount_held_bytes(&self) -> usize {
         let inner = self.read();
         let histories = inner.containers.values().map(|history| history.recount_held_bytes().total_bytes());
-        histories.sum::<usize>() + inner.past.recount_bytes() + inner.names.recount_bytes()
+        let others =
+            inner.past.recount_bytes() + inner.names.recount_bytes() + inner.unwritten.recount_bytes();
+        histories.sum::<usize>() + others
     }
 
     /// The current history of a container.
@@ -458,6 +468,7 @@ impl Inner {
         for published in removed.published_windows() {
             self.log.remove(&published.first_seq());
             gone = gone.max(published.last_seq());
+            self.unwritten.hold_back(published, removed.opened_at());
         }
         self.losses.forget_container(removed.origin(), gone);
         Some(removed)

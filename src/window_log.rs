@@ -11,7 +11,8 @@
 //! One thread writes. It follows the store's sequence and asks the shards by turns, and no other thread waits for it: if the
 //! disk is slow, full or gone, it falls behind, reports that, and continues where it was when it can. A window can be read
 //! as soon as it is closed, and is written some hundredths of a second later; between the two, a crash brings it back as of
-//! the last checkpoint.
+//! the last checkpoint. The store holds windows back that it no longer keeps before they are written, up to a limit; of what
+//! exceeds it, the log says where it was and how many records.
 //!
 //! How bytes lie in the files, and how damage in them is found, is the business of [`crate::wal`]; this module knows what the
 //! entries mean.
@@ -52,6 +53,8 @@ pub use status::{LogDamage, LogStatus, LogStatusSnapshot, RecoveryReport};
 pub use writer::LogWriter;
 
 pub use crate::wal::{Appendable, Files};
+#[cfg(test)]
+pub(crate) use tests::{Disk, MIB, Node, SMALL, moment};
 
 /// The settings of the log.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -137,8 +137,11 @@ impl AgentWindowLog {
         let status = Arc::new(LogStatus::new(RecoveryReport::default()));
         status.set_in_memory(is_in_memory(&config));
         let shown = Arc::clone(&status);
+        // The previous process writes what it has closed; what this one closes meanwhile must not leave memory before the writer runs.
+        sources.store.note_written(sources.store.end_cursor().seq);
         let writer = tokio::task::spawn_blocking(move || {
             let (failing, spool) = (Arc::clone(&shown), Arc::clone(&sources.spool));
+            let store = Arc::clone(&sources.store);
             wait_for_end(before, ended);
             // Only now: until its end, that process publishes.
             publishers.hold_files(&config.publish);
@@ -156,6 +159,7 @@ impl AgentWindowLog {
             start().inspect_err(|error| {
                 failing.record_failure(&io::Error::other(error.to_string()), clock::wall_time());
                 spool.give_up_files();
+                store.note_written(u64::MAX);
             })
         });
         Some(Self { status, writer: LogWriterState::Then(writer) })

@@ -203,10 +203,9 @@ fn judge_otlp_success(body: &[u8], why: String) -> Answer {
         Some(OtlpAnswer { rejected: 0, .. }) => Answer::Ok,
         Some(OtlpAnswer { rejected, message }) => {
             let message = shown_text(message.as_bytes());
-            Answer::Partly {
-                refused: rejected,
-                why: format!("{rejected} data points were refused: {message}"),
-            }
+            let refused = format!("{rejected} data points were refused");
+            let why = if message.is_empty() { refused } else { format!("{refused}: {message}") };
+            Answer::Partly { refused: rejected, why }
         }
         None => Answer::Gone { why },
     }

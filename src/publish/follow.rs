@@ -1,22 +1,25 @@
 //! Where a publisher reads closed windows from: memory, and the files of the window log for what memory no longer has.
 
-use std::collections::{HashSet, VecDeque};
+mod again;
+mod memory;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::recent::RecentCuts;
 use super::cursor_file::Position;
-use super::round::{PlacedWindow, RoundRules};
+use super::round::PlacedWindow;
 use crate::model::Timestamp;
-use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 use crate::store::{Cursor, Published, Store};
-use crate::window_log::{SequenceReader, Spool, SpoolBatch, SpoolFollower, SpoolHandout, SpooledWindow};
+use crate::window_log::{Spool, SpoolBatch, SpoolFollower, SpoolHandout, SpooledWindow};
 
 /// Windows that are read at once.
 const BATCH: usize = 512;
-/// How long the log is waited for while windows are read again, and how often.
-const SHORT_WAIT: Duration = Duration::from_millis(50);
-const MOST_WAITS: u32 = 40;
 
 /// What publishers read from.
 #[derive(Clone, Debug)]
@@ -40,8 +43,7 @@ pub(super) struct WindowFollower {
     missed: u64,
     /// The end of what was read.
     read_to: Cursor,
-    /// Where cuts began of which parts may still come, and the end of their last round; oldest first.
-    recent: VecDeque<(Cursor, Timestamp)>,
+    recent: RecentCuts,
 }
 
 /// A window that was read and not handed out.
@@ -79,15 +81,8 @@ impl WindowFollower {
     pub(super) fn new(source: WindowSource, publisher: &str, position: Position) -> Self {
         source.spool.hold_earlier(publisher, position.earlier, position.cursor);
         let handout = source.spool.follow_after(publisher, position.cursor);
-        let recent = position.through.map(|through| (position.earlier, through));
-        Self {
-            source,
-            handout,
-            ahead: VecDeque::new(),
-            missed: 0,
-            read_to: position.cursor,
-            recent: recent.into_iter().collect(),
-        }
+        let recent = RecentCuts::new(source.late_parts, position);
+        Self { source, handout, ahead: VecDeque::new(), missed: 0, read_to: position.cursor, recent }
     }
 
     /// Whether windows can be handed out. What was read ahead is void if some of it was dropped.
@@ -211,151 +206,16 @@ impl WindowFollower {
         from: Cursor,
         newest_end: Option<Timestamp>,
     ) -> Cursor {
-        self.recent.extend(newest_end.map(|end| (from, end)));
-        let newest = self.recent.iter().map(|(_, end)| *end).max();
-        self.release_rounds(publisher, newest.unwrap_or_default())
+        let newest = self.recent.note_cut(from, newest_end);
+        self.release_rounds(publisher, newest)
     }
 
     /// Holds windows no longer whose rounds get no more parts at this time, or where everything up to this time was sent.
     /// Returns the place after which windows are still held.
     pub(super) fn release_rounds(&mut self, publisher: &str, now: Timestamp) -> Cursor {
-        while let Some((_, end)) = self.recent.front()
-            && end.saturating_add(self.source.late_parts) < now
-        {
-            self.recent.pop_front();
-        }
         let done = self.handout.handed_cursor();
-        let earlier = self.recent.iter().map(|(from, _)| *from).min().unwrap_or(done).min(done);
+        let earlier = self.recent.release_before(now, done);
         self.source.spool.hold_earlier(publisher, earlier, done);
         earlier
-    }
-
-    /// The windows that were handed out between two cursors, as far as they can still be had.
-    pub(super) fn read_again(&self, (from, to): (Cursor, Cursor)) -> Vec<Arc<Published>> {
-        let mut windows = Vec::new();
-        let mut reader = self.source.spool.read_after(from);
-        while reader.read_position() < to {
-            let Some(batch) = self.read_batch(&mut reader) else { break };
-            let within = batch.into_iter().filter(|window| window.birth <= to);
-            windows.extend(within.map(|window| window.published));
-        }
-        windows
-    }
-
-    /// The next windows of a reader; `None` at the end. Waits for what the log brings in a moment: there is nothing else to do.
-    fn read_batch(&self, reader: &mut SequenceReader) -> Option<Vec<SpooledWindow>> {
-        for _ in 0..MOST_WAITS {
-            match reader.read_windows(&self.source.store, BATCH) {
-                Ok(batch) if batch.is_waiting => std::thread::sleep(SHORT_WAIT),
-                Ok(batch) if batch.windows.is_empty() && batch.missed == 0 => return None,
-                Ok(batch) => return Some(batch.windows),
-                // The reader leaves out what cannot be read.
-                Err(error) => tracing::debug!(%error, "a file of the window log cannot be read"),
-            }
-        }
-        None
-    }
-
-    /// The other windows of rounds that start at one of these moments: those that were handed out before a cut, and those that
-    /// memory has after it.
-    pub(super) fn read_rounds(
-        &self,
-        rules: &RoundRules,
-        starts: &[Timestamp],
-        (from, to): (Cursor, Cursor),
-    ) -> Vec<Arc<Published>> {
-        let epoch = self.source.store.epoch();
-        let is_wanted = |published: &Published| starts.contains(&rules.round_start(published.window().span));
-        let mut windows = self.source.store.kept_after(0);
-        windows.retain(|published| {
-            let birth = published.birth_in(epoch);
-            (birth <= from || birth > to) && is_wanted(published)
-        });
-        let oldest = starts.iter().min();
-        let since = self.recent.iter().find(|(_, end)| oldest.is_some_and(|oldest| end > oldest));
-        let Some((since, _)) = since.copied().or(self.recent.front().copied()) else { return windows };
-        if self.source.store.some_since_of(since, 1, |_| true).is_ok() {
-            return windows;
-        }
-        // Memory has lost some of them. The files are held.
-        let known: HashSet<_> = windows.iter().map(|published| published.birth_in(epoch)).collect();
-        let mut reader = self.source.spool.read_after(since);
-        while reader.read_position() < from {
-            let Some(batch) = self.read_batch(&mut reader) else { break };
-            let wanted = batch.into_iter().filter(|window| {
-                window.birth <= from && !known.contains(&window.birth) && is_wanted(&window.published)
-            });
-            windows.extend(wanted.map(|window| window.published));
-        }
-        windows
-    }
-
-    /// Counts the records after the last cut, and where they end. `None` if they cannot all be read yet.
-    pub(super) fn count_backlog(&self) -> Option<(u64, Cursor)> {
-        let (from, store) = (self.handout.handed_cursor(), &self.source.store);
-        let end = store.end_cursor();
-        if from.epoch == end.epoch {
-            return Some((end.seq.saturating_sub(from.seq), end));
-        }
-        let mut reader = self.source.spool.read_after(from);
-        let mut records = 0;
-        loop {
-            match reader.read_windows(store, BATCH) {
-                Ok(batch) if batch.is_waiting => return None,
-                Ok(batch) => {
-                    let windows = batch.windows.iter();
-                    let read = windows.map(|window| window.published.window().len() as u64).sum::<u64>();
-                    records += read + batch.missed;
-                    if read + batch.missed == 0 {
-                        return Some((records, batch.cursor));
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "a file of the window log cannot be read"),
-            }
-        }
-    }
-
-    /// The windows in memory that were handed out.
-    #[must_use]
-    pub(super) fn read_kept(&self, through: Cursor) -> Vec<Arc<Published>> {
-        let (store, mut windows) = (&self.source.store, self.source.store.kept_after(0));
-        windows.retain(|published| published.birth_in(store.epoch()) <= through);
-        windows
-    }
-
-    /// All windows in memory.
-    #[must_use]
-    pub(super) fn read_all_kept(&self) -> Vec<Arc<Published>> {
-        self.source.store.kept_after(0)
-    }
-
-    /// The identities of containers that are served, and of those of which windows are left. `None` if it takes more than memory to
-    /// tell.
-    #[must_use]
-    pub(super) fn read_live_identities(&self, level: Level) -> Option<HashSet<SeriesIdentity>> {
-        let store = &self.source.store;
-        // In this order: a container that ends meanwhile has published its last window before.
-        let served = store.served_origins();
-        let left = store.read_since(self.handout.handed_cursor()).ok()?.published;
-        let origins = served.iter().chain(left.iter().map(|published| published.origin()));
-        Some(origins.map(|origin| SeriesIdentity::from_origin(origin, level)).collect())
-    }
-
-    /// The names that carry a mark.
-    #[must_use]
-    pub(super) fn read_marks(&self, level: Level) -> MarksOfAll {
-        self.source.store.snapshot_at_level(level).2
-    }
-
-    /// Subscribes to the newest place in the sequence.
-    #[must_use]
-    pub(super) fn subscribe(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.source.store.subscribe()
-    }
-
-    /// The number of this run of the agent.
-    #[must_use]
-    pub(super) fn epoch(&self) -> u64 {
-        self.source.store.epoch()
     }
 }

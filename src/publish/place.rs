@@ -140,10 +140,10 @@ impl PublisherPlace {
         self.save(&mut state);
     }
 
-    /// Whether something is lost that is not counted.
+    /// Whether the spool has dropped something that the publisher has in hand.
     #[must_use]
     pub(super) fn has_lost(&self) -> bool {
-        self.lock().lost.is_some()
+        self.lock().lost.is_some_and(|lost| lost.in_hand > 0)
     }
 
     /// Takes the records that are lost, for a publisher that has nothing in hand, and moves on to their end.
@@ -228,7 +228,8 @@ mod tests {
             "for files that are held"
         );
         let lost = |place: &PublisherPlace| place.count_lost().map(|(at, records)| (at.cursor.seq, records));
-        assert_eq!(lost(&next), Some((157, 57)), "the agent is killed");
+        assert_eq!((lost(&next), next.has_lost()), (Some((157, 57)), false), "the agent is killed");
+        assert!(place.has_lost());
         place.finish_through(position(150));
         assert_eq!(lost(&place), Some((157, 7)), "what was in hand is delivered");
         assert_eq!((place.count_lost(), place.has_lost()), (None, false));
@@ -244,6 +245,7 @@ mod tests {
         let place = places.open_place("p");
         place.finish_through(position(150));
         places.record_drop("p", dropped(160, 150, 10, 50));
+        assert!(!place.has_lost(), "what it has in hand next is not what was dropped");
         assert_eq!(place.count_lost().map(|(at, records)| (at.cursor.seq, records)), Some((160, 10)));
         places.forget_place("p").unwrap();
         assert_eq!(places.open_place("p").current_position(), None);

@@ -2,65 +2,23 @@
 
 mod held;
 mod image;
+mod published;
+mod revision;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::aggregate::{
-    ContainerSummary, Ledger, PersistentValue, Record, SeriesState, View, Window, WindowBuilder, WindowSpan,
-};
+use crate::aggregate::{ContainerSummary, Ledger, PersistentValue, View, Window};
 use crate::model::{Allocation, Origin, SeriesKey, Timestamp};
 use crate::render::prometheus::{Level, SeriesIdentity};
-use crate::render::record::RecordNumber;
 use crate::store::Cursor;
 
 pub(super) use held::HeldBytes;
 use held::Layouts;
 pub use image::{HISTORY_VERSION, HistoryError};
 pub(super) use image::{HistoryHead, ReceivedHistory, SentHistory};
-
-/// A window with its place in the sequence.
-#[derive(Debug)]
-pub struct Published {
-    allocation: Allocation,
-    origin: Arc<Origin>,
-    first: u64,
-    kept: StoredWindow,
-}
-
-/// A window and what is known of it beside its records.
-#[derive(Debug)]
-pub struct StoredWindow {
-    /// The records as they are.
-    pub window: Window,
-    /// How often each record was revised; empty where none was.
-    pub revs: Box<[u32]>,
-    /// What was added to earlier records of the interval, where `window` has the sums. It has the series of `window` at the
-    /// same places.
-    pub added: Option<Box<Window>>,
-    /// Where it was published first, if that was in another epoch.
-    pub born: Option<Cursor>,
-}
-
-impl From<Window> for StoredWindow {
-    fn from(window: Window) -> Self {
-        Self { window, revs: Box::default(), added: None, born: None }
-    }
-}
-
-/// Everything published of one interval: the window as it was closed, and revisions, oldest first.
-#[derive(Clone, Debug)]
-pub struct IntervalWindows(Vec<Arc<Published>>);
-
-/// Records of an interval that are new or revised.
-#[derive(Debug)]
-pub(super) struct Revision {
-    pub(super) stored: StoredWindow,
-    /// The number of values to be added.
-    pub(super) values: u64,
-    /// How many of them are lost, because the record to add them to could not be decoded.
-    pub(super) lost: u64,
-}
+pub use published::{IntervalWindows, Published, StoredWindow};
+pub(super) use revision::Revision;
 
 /// The kept windows of one container, and its summary.
 #[derive(Clone, Debug)]
@@ -83,139 +41,6 @@ pub struct History {
     summary: Option<ContainerSummary>,
     /// Bytes that were shared with the aggregator, and count here since the aggregator is gone. `None` while there is one.
     alone: Option<usize>,
-}
-
-impl Published {
-    pub(crate) fn new(allocation: Allocation, origin: &Arc<Origin>, kept: StoredWindow, first: u64) -> Self {
-        Self { allocation, origin: Arc::clone(origin), first, kept }
-    }
-
-    /// The same window at another place in the sequence, under another allocation.
-    pub(super) fn with_place(self, allocation: Allocation, first: u64) -> Self {
-        Self { allocation, first, ..self }
-    }
-
-    /// The container, by its allocation.
-    #[must_use]
-    pub fn allocation(&self) -> Allocation {
-        self.allocation
-    }
-
-    /// Where its samples come from.
-    #[must_use]
-    pub fn origin(&self) -> &Arc<Origin> {
-        &self.origin
-    }
-
-    #[must_use]
-    pub fn window(&self) -> &Window {
-        &self.kept.window
-    }
-
-    /// What was added to earlier records of the interval: the window itself, unless it revises some. For readers that add up.
-    /// `None` where that is not known, because its entry in the window log was damaged or had no room.
-    #[must_use]
-    pub fn added_window(&self) -> Option<&Window> {
-        match &self.kept.added {
-            Some(added) => Some(added),
-            None => self.kept.revs.iter().all(|rev| *rev == 0).then_some(&self.kept.window),
-        }
-    }
-
-    /// What was added, where that is another window.
-    pub(crate) fn added_apart(&self) -> Option<&Window> {
-        self.kept.added.as_deref()
-    }
-
-    /// The place at which it was published first, for the store of this epoch. Other than [`Published::first_seq`], it stays
-    /// the same when a later run of the agent restores the window.
-    #[must_use]
-    pub fn birth_in(&self, epoch: u64) -> Cursor {
-        self.kept.born.unwrap_or(Cursor { epoch, seq: self.first })
-    }
-
-    /// The place of its first record.
-    #[must_use]
-    pub fn first_seq(&self) -> u64 {
-        self.first
-    }
-
-    /// The place of its last record.
-    #[must_use]
-    pub fn last_seq(&self) -> u64 {
-        self.first + (self.kept.window.len() as u64).saturating_sub(1)
-    }
-
-    /// How often each record was revised, in the order of records; empty where none was.
-    #[must_use]
-    pub fn revision_counts(&self) -> &[u32] {
-        &self.kept.revs
-    }
-
-    /// Its records and their numbers.
-    #[must_use]
-    pub fn numbered_records(&self) -> impl DoubleEndedIterator<Item = (RecordNumber, Record<'_>)> {
-        (0..self.kept.window.len()).filter_map(|index| {
-            let number = RecordNumber {
-                seq: self.first + index as u64,
-                rev: self.kept.revs.get(index).copied().unwrap_or(0),
-            };
-            Some((number, self.kept.window.record_at(index)?))
-        })
-    }
-}
-
-impl AsRef<Window> for Published {
-    fn as_ref(&self) -> &Window {
-        &self.kept.window
-    }
-}
-
-impl IntervalWindows {
-    /// The interval, as it was observed.
-    #[must_use]
-    pub fn span(&self) -> Option<WindowSpan> {
-        self.0.first().map(|published| published.kept.window.span)
-    }
-
-    /// Number of values in its newest records. Walks over all of them.
-    #[must_use]
-    pub fn count_values(&self) -> u64 {
-        self.newest_records().map(|(_, _, record)| record.view.sample_count()).sum()
-    }
-
-    /// Everything published of it, oldest first.
-    pub fn published_windows(&self) -> impl Iterator<Item = &Arc<Published>> {
-        self.0.iter()
-    }
-
-    /// The newest revision of each record whose series is also in `window`, found in one pass that ends as soon as it has all.
-    fn newest_of<'k>(&'k self, window: &'k Window) -> HashMap<SeriesKey<'k>, (u32, Record<'k>)> {
-        let mut missing: HashSet<_> = window.records().map(|record| SeriesKey(record.series)).collect();
-        let mut newest = HashMap::with_capacity(missing.len());
-        for (number, record) in self.0.iter().rev().flat_map(|published| published.numbered_records()) {
-            if missing.is_empty() {
-                break;
-            }
-            let key = SeriesKey(record.series);
-            if missing.remove(&key) {
-                newest.insert(key, (number.rev, record));
-            }
-        }
-        newest
-    }
-
-    /// The newest revision of each record, and the window it is in.
-    pub fn newest_records(&self) -> impl Iterator<Item = (&Arc<Published>, RecordNumber, Record<'_>)> {
-        // Most intervals have no revisions, and then each record is the newest of its series.
-        let revised = self.0.len() > 1;
-        let mut seen = HashSet::new();
-        self.0
-            .iter()
-            .rev()
-            .flat_map(|published| published.numbered_records().map(move |(n, record)| (published, n, record)))
-            .filter(move |(_, _, record)| !revised || seen.insert(SeriesKey(record.series)))
-    }
 }
 
 impl History {
@@ -387,59 +212,6 @@ impl History {
         }
     }
 
-    /// Merges late samples of an interval into its records. A record that cannot be decoded loses only its own late
-    /// samples.
-    pub(super) fn merge_late_samples(&self, delta: &Window) -> Revision {
-        let kept = self.find_interval(delta.span.start);
-        let newest = kept.map(|kept| kept.newest_of(delta)).unwrap_or_default();
-        let (mut states, mut values, mut lost) = (Vec::new(), 0, 0);
-        for record in delta.records() {
-            values += record.view.sample_count();
-            let Some((state, rev)) = revise_record(&record.view, newest.get(&SeriesKey(record.series)))
-            else {
-                lost += record.view.sample_count();
-                continue;
-            };
-            states.push((record.place, state, total_of(&record.view), rev));
-        }
-        states.sort_unstable_by_key(|(place, ..)| *place);
-        let span = kept.and_then(IntervalWindows::span).unwrap_or_else(|| self.observed_span(delta.span));
-        let mut builder = WindowBuilder::new(span);
-        for (place, state, total, _) in &states {
-            builder.push(*place, state, *total);
-        }
-        let window = builder.build(Arc::clone(delta.layout()));
-        let revs = window.records().map(|record| {
-            let at = states.binary_search_by_key(&record.place, |(place, ..)| *place);
-            at.ok().and_then(|at| states.get(at)).map_or(0, |(.., rev)| *rev)
-        });
-        let revs: Box<[u32]> = revs.collect();
-        // Everything else is new, and says itself what was added.
-        let added = revs.iter().any(|rev| *rev > 0).then(|| {
-            let is_used = |place: u32| states.binary_search_by_key(&place, |(place, ..)| *place).is_ok();
-            Box::new(copy_records(delta, is_used))
-        });
-        let stored = StoredWindow { window, revs, added, born: None };
-        Revision { stored, values, lost }
-    }
-
-    /// Prepares a closed window of `values` values for publication. If an earlier run of the agent has left a part of
-    /// the same interval, both are merged: an interval has at most one record per series.
-    pub(super) fn merge_with_interval(&self, window: Window, values: u64) -> Revision {
-        let Some(before) = self.find_interval(window.span.start).and_then(IntervalWindows::span) else {
-            return Revision { stored: window.into(), values, lost: 0 };
-        };
-        let mut joined = self.merge_late_samples(&window);
-        let span = &mut joined.stored.window.span;
-        span.covered = (before.covered + window.span.covered).min(before.nominal_length());
-        joined
-    }
-
-    /// The part of an interval without records in which the container was observed.
-    fn observed_span(&self, span: WindowSpan) -> WindowSpan {
-        WindowSpan { covered: span.end.duration_since(span.start.max(self.opened)), ..span }
-    }
-
     /// The interval that starts at a moment.
     fn find_interval(&self, start: Timestamp) -> Option<&IntervalWindows> {
         [&self.kept, &self.ahead].into_iter().find_map(|all| all.get(place_of(all, start).ok()?))
@@ -507,38 +279,6 @@ impl History {
         }
         dropped
     }
-}
-
-/// Merges a late record with the newest kept record of its series, if there is one. Returns the state and the revision
-/// count; `None` if a record cannot be decoded.
-fn revise_record(late: &View<'_>, newest: Option<&(u32, Record<'_>)>) -> Option<(SeriesState, u32)> {
-    let late = late.to_state()?;
-    let Some((rev, old)) = newest else { return Some((late, 0)) };
-    let mut state = old.view.to_state()?;
-    state.merge_revision(&late);
-    Some((state, rev.saturating_add(1)))
-}
-
-/// The total of a counter's series as of its record.
-fn total_of(view: &View<'_>) -> f64 {
-    match view {
-        View::Counter { total, .. } => *total,
-        _ => 0.0,
-    }
-}
-
-/// A copy of the records of a window at the wanted places.
-fn copy_records(window: &Window, is_wanted: impl Fn(u32) -> bool) -> Window {
-    let wanted = window.records().filter(|record| is_wanted(record.place));
-    let states =
-        wanted.filter_map(|record| Some((record.place, record.view.to_state()?, total_of(&record.view))));
-    let mut states: Vec<_> = states.collect();
-    states.sort_unstable_by_key(|(place, ..)| *place);
-    let mut builder = WindowBuilder::new(window.span);
-    for (place, state, total) in &states {
-        builder.push(*place, state, *total);
-    }
-    builder.build(Arc::clone(window.layout()))
 }
 
 /// Where the interval that starts at a moment is, or would be.

@@ -115,9 +115,10 @@ impl Store {
             } else {
                 inner.past.add_evicted(&origin, gone.iter().copied());
             }
-            let dropped = history.drop_beyond(self.keep);
+            let (dropped, opened) = (history.drop_beyond(self.keep), history.opened_at());
             for published in &dropped {
                 inner.log.remove(&published.first_seq());
+                inner.unwritten.hold_back(published, opened);
             }
             inner.losses.record_loss(history.last_gone_seq());
             let held = history.held_bytes();

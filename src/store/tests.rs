@@ -1,3 +1,5 @@
+mod unwritten;
+
 use std::time::Duration;
 
 use super::*;

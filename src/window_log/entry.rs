@@ -137,6 +137,9 @@ pub(super) enum LogEntry<'a> {
     /// Beside checkpoints: windows of the container that start at this time or before are closed, and are in a file of closed
     /// windows or no longer needed.
     Closed { key: ContainerKey, start: Timestamp },
+    /// So many records, the first of them published here, are in no file: they left memory before they could be written, or were
+    /// too long for the log. Where the sequence alone would not tell, as at its end, publishers count them by this.
+    Lost { birth: Birth, records: u64 },
 }
 
 impl LogEntry<'_> {
@@ -156,7 +159,11 @@ impl LogEntry<'_> {
             | Self::Forgotten { key }
             | Self::Closed { key, .. }
             | Self::Lasting { key, .. } => Some(*key),
-            Self::File { .. } | Self::Alive { .. } | Self::Ended { .. } | Self::Names { .. } => None,
+            Self::File { .. }
+            | Self::Alive { .. }
+            | Self::Ended { .. }
+            | Self::Names { .. }
+            | Self::Lost { .. } => None,
         }
     }
 
@@ -175,7 +182,8 @@ impl LogEntry<'_> {
             | Self::Forgotten { .. }
             | Self::Closed { .. }
             | Self::Alive { .. }
-            | Self::Ended { .. } => "a mark",
+            | Self::Ended { .. }
+            | Self::Lost { .. } => "a mark",
         }
     }
 }
@@ -201,6 +209,8 @@ pub(super) struct Refusals {
     pub(super) entries: Vec<RefusedEntry>,
     /// Closed windows that are not in the log, because they or the series that they refer to are not.
     pub(super) windows: u64,
+    /// Records that were gone before they could be written.
+    pub(super) late: u64,
 }
 
 impl Refusals {
@@ -208,5 +218,6 @@ impl Refusals {
     pub(super) fn append_refusals(&mut self, other: Self) {
         self.entries.extend(other.entries);
         self.windows += other.windows;
+        self.late += other.late;
     }
 }

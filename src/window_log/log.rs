@@ -150,9 +150,36 @@ impl ClosedWindowLog {
         std::mem::take(&mut self.refusals)
     }
 
-    /// Writes windows and syncs them to disk. Returns the number of bytes. After an error, none of them counts as
-    /// written, and the next call starts a new file.
+    /// Writes the windows after a place, and which places up to another are in none of them, and syncs all that to disk. Returns
+    /// the number of bytes. After an error, none of it counts as written, and the next call starts a new file.
     pub(super) fn append_windows(
+        &mut self,
+        (after, end): (u64, u64),
+        windows: &[Arc<Published>],
+        of: &dyn ContainerLookup,
+    ) -> io::Result<u64> {
+        self.write(|log, segment| {
+            let epoch = log.epochs.births;
+            let place = |first| Birth { epoch, first };
+            let mut next = after.saturating_add(1);
+            for published in windows {
+                let first = published.first_seq();
+                if first > next {
+                    segment.put_late(place(next), first - next);
+                }
+                next = published.last_seq().saturating_add(1);
+                if log.put_window(segment, published.birth_in(epoch).into(), published, of).is_none() {
+                    segment.put_late(place(first), published.window().len() as u64);
+                }
+            }
+            if end >= next {
+                segment.put_late(place(next), end - next + 1);
+            }
+        })
+    }
+
+    /// Writes windows again that are in the log under other keys.
+    pub(super) fn append_again(
         &mut self,
         windows: &[Arc<Published>],
         of: &dyn ContainerLookup,
@@ -160,12 +187,13 @@ impl ClosedWindowLog {
         self.write(|log, segment| {
             for published in windows {
                 let birth = published.birth_in(log.epochs.births).into();
-                log.put_window(segment, birth, published, of);
+                // One of a forgotten container is of no use to the next start, and publishers have it in the other files.
+                let _forgotten = log.put_window(segment, birth, published, of);
             }
         })
     }
 
-    /// The same for windows of a previous run that were not written then.
+    /// Writes windows of a previous run that were not written then.
     pub(super) fn append_born(
         &mut self,
         windows: &[(Birth, Arc<Published>)],
@@ -173,7 +201,9 @@ impl ClosedWindowLog {
     ) -> io::Result<u64> {
         self.write(|log, segment| {
             for (birth, published) in windows {
-                log.put_window(segment, *birth, published, of);
+                if log.put_window(segment, *birth, published, of).is_none() {
+                    segment.put_late(*birth, published.window().len() as u64);
+                }
             }
         })
     }
@@ -232,19 +262,20 @@ impl ClosedWindowLog {
         })
     }
 
+    /// Adds a window to the buffer. `None` if its container was forgotten, so that it cannot be described.
     fn put_window(
         &self,
         segment: &mut LogSegment,
         birth: Birth,
         published: &Arc<Published>,
         of: &dyn ContainerLookup,
-    ) {
-        // Windows of a forgotten container are gone from the store, too.
-        let Some(who) = of.find_who(published.allocation(), published.origin()) else { return };
+    ) -> Option<()> {
+        let who = of.find_who(published.allocation(), published.origin())?;
         let key = self.key(published.allocation());
         let from = segment.buffered_bytes();
         segment.ensure_container(key, || who);
         segment.put_window(key, birth, published, from);
+        Some(())
     }
 
     /// Writes entries and syncs them.
@@ -365,7 +396,8 @@ impl ClosedWindowLog {
             .collect();
         self.write(|log, segment| {
             for (birth, published) in &kept {
-                log.put_window(segment, *birth, published, of);
+                // If its container was forgotten meanwhile, nothing is lost: publishers have it in the oldest file.
+                let _forgotten = log.put_window(segment, *birth, published, of);
             }
         })
     }

@@ -123,7 +123,9 @@ impl Findings {
                         file.findings.damage.files += 1;
                         break;
                     }
-                    Some(LogEntry::Window { birth, .. }) if depth == Depth::Containers => {
+                    Some(LogEntry::Window { birth, .. } | LogEntry::Lost { birth, .. })
+                        if depth == Depth::Containers =>
+                    {
                         file.windows.last = file.windows.last.max(Some(birth));
                     }
                     // Skipped without validation.
@@ -238,6 +240,8 @@ impl LogFileReader<'_> {
                 self.findings.record_alive(at);
             }
             LogEntry::Names { changes } => self.findings.names.extend(changes),
+            // For publishers, which read on from here.
+            LogEntry::Lost { birth, .. } => self.windows.last = self.windows.last.max(Some(birth)),
         }
         Some(())
     }

@@ -55,8 +55,9 @@ pub(super) struct LogSegment {
     held: Vec<FiledWindow>,
     /// Windows in the buffer.
     holding: Vec<FiledWindow>,
-    /// The last window in the file by birth.
+    /// The last window in the file by birth, be it one that is said to be lost; and the same with what is in the buffer.
     last: Option<Birth>,
+    next_last: Option<Birth>,
     refusals: Refusals,
 }
 
@@ -81,7 +82,8 @@ impl LogSegment {
         let writer = SegmentWriter::create(files, prefix, number, format)?;
         let (described, refusals) = (HashMap::new(), Refusals::default());
         let (held, holding) = (Vec::new(), Vec::new());
-        let mut segment = Self { writer, number, described, held, holding, last: None, refusals };
+        let (last, next_last) = (None, None);
+        let mut segment = Self { writer, number, described, held, holding, last, next_last, refusals };
         segment.put_entry(&LogEntry::File { version: VERSION, epoch });
         Ok(segment)
     }
@@ -162,10 +164,25 @@ impl LogSegment {
     ) {
         if self.put_window_entries(key, birth, published).is_none() {
             self.refusals.windows += 1;
+            self.put_lost(birth, published.window().len() as u64);
             return;
         }
+        self.next_last = self.next_last.max(Some(birth));
         let bytes = self.buffered_bytes().saturating_sub(from) as u64;
         self.holding.push(FiledWindow { birth, window: Arc::downgrade(published), bytes });
+    }
+
+    /// Says that records are in no file.
+    pub(super) fn put_lost(&mut self, birth: Birth, records: u64) {
+        if self.put_entry(&LogEntry::Lost { birth, records }) {
+            self.next_last = self.next_last.max(Some(birth));
+        }
+    }
+
+    /// Says the same of records that were gone before they could be written.
+    pub(super) fn put_late(&mut self, birth: Birth, records: u64) {
+        self.refusals.late += records;
+        self.put_lost(birth, records);
     }
 
     fn put_window_entries(
@@ -209,7 +226,7 @@ impl LogSegment {
     /// Writes the buffer to the file. After an error, the file must not be used any more.
     pub(super) fn write_buffer(&mut self) -> io::Result<()> {
         self.writer.write_buffer()?;
-        self.last = self.last.max(self.holding.iter().map(|held| held.birth).max());
+        self.last = self.next_last;
         self.held.append(&mut self.holding);
         Ok(())
     }

@@ -47,7 +47,7 @@ pub trait DropRecorder: std::fmt::Debug + Send + Sync {
 pub struct SpoolDrop {
     /// The end of the file. The publisher gets nothing up to here but what it has in hand.
     pub through: Cursor,
-    /// Records that it was not handed out.
+    /// Records that it was not handed out, also those of which the file says that they are in none.
     pub untaken: u64,
     /// Records that it was handed out and is not done with. It can still deliver those that it has in hand.
     pub in_hand: u64,

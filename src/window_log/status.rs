@@ -74,7 +74,7 @@ pub struct LogStatusSnapshot {
     pub size: u64,
     /// The number of those files.
     pub files: usize,
-    /// Records that were evicted from memory before they could be written.
+    /// Records that were gone from memory before they could be written.
     pub missed: u64,
     /// Windows that are kept in memory and not on disk, because the log is as large as it may be, or they are too long for it.
     pub given_up: u64,

@@ -4,6 +4,8 @@ mod dropping;
 mod following;
 mod spool;
 mod threads;
+mod unwritten;
+mod writer;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -17,24 +19,24 @@ use super::segment::{LogSegment, OPEN};
 use super::spool::Spool;
 use crate::aggregate::{Aggregator, AggregatorSettings, CheckpointContents, GaugeSign};
 use crate::model::{Allocation, ContainerId, Generation, Labels, Moment, Origin, TaskId, Timestamp};
-use crate::store::{Cursor, Published, Store};
+use crate::store::{Cursor, Published, Store, WindowsToWrite};
 use crate::wal::{Appendable, Files, FrameFormat};
 
 /// 2026-01-01T00:00:00Z, on the grid.
 const START: i64 = 1_767_225_600;
 const TOMBSTONE: Duration = Duration::from_mins(10);
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// A log of files of 4 KiB.
-const SMALL: u64 = 64 << 10;
+pub(crate) const SMALL: u64 = 64 << 10;
 
-fn moment(secs: u64) -> Moment {
+pub(crate) fn moment(secs: u64) -> Moment {
     let mono = Duration::from_secs(secs);
     Moment { wall: Timestamp::from_secs(START).saturating_add(mono), mono }
 }
 
 /// Files in memory, and the failure to inject.
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<Platter>>);
+pub(crate) struct Disk(Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
 struct Platter {
@@ -95,8 +97,18 @@ impl Disk {
     }
 
     /// The names that start like this.
-    fn names(&self, prefix: &str) -> Vec<String> {
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         self.0.lock().unwrap().files.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// How often files were read.
+    pub(crate) fn count_reads(&self) -> usize {
+        self.0.lock().unwrap().reads.len()
+    }
+
+    /// Removes a file that its users believe to be there.
+    pub(crate) fn lose_file(&self, name: &str) {
+        self.0.lock().unwrap().files.remove(name).unwrap();
     }
 
     /// Runs an operation, or makes it fail, possibly after a part of it.
@@ -203,8 +215,8 @@ impl Appendable for Open {
 }
 
 /// Containers that send metrics of all types, and a log that gets their windows.
-struct Node {
-    store: Arc<Store>,
+pub(crate) struct Node {
+    pub(crate) store: Arc<Store>,
     aggregators: Vec<Aggregator>,
     log: ClosedWindowLog,
     cursor: u64,
@@ -237,20 +249,55 @@ impl Node {
         Self::with_spool(disk, containers, keep, size, &no_spool())
     }
 
-    fn with_spool(disk: &Disk, containers: usize, keep: usize, size: u64, spool: &Arc<Spool>) -> Self {
+    pub(crate) fn with_spool(
+        disk: &Disk,
+        containers: usize,
+        keep: usize,
+        size: u64,
+        spool: &Arc<Spool>,
+    ) -> Self {
         let store = Arc::new(Store::new(7, keep));
+        store.note_written(0);
         let files: Arc<dyn Files> = Arc::new(disk.clone());
         let Resumed { log, .. } =
             recover_windows(&*files, moment(0).wall, TOMBSTONE).resume_log(&files, &store, spool, size);
+        Self::of_containers(containers, store, log, moment(0).wall)
+    }
+
+    /// The next run of the agent, with the same containers, which go on at this time.
+    pub(crate) fn start_again(
+        self,
+        disk: &Disk,
+        (keep, size): (usize, u64),
+        spool: &Arc<Spool>,
+        secs: u64,
+    ) -> Self {
+        let containers = self.aggregators.len();
+        let store = Arc::new(Store::new(self.store.epoch() + 1, keep));
+        drop(self);
+        let (files, now): (Arc<dyn Files>, _) = (Arc::new(disk.clone()), moment(secs).wall);
+        let mut recovered = recover_windows(&*files, now, TOMBSTONE);
+        let origins: Vec<_> = (0..containers).map(origin).collect();
+        recovered.assign_allocations((0..).map(Allocation).zip(&origins).map(|(n, origin)| (&**origin, n)));
+        let Resumed { log, .. } = recovered.resume_log(&files, &store, spool, size);
+        let cursor = store.end_cursor().seq;
+        store.note_written(cursor);
+        let mut node = Self::of_containers(containers, store, log, now);
+        node.cursor = cursor;
+        node.follow().unwrap();
+        node
+    }
+
+    fn of_containers(containers: usize, store: Arc<Store>, log: ClosedWindowLog, now: Timestamp) -> Self {
         let aggregators = (0..containers).map(|n| {
-            store.open(Allocation(n as u64), origin(n), moment(0).wall);
-            Aggregator::new(Arc::new(AggregatorSettings::default()), GaugeSign::Delta, moment(0).wall)
+            store.open(Allocation(n as u64), origin(n), now);
+            Aggregator::new(Arc::new(AggregatorSettings::default()), GaugeSign::Delta, now)
         });
         let aggregators = aggregators.collect();
         Self { store, aggregators, log, cursor: 0, written: Vec::new(), finished: HashMap::new() }
     }
 
-    fn send(&mut self, container: usize, secs: u64) {
+    pub(crate) fn send(&mut self, container: usize, secs: u64) {
         let late = START + i64::try_from(secs).unwrap() - 12;
         let lines = format!(
             "a:{secs}|c\nb{}:2|g\nt:{secs}:3.7|ms|@0.5\ns:{secs}|s\n_sc|up|1|m:no\na:5|c|T{late}",
@@ -259,7 +306,7 @@ impl Node {
         self.aggregators[container].ingest_datagram(lines.as_bytes(), moment(secs), None);
     }
 
-    fn roll(&mut self, secs: u64) {
+    pub(crate) fn roll(&mut self, secs: u64) {
         for (n, aggregator) in (0..).zip(&mut self.aggregators) {
             if let Some(closed) = aggregator.roll_window(moment(secs).wall) {
                 self.store.push(Allocation(n), closed);
@@ -268,20 +315,37 @@ impl Node {
     }
 
     /// Writes what is not written yet, as the writer does.
-    fn follow(&mut self) -> io::Result<()> {
+    pub(crate) fn follow(&mut self) -> io::Result<()> {
         let known = Known(&self.store, &self.finished);
-        let since = self.store.read_since(Cursor { epoch: self.store.epoch(), seq: self.cursor }).unwrap();
-        if let Err(error) = self.log.append_windows(&since.published, &known) {
+        let WindowsToWrite { windows, end } = self.store.windows_to_write(self.cursor);
+        if let Err(error) = self.log.append_windows((self.cursor, end), &windows, &known) {
             self.log.make_room(&error)?;
             return Err(error);
         }
-        self.log.shared_spool().set_written(since.next);
-        self.cursor = since.next.seq;
+        self.log.shared_spool().set_written(Cursor { epoch: self.store.epoch(), seq: end });
+        self.store.note_written(end);
+        self.cursor = end;
         // Only the store keeps windows.
-        self.written.extend(since.published.iter().map(|published| (published.first_seq(), seen(published))));
-        drop(since);
+        self.written.extend(windows.iter().map(|published| (published.first_seq(), seen(published))));
+        drop(windows);
         self.log.prune_files(&known)?;
         Ok(())
+    }
+
+    /// Lets all containers but the first send, and writes every ten seconds.
+    pub(crate) fn live(&mut self, seconds: std::ops::Range<u64>) {
+        for secs in seconds {
+            self.roll(secs);
+            (1..self.aggregators.len()).for_each(|n| self.send(n, secs));
+            if secs % 10 == 2 {
+                let _retried_next_time = self.follow();
+            }
+        }
+    }
+
+    /// Removes what is not needed, and what exceeds the size of the spool.
+    pub(crate) fn prune_files(&mut self) {
+        self.log.prune_files(&Known(&self.store, &self.finished)).unwrap();
     }
 
     /// A minute and a half in which all containers send; returns the file-system call at which the process died, if it did.
@@ -564,7 +628,7 @@ fn a_death_while_a_process_that_took_over_writes_everything_again_shows_nothing_
         let epochs = LogEpochs { keys: 9, births: 7 };
         let (mut log, void) = survey_log(&*files).into_replacing_log(&files, &no_spool(), epochs, MIB);
         for published in &windows[..written] {
-            log.append_windows(std::slice::from_ref(published), &known).unwrap();
+            log.append_again(std::slice::from_ref(published), &known).unwrap();
         }
         let (back, report) = restored(&disk, 30, 100);
         assert_eq!(sorted(back), sorted(whole.clone()), "{written} of {}", windows.len());
@@ -645,7 +709,7 @@ fn a_window_that_was_closed_is_not_open_too_and_two_parts_of_one_interval_are_on
     let mut log = ClosedWindowLog::new(Arc::clone(&files), no_spool(), epochs, MIB, left);
     store.open(Allocation(3), origin(3), moment(0).wall);
     store.push(Allocation(3), aggregator.roll_window(moment(10).wall).unwrap());
-    log.append_windows(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();
+    log.append_again(&store.kept_after(0), &Known(&store, &HashMap::new())).unwrap();
     let (windows, report) = restored(&disk, 30, 20);
     assert_eq!((windows.len(), report.open), (1, 0));
     // Another run continues in the same interval, and is killed, too.

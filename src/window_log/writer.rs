@@ -44,6 +44,8 @@ impl LogWriter {
             recovered.resume_log(files, &parts.store, &parts.spool, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epoch, next, open_files);
         let cursor = parts.store.end_cursor().seq;
+        // Before the thread runs: from now on windows are closed.
+        parts.store.note_written(cursor);
         let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
         let mut work = WriterWork::new(log, checkpoints, names, parts, settings, status);
         (work.unwritten, work.cursor, work.void) = (unwritten, cursor, void);
@@ -52,7 +54,8 @@ impl LogWriter {
 
     /// Starts to write in a process that has taken over: the store has everything already that is in the log. Under the
     /// number of `epoch`, which no log may have had, everything that is kept is written again, because this process does
-    /// not know the places of windows in the log; then the files that were there are retired. Windows keep their births.
+    /// not know the places of windows in the log; then the files that were there are retired. Windows keep their births. Where
+    /// the store of the previous process ended, [`Store::note_written`](crate::store::Store::note_written) was told.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -69,8 +72,9 @@ impl LogWriter {
         let (log, void) = survey.into_replacing_log(files, &parts.spool, epochs, settings.size);
         let checkpoints = Checkpoints::new(Arc::clone(files), epochs.births, next, open_files);
         let names = NameLog::new(Arc::clone(files), epoch, next, name_files);
+        let handed_over = parts.store.written_place().unwrap_or(0);
         let mut work = WriterWork::new(log, checkpoints, names, parts, settings, status);
-        (work.void, work.anew) = (void, true);
+        (work.void, work.anew, work.cursor) = (void, true, handed_over);
         Self::run(work)
     }
 

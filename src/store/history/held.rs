@@ -74,7 +74,7 @@ impl Layouts {
 
 impl Published {
     /// The memory it takes, without its layout.
-    fn held_bytes(&self) -> HeldBytes {
+    pub(in crate::store) fn held_bytes(&self) -> HeldBytes {
         let beside = size_of::<Self>() - size_of::<Window>() + size_of_val(&*self.kept.revs);
         let bytes = self.kept.window.bytes() + self.kept.added_bytes();
         HeldBytes { windows: 1, bytes, beside }

@@ -1,4 +1,4 @@
-//! Reading the windows of one file that come after a place, one after the other.
+//! Reading what one file has after a place: windows, and how many records are lost between them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,10 +25,37 @@ pub struct SpooledWindow {
 
 impl SpooledWindow {
     pub(super) fn new(published: Arc<Published>, birth: Cursor, ended: Option<Timestamp>) -> Self {
-        let records = published.window().len() as u64;
-        let cursor = Cursor { seq: birth.seq.saturating_add(records.saturating_sub(1)), ..birth };
+        let cursor = end_of(birth, published.window().len() as u64);
         Self { published, birth, cursor, ended }
     }
+}
+
+/// What comes next in a file.
+#[derive(Clone, Debug)]
+pub(super) enum SpoolEntry {
+    Window(SpooledWindow),
+    Lost(LostPlaces),
+}
+
+/// Records that are in no file, as the writer of the log said.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct LostPlaces {
+    /// Where the first of them was published.
+    pub(super) birth: Cursor,
+    /// How many there are.
+    pub(super) records: u64,
+}
+
+impl LostPlaces {
+    /// The cursor after them.
+    pub(super) fn end_cursor(&self) -> Cursor {
+        end_of(self.birth, self.records)
+    }
+}
+
+/// The cursor after so many records.
+fn end_of(birth: Cursor, records: u64) -> Cursor {
+    Cursor { seq: birth.seq.saturating_add(records.saturating_sub(1)), ..birth }
 }
 
 /// A file in memory, and how far it is read.
@@ -84,8 +111,8 @@ impl SpoolFileReader {
         self.contents.damage
     }
 
-    /// The next window; `None` at the end.
-    pub(super) fn next_window(&mut self) -> Option<SpooledWindow> {
+    /// What comes next; `None` at the end.
+    pub(super) fn next_entry(&mut self) -> Option<SpoolEntry> {
         loop {
             let contents = &mut self.contents;
             let mut frames = FORMAT.resume_frames(&self.bytes, self.number, self.at);
@@ -108,7 +135,7 @@ impl SpoolFileReader {
                         self.at = self.bytes.len();
                     }
                     entry => match entry.map(|entry| contents.apply_entry(entry)) {
-                        Some(Ok(Some(window))) => return Some(window),
+                        Some(Ok(Some(wanted))) => return Some(wanted),
                         Some(Ok(None)) => {}
                         Some(Err(Unusable)) | None => {
                             contents.note_damage(LogDamage { entries: 1, ..LogDamage::default() });
@@ -124,8 +151,8 @@ impl SpoolFileReader {
 struct Unusable;
 
 impl FileContents {
-    /// Applies an entry; returns the window if it is one that is wanted.
-    fn apply_entry(&mut self, entry: LogEntry<'_>) -> Result<Option<SpooledWindow>, Unusable> {
+    /// Applies an entry; returns what is wanted of it.
+    fn apply_entry(&mut self, entry: LogEntry<'_>) -> Result<Option<SpoolEntry>, Unusable> {
         match entry {
             LogEntry::Container { key, who } => {
                 let ended = self.containers.get(&key).and_then(|known| known.finished);
@@ -148,7 +175,17 @@ impl FileContents {
                 let published = Published::new(key.allocation, &who.origin, stored, birth.first);
                 let window = SpooledWindow::new(Arc::new(published), born, who.finished);
                 self.after = window.cursor;
-                return Ok(Some(window));
+                return Ok(Some(SpoolEntry::Window(window)));
+            }
+            LogEntry::Lost { records: 0, .. } => return Err(Unusable),
+            LogEntry::Lost { birth, records } => {
+                let lost = LostPlaces { birth: birth.into(), records };
+                let is_wanted = self.is_wanted(lost.birth);
+                self.is_complete |= lost.birth >= self.last;
+                if is_wanted {
+                    self.after = lost.end_cursor();
+                    return Ok(Some(SpoolEntry::Lost(lost)));
+                }
             }
             // That a container was forgotten is of no concern to what it sent.
             LogEntry::Forgotten { .. }

@@ -5,7 +5,7 @@ use std::io;
 
 use super::file_name::{SpoolFileName, list_set_aside};
 use super::progress::UnreadRecords;
-use super::reader::{SpoolFileReader, SpooledWindow};
+use super::reader::{SpoolEntry, SpoolFileReader};
 use super::{Spool, SpoolDrop, SpoolFile, SpoolState};
 use crate::store::Cursor;
 use crate::wal::remove_file;
@@ -123,14 +123,20 @@ impl Spool {
             }
         };
         let mut reader = SpoolFileReader::new(bytes, number, first, file.last);
-        while let Some(SpooledWindow { published, birth, cursor, .. }) = reader.next_window() {
-            let records = published.window().len() as u64;
+        while let Some(entry) = reader.next_entry() {
+            let (birth, cursor, records) = match &entry {
+                SpoolEntry::Window(window) => {
+                    (window.birth, window.cursor, window.published.window().len() as u64)
+                }
+                // Nothing but this file tells of them.
+                SpoolEntry::Lost(lost) => (lost.birth, lost.end_cursor(), lost.records),
+            };
             for loss in losses.iter_mut() {
                 loss.through = loss.through.max(cursor);
                 if birth > loss.unread.taken {
-                    loss.untaken += records;
+                    loss.untaken = loss.untaken.saturating_add(records);
                 } else if loss.unread.is_in_hand(birth) {
-                    loss.in_hand += records;
+                    loss.in_hand = loss.in_hand.saturating_add(records);
                 }
             }
         }

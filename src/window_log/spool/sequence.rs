@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::reader::{SpoolFileReader, SpooledWindow};
+use super::reader::{SpoolEntry, SpoolFileReader, SpooledWindow};
 use super::{FileAccess, Spool, SpoolState};
 use crate::store::{Cursor, Published, Store};
 use crate::wal::Files;
@@ -34,8 +34,8 @@ pub struct SpoolBatch {
     pub windows: Vec<SpooledWindow>,
     /// The cursor after them.
     pub cursor: Cursor,
-    /// Records before or between these windows that no longer exist, as far as the sequence of one epoch tells: they left memory
-    /// before they were on the disk, or were in a damaged part of a file. Dropped ones
+    /// Records before, between or after these windows that no longer exist: they left memory before they were on the disk, as the
+    /// log says, or were in a damaged part of a file, as far as the sequence of one epoch tells. Dropped ones
     /// ([`PublisherHold::dropped`](super::PublisherHold::dropped)) are not among them.
     pub missed: u64,
     /// Whether there may be windows that cannot be read yet: the log is not open, or late.
@@ -92,7 +92,7 @@ impl SequenceReader {
     fn read_file(&mut self, mut reader: SpoolFileReader, most: usize) -> SpoolBatch {
         let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position);
         while windows.len() < most.max(1) {
-            let Some(window) = reader.next_window() else {
+            let Some(entry) = reader.next_entry() else {
                 let (number, damage) = (reader.number(), reader.damage());
                 if !damage.is_none() {
                     self.spool.lock().note_damage(number, damage);
@@ -100,9 +100,17 @@ impl SequenceReader {
                 self.done = Some((number, reader.last_birth()));
                 return SpoolBatch { windows, cursor, missed, is_waiting: false };
             };
-            missed += gap_between(cursor, window.birth);
-            cursor = window.cursor;
-            windows.push(window);
+            match entry {
+                SpoolEntry::Window(window) => {
+                    missed += gap_between(cursor, window.birth);
+                    cursor = window.cursor;
+                    windows.push(window);
+                }
+                SpoolEntry::Lost(lost) => {
+                    missed = lost.records.saturating_add(missed + gap_between(cursor, lost.birth));
+                    cursor = lost.end_cursor();
+                }
+            }
         }
         self.open = Some(reader);
         SpoolBatch { windows, cursor, missed, is_waiting: false }
@@ -167,7 +175,7 @@ impl SequenceReader {
             return self.read_kept_of_earlier_runs(store, most);
         }
         let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position);
-        for published in store.kept_after(cursor.seq).into_iter().take(most.max(1)) {
+        for published in store.windows_to_write(cursor.seq).windows.into_iter().take(most.max(1)) {
             missed += gap_between(cursor, Cursor { epoch, seq: published.first_seq() });
             cursor.seq = published.last_seq();
             windows.extend(published_here(published, epoch));

@@ -39,7 +39,7 @@ fn what_is_lost_is_recorded_before_the_file_goes_with_what_is_in_hand() {
     assert!(files > 2, "{files}");
     // A reload leaves no room.
     spool.set_limit(0);
-    node.log.prune_files(&Known(&node.store, &node.finished)).unwrap();
+    node.prune_files();
     let drops = recorder.drops.lock().unwrap().clone();
     let left: Vec<_> = drops.iter().map(|(_, files)| *files).collect();
     assert_eq!(left, (1..=files).rev().collect::<Vec<_>>(), "each is recorded while the file is there");

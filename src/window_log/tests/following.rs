@@ -161,7 +161,7 @@ impl World {
         let epochs = LogEpochs { keys: self.epoch, births: store.epoch() };
         let (mut log, void) = survey_log(&*files).into_replacing_log(&files, &self.spool, epochs, SMALL);
         let known = Known(&store, &self.node.finished);
-        log.append_windows(&store.kept_after(0), &known).unwrap();
+        log.append_again(&store.kept_after(0), &known).unwrap();
         log.append_void(&void).unwrap();
         self.go_on(log, store);
     }
@@ -169,6 +169,7 @@ impl World {
     fn go_on(&mut self, log: ClosedWindowLog, store: Store) {
         (self.node.log, self.node.store) = (log, Arc::new(store));
         self.node.cursor = self.node.store.end_cursor().seq;
+        self.node.store.note_written(self.node.cursor);
         self.write();
     }
 

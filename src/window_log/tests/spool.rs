@@ -73,17 +73,6 @@ pub(super) fn all_records(node: &Node) -> u64 {
     node.store.end_cursor().seq
 }
 
-/// Lets all containers but the first send, and writes every ten seconds.
-pub(super) fn live(node: &mut Node, seconds: std::ops::Range<u64>) {
-    for secs in seconds {
-        node.roll(secs);
-        (1..node.aggregators.len()).for_each(|n| node.send(n, secs));
-        if secs % 10 == 2 {
-            let _retried_next_time = node.follow();
-        }
-    }
-}
-
 #[test]
 fn without_publishers_no_file_is_kept_and_one_that_was_kept_goes() {
     let disk = Disk::default();
@@ -120,18 +109,18 @@ fn files_that_a_publisher_has_not_read_are_renamed_and_go_once_it_has() {
     let read: Vec<_> = windows.iter().map(|window| (window.birth.seq, seen(&window.published))).collect();
     assert_eq!((read, missed), (node.written.clone(), 0));
     let kept = disk.names("spool-");
-    node.log.prune_files(&Known(&node.store, &node.finished)).unwrap();
+    node.prune_files();
     assert_eq!(disk.names("spool-"), kept, "what was read may have to be read again until it is done with");
     // Half of it is done with, and then everything.
     let middle = windows[windows.len() / 2].cursor;
     spool.hold_after(FAR, middle);
-    node.log.prune_files(&Known(&node.store, &node.finished)).unwrap();
+    node.prune_files();
     let left = disk.names("spool-");
     assert!(!left.is_empty() && left.len() < kept.len(), "{left:?} of {kept:?}");
     let (again, _) = read_all(&mut spool.follow_after(FAR, middle), &node.store);
     assert_eq!(births(&again), births(&windows[windows.len() / 2 + 1..]));
     spool.hold_after(FAR, windows.last().unwrap().cursor);
-    node.log.prune_files(&Known(&node.store, &node.finished)).unwrap();
+    node.prune_files();
     assert!(disk.names("spool-").is_empty(), "{:?}", disk.names(""));
 }
 
@@ -179,7 +168,7 @@ fn a_size_of_zero_keeps_nothing_and_what_memory_loses_is_told() {
     node.run_for(40, &disk);
     let (first, missed) = read_all(&mut follower, &node.store);
     assert!(!first.is_empty() && missed == 0);
-    live(&mut node, 40..600);
+    node.live(40..600);
     assert!(disk.names("spool-").is_empty());
     let (rest, missed) = read_all(&mut follower, &node.store);
     assert_eq!(records(&first) + records(&rest) + missed, all_records(&node));
@@ -207,7 +196,7 @@ fn a_long_absence_loses_nothing_of_containers_that_are_long_gone() {
     node.run_for(120, &disk);
     let ended = moment(100).wall;
     node.finished.extend((0..2).map(|n| (Allocation(n), ended)));
-    live(&mut node, 120..240);
+    node.live(120..240);
     let who = |n| {
         Known(&node.store, &node.finished)
             .find_who(Allocation(n), &origin(usize::try_from(n).unwrap()))
@@ -437,7 +426,7 @@ fn a_full_disk_costs_the_oldest_of_what_is_kept_for_publishers_and_nothing_that_
     node.run_for(300, &disk);
     let used: usize = disk.files().values().map(Vec::len).sum();
     disk.set(Trouble::Full(used + 2000));
-    live(&mut node, 300..400);
+    node.live(300..400);
     while node.follow().is_err() {}
     assert!(dropped(&spool, FAR) > 0, "{:?}", spool.snapshot());
     let (windows, missed) = read_all(&mut spool.follow_after(FAR, START_OF_ALL), &node.store);
@@ -457,6 +446,7 @@ fn while_the_log_fails_a_publisher_goes_on_from_memory_and_is_told_what_it_has_m
     let spool = held(MIB);
     let mut node = Node::with_spool(&disk, 3, 4, SMALL, &spool);
     node.run_for(60, &disk);
+    node.store.hold_back_at_most(0);
     let mut follower = spool.follow_after(FAR, START_OF_ALL);
     let (first, _) = read_all(&mut follower, &node.store);
     for secs in 60..200 {
@@ -475,6 +465,7 @@ fn while_the_log_fails_a_publisher_goes_on_from_memory_and_is_told_what_it_has_m
 #[test]
 fn without_a_log_a_publisher_has_what_memory_has_and_before_the_log_is_open_it_waits() {
     let mut node = Node::on(&Disk::default(), 2, 4, MIB);
+    node.store.note_written(u64::MAX);
     for secs in 1..100 {
         node.roll(secs);
         (0..2).for_each(|n| node.send(n, secs));

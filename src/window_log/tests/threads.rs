@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use super::spool::{START_OF_ALL, all_records, dropped, live};
+use super::spool::{START_OF_ALL, all_records, dropped};
 use super::*;
 use crate::window_log::spool::{SpoolFollower, SpoolHandout};
 
@@ -55,7 +55,7 @@ fn publishers_beside_the_writer_see_every_record_once_or_it_is_counted() {
         let publishers: Vec<_> = paces.into_iter().map(start).collect();
         // It has read nothing when everything is written.
         let away = spool.follow_after("away", START_OF_ALL);
-        live(&mut node, 1..700);
+        node.live(1..700);
         node.follow().unwrap();
         let parts = (Arc::clone(&spool), Arc::clone(&node.store));
         let away = ("away", follow_to_end(away, parts, ("away", 50), Arc::clone(&is_over)));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::changes::ContainerWriter;
 use crate::net::clock;
-use crate::store::{Cursor, Published};
+use crate::store::{Cursor, Published, WindowsToWrite};
 use crate::window_log::WindowLogSettings;
 use crate::window_log::entry::{Birth, ContainerKey};
 use crate::window_log::log::ClosedWindowLog;
@@ -99,7 +99,7 @@ impl WriterWork {
                 }
                 () = self.containers.wait_for_change() => {
                     tokio::time::sleep(GATHER).await;
-                    self.at_once(Self::write_container_changes);
+                    self.at_once(Self::write_containers);
                 }
                 () = tokio::time::sleep_until(next) => next = self.run_tick().await,
             }
@@ -110,6 +110,7 @@ impl WriterWork {
             done = ended.and_then(|_| self.checkpoints.clear());
         }
         self.report_result(done);
+        self.parts.store.note_written(u64::MAX);
     }
 
     /// Runs a write at once, unless the last write failed: then it waits for the next tick.
@@ -169,22 +170,17 @@ impl WriterWork {
             self.unwritten.clear();
         }
         loop {
-            let (end, windows) = self.read_closed_windows();
-            if windows.is_empty() {
-                self.cursor = self.cursor.max(end);
+            let WindowsToWrite { windows, end } = self.read_closed_windows();
+            if self.cursor >= end {
                 break;
             }
             for batch in windows.chunks(BATCH) {
-                let written = self.log.append_windows(batch, &self.parts);
-                if let Err(error) = &written {
-                    // The log itself may have filled the disk.
-                    self.log.make_room(error)?;
-                }
-                let bytes = written?;
-                self.count_written(batch.len(), bytes);
-                self.cursor = batch.last().map_or(self.cursor, |published| published.last_seq());
-                let bytes = self.checkpoints.write_closed(batch)?;
-                self.status.update_with(|status| status.checkpoint_bytes += bytes);
+                let through = batch.last().map_or(self.cursor, |published| published.last_seq());
+                self.write_windows(through, batch)?;
+            }
+            if windows.is_empty() {
+                // All of it is lost.
+                self.write_windows(end, &[])?;
             }
         }
         self.log.shared_spool().set_written(Cursor { epoch: self.parts.store.epoch(), seq: self.cursor });
@@ -195,15 +191,32 @@ impl WriterWork {
         Ok(())
     }
 
-    /// Writes all kept windows again after a hand-over, and voids the old entries.
+    /// Writes the windows after the last written one, up to a place, and what is missing between them.
+    fn write_windows(&mut self, through: u64, windows: &[Arc<Published>]) -> io::Result<()> {
+        let written = self.log.append_windows((self.cursor, through), windows, &self.parts);
+        if let Err(error) = &written {
+            // The log itself may have filled the disk.
+            self.log.make_room(error)?;
+        }
+        let bytes = written?;
+        self.count_written(windows.len(), bytes);
+        self.cursor = through;
+        self.parts.store.note_written(through);
+        let bytes = self.checkpoints.write_closed(windows)?;
+        self.status.update_with(|status| status.checkpoint_bytes += bytes);
+        Ok(())
+    }
+
+    /// Writes all windows again that the previous process had, and voids the old entries.
     fn write_anew(&mut self) -> io::Result<()> {
         if self.anew {
-            let kept = self.parts.store.kept_after(0);
+            let mut kept = self.parts.store.kept_after(0);
+            // What this process has closed itself is written like any other window.
+            kept.retain(|published| published.last_seq() <= self.cursor);
             for batch in kept.chunks(BATCH) {
-                let bytes = self.log.append_windows(batch, &self.parts)?;
+                let bytes = self.log.append_again(batch, &self.parts)?;
                 self.count_written(batch.len(), bytes);
             }
-            self.cursor = kept.last().map_or(self.cursor, |published| published.last_seq());
         }
         if !self.void.is_empty() {
             self.write_events()?;
@@ -216,20 +229,23 @@ impl WriterWork {
         Ok(())
     }
 
-    /// The windows after the last written one, and the sequence number up to which they were read.
-    fn read_closed_windows(&self) -> (u64, Vec<Arc<Published>>) {
+    /// The windows after the last written one.
+    fn read_closed_windows(&self) -> WindowsToWrite {
         let store = &self.parts.store;
-        if let Ok(since) = store.read_since(Cursor { epoch: store.epoch(), seq: self.cursor }) {
-            return (since.next.seq, since.published);
+        match store.read_since(Cursor { epoch: store.epoch(), seq: self.cursor }) {
+            Ok(since) => WindowsToWrite { windows: since.published, end: since.next.seq },
+            // Some windows after the cursor are no longer kept: a container was forgotten, or the writer is late.
+            Err(_) => store.windows_to_write(self.cursor),
         }
-        // Some windows after the cursor are gone: a container was forgotten, or the writer is late. Write the remaining
-        // ones.
-        let end = store.end_cursor().seq;
-        let kept = store.kept_after(self.cursor);
-        let there: u64 = kept.iter().filter(|p| p.last_seq() <= end).map(|p| p.window().len() as u64).sum();
-        let missed = end.saturating_sub(self.cursor).saturating_sub(there);
-        self.status.update_with(|status| status.missed += missed);
-        (end, kept)
+    }
+
+    /// Writes what has changed of containers, and their windows before: nothing of a forgotten container can follow the entry that
+    /// it was forgotten.
+    fn write_containers(&mut self) -> io::Result<()> {
+        if !self.unwritten.is_empty() || self.parts.store.end_cursor().seq > self.cursor {
+            self.write_closed_windows()?;
+        }
+        self.write_container_changes()
     }
 
     /// Writes which containers have ended and which are forgotten.
@@ -281,6 +297,7 @@ impl WriterWork {
         let (size, files, given_up) = (self.log.total_bytes(), self.log.len(), self.log.given_up());
         self.status.update_with(|status| {
             status.windows += (windows as u64).saturating_sub(refusals.windows);
+            status.missed += refusals.late;
             status.bytes += bytes;
             (status.size, status.files, status.given_up) = (size, files, given_up);
         });

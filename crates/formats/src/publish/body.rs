@@ -1,8 +1,9 @@
-//! Splits a round into request bodies that fit their room.
+//! Bodies that are records one after the other, with a framing around and between them.
 
 use std::ops::Range;
 
-use super::{Encoded, EncodedRequest, LeftOut, LeftOutReason, RequestRoom, Round, RoundRecord};
+use super::split::{EncodedBody, RequestBody, RequestSplitter};
+use super::{Encoded, LeftOutReason, RequestRoom, Round, RoundRecord};
 
 /// The bytes around the records of a body, and between them.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -53,68 +54,68 @@ pub(super) fn split_records<'a>(
     mut encode: impl FnMut(&RoundRecord<'a>, &mut Vec<u8>) -> Result<(), LeftOutReason>,
 ) -> Encoded {
     let range = records.start.min(round.records.len())..records.end.min(round.records.len());
-    let mut splitter = Splitter::new(range.start, room, format);
+    let mut splitter = RequestSplitter::new(FramedBody::new(format), room, range.clone());
     let mut encoded_record = Vec::new();
     for (index, record) in round.records.iter().enumerate().take(range.end).skip(range.start) {
         encoded_record.clear();
-        let done = encode(record, &mut encoded_record).and_then(|()| splitter.push(index, &encoded_record));
-        if let Err(why) = done {
-            splitter.encoded.left_out.push(LeftOut { record: index, why });
+        let encoded = encode(record, &mut encoded_record);
+        // One that would not fit alone ends no request.
+        match encoded.and_then(|()| format.check_size(&encoded_record, room)) {
+            Ok(()) => splitter.add_record(index, |body| body.push_record(&encoded_record)),
+            Err(why) => splitter.leave_out(index, why),
         }
     }
-    splitter.finish(range.end)
+    splitter.finish()
 }
 
-/// Bodies being written.
-struct Splitter {
+impl BodyFormat {
+    fn check_size(&self, record: &[u8], room: RequestRoom) -> Result<(), LeftOutReason> {
+        let Framing { open, close, .. } = self.framing;
+        let alone = open.len() + record.len() + close.len();
+        if alone > room.bytes { Err(LeftOutReason::TooLarge) } else { Ok(()) }
+    }
+}
+
+/// A body of records with their framing.
+struct FramedBody {
     format: BodyFormat,
-    room: RequestRoom,
-    encoded: Encoded,
-    body: Vec<u8>,
-    /// The first record that the body covers, and how many are in it.
-    start: usize,
-    held: usize,
+    bytes: Vec<u8>,
 }
 
-impl Splitter {
-    fn new(start: usize, room: RequestRoom, format: BodyFormat) -> Self {
-        let room = RequestRoom { records: room.records.max(1), ..room };
-        Self { format, room, encoded: Encoded::default(), body: Vec::new(), start, held: 0 }
+impl FramedBody {
+    const fn new(format: BodyFormat) -> Self {
+        Self { format, bytes: Vec::new() }
     }
 
-    /// Adds an encoded record to the body, or to a new one if it is full.
-    fn push(&mut self, index: usize, record: &[u8]) -> Result<(), LeftOutReason> {
-        let Framing { open, between, close } = self.format.framing;
-        if open.len() + record.len() + close.len() > self.room.bytes {
-            return Err(LeftOutReason::TooLarge);
-        }
-        let grown = self.body.len() + between.len() + record.len() + close.len();
-        if self.held > 0 && (grown > self.room.bytes || self.held >= self.room.records) {
-            self.end_body(index);
-        }
-        let before = if self.held == 0 { open } else { between };
-        self.body.extend_from_slice(before.as_bytes());
-        self.body.extend_from_slice(record);
-        self.held += 1;
-        Ok(())
+    fn push_record(&mut self, record: &[u8]) -> bool {
+        let Framing { open, between, .. } = self.format.framing;
+        let before = if self.bytes.is_empty() { open } else { between };
+        self.bytes.extend_from_slice(before.as_bytes());
+        self.bytes.extend_from_slice(record);
+        true
+    }
+}
+
+impl RequestBody for FramedBody {
+    /// The number of bytes.
+    type Mark = usize;
+
+    fn mark(&mut self) -> usize {
+        self.bytes.len()
     }
 
-    fn end_body(&mut self, end: usize) {
-        self.body.extend_from_slice(self.format.framing.close.as_bytes());
-        self.encoded.requests.push(EncodedRequest {
-            body: std::mem::take(&mut self.body),
-            content_type: self.format.content_type,
-            content_encoding: None,
-            records: self.start..end,
-            held: std::mem::take(&mut self.held),
-        });
-        self.start = end;
+    fn roll_back(&mut self, mark: usize) {
+        self.bytes.truncate(mark);
     }
 
-    fn finish(mut self, end: usize) -> Encoded {
-        if self.held > 0 {
-            self.end_body(end);
-        }
-        self.encoded
+    fn body_len(&self) -> usize {
+        self.bytes.len() + self.format.framing.close.len()
+    }
+
+    fn take_body(&mut self) -> EncodedBody {
+        let BodyFormat { content_type, framing } = self.format;
+        let mut body = std::mem::take(&mut self.bytes);
+        body.extend_from_slice(framing.close.as_bytes());
+        EncodedBody { body, content_type, content_encoding: None }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
-use tallyport_core::model::TagSet;
+use tallyport_core::model::{Origin, TagSet};
 
 use super::{Round, RoundRecord};
 use crate::exposition::Escaping;
 use crate::prometheus::identity::{identity_labels, label_value};
 use crate::prometheus::scraped::SeriesNames;
 use crate::prometheus::{Level, Marks, MarksOfAll, Naming, SeriesIdentity};
+
+/// A name and a value.
+pub(super) type LabelOf<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// Reads the labels of records. Those of an identity are kept for the records that follow, which have the same one in a
 /// sorted round.
@@ -40,14 +43,8 @@ impl<'a> LabelReader<'a> {
             return false;
         }
         self.identity = Some(record.identity);
-        let labels = identity_labels(record.origin, self.level).into_iter();
-        self.labels = labels.map(|(name, value)| (name, label_value(&value).into_owned())).collect();
-        self.marks = None;
-        if !self.marks_of_all.is_empty() {
-            // Marks are kept for workloads, whatever the level.
-            let workload = SeriesIdentity::from_origin(record.origin, Level::Low);
-            self.marks = self.marks_of_all.get(&workload).map(AsRef::as_ref);
-        }
+        self.labels = identity_values(record.origin, self.level).collect();
+        self.marks = find_marks(self.marks_of_all, record.origin);
         true
     }
 
@@ -62,12 +59,31 @@ impl<'a> LabelReader<'a> {
     }
 
     /// The labels that tags become, sorted by name, each name once. Never one of an identity's names.
-    pub(super) fn tag_labels<'t>(
-        &self,
-        tags: &'t TagSet,
-    ) -> impl Iterator<Item = (Cow<'t, str>, Cow<'t, str>)> + use<'t> {
-        self.series_names().tag_labels(tags).into_iter().map(|(name, value)| (name, label_value(value)))
+    pub(super) fn tag_labels<'t>(&self, tags: &'t TagSet) -> impl Iterator<Item = LabelOf<'t>> + use<'t> {
+        tag_values(&self.series_names(), tags)
     }
+}
+
+/// The labels of an origin, in the order in which a page has them.
+pub(super) fn identity_values(origin: &Origin, level: Level) -> impl Iterator<Item = (&'static str, String)> {
+    let labels = identity_labels(origin, level).into_iter();
+    labels.map(|(name, value)| (name, label_value(&value).into_owned()))
+}
+
+/// The labels that tags become, sorted by name, each name once.
+pub(super) fn tag_values<'t>(
+    names: &SeriesNames<'_>,
+    tags: &'t TagSet,
+) -> impl Iterator<Item = LabelOf<'t>> + use<'t> {
+    names.tag_labels(tags).into_iter().map(|(name, value)| (name, label_value(value)))
+}
+
+/// The marks of an origin's names, which are kept for workloads, whatever the level.
+pub(super) fn find_marks<'m>(marks: &'m MarksOfAll, origin: &Origin) -> Option<&'m Marks> {
+    if marks.is_empty() {
+        return None;
+    }
+    marks.get(&SeriesIdentity::from_origin(origin, Level::Low)).map(AsRef::as_ref)
 }
 
 /// The label under which receivers that know no types get the type of a series.

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use tallyport_core::aggregate::View;
 use tallyport_core::model::Timestamp;
 
+use super::labels::LabelOf;
 use super::protobuf::ProtoWriter;
-use super::scraped::{IdentityRun, IdentityRuns, LabelOf, ScrapeSpelling, ScrapedSeries};
+use super::scraped::{IdentityRun, IdentityRuns, ScrapeSpelling, ScrapedSeries};
 use super::split::RequestSplitter;
 use super::{Encoded, LeftOutReason, RequestRoom, Round, RoundRecord};
 use crate::exposition::Escaping;

@@ -13,15 +13,12 @@ use tallyport_core::model::{MetricType, Origin, Series};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::RoundRecord;
+use super::labels::{LabelOf, find_marks, identity_values, tag_values};
 use crate::exposition::Escaping;
-use crate::prometheus::identity::{identity_labels, label_value};
 use crate::prometheus::scraped::SeriesNames;
 use crate::prometheus::shape::{Declared, Shape, Stat};
 use crate::prometheus::stat::{CumulativeSums, SeriesNumbers};
 use crate::prometheus::{Level, Marks, MarksOfAll, NameSpelling, Naming, SeriesIdentity, Timers};
-
-/// A name and a value.
-pub(super) type LabelOf<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// How series are spelled, and what timers, histograms and distributions are.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -125,11 +122,7 @@ impl<'a, T: NamedItem> Iterator for IdentityRuns<'a, T> {
     fn next(&mut self) -> Option<IdentityRun<'a>> {
         let first = self.items.get(self.wanted.clone())?.first()?;
         let run = self.find_run(self.wanted.start);
-        let marks = match self.marks.is_empty() {
-            true => None,
-            false => self.marks.get(&SeriesIdentity::from_origin(first.origin(), Level::Low)),
-        };
-        let namer = Namer { spelling: self.spelling, marks: marks.map(|marks| &**marks) };
+        let namer = Namer { spelling: self.spelling, marks: find_marks(self.marks, first.origin()) };
         let items = self.items.get(run.clone()).unwrap_or_default();
         let mut series: Vec<_> = run
             .clone()
@@ -139,11 +132,8 @@ impl<'a, T: NamedItem> Iterator for IdentityRuns<'a, T> {
         mark_clashes(&mut series);
         series.retain(|series| self.wanted.contains(&series.index));
         self.wanted.start = run.end.min(self.wanted.end);
-        let identity = identity_labels(first.origin(), self.level);
-        let identity = identity.into_iter().map(|(name, value)| {
-            let value = label_value(&value).into_owned();
-            (Cow::Borrowed(name), Cow::Owned(value))
-        });
+        let identity = identity_values(first.origin(), self.level);
+        let identity = identity.map(|(name, value)| (Cow::Borrowed(name), Cow::Owned(value)));
         Some(IdentityRun { identity: identity.collect(), series })
     }
 }
@@ -169,8 +159,7 @@ impl Namer<'_> {
         };
         let native = (timers == Timers::Native).then(|| Counting::Native.scale_for(series.metric_type));
         let shape = native.flatten().and_then(|scale| shape.in_buckets(scale)).unwrap_or(shape);
-        let tags = names.tag_labels(&series.tags);
-        let tags = tags.into_iter().map(|(name, value)| (name, label_value(value))).collect();
+        let tags = tag_values(&names, &series.tags).collect();
         Some(ScrapedSeries { index, family, shape, tags, clashes: false })
     }
 }

@@ -9,8 +9,8 @@ use tallyport_core::model::Origin;
 use super::write_key_value;
 use crate::prometheus::Level;
 use crate::prometheus::identity::{identity_labels, label_value};
+use crate::publish::labels::LabelOf;
 use crate::publish::protobuf::ProtoWriter;
-use crate::publish::scraped::LabelOf;
 
 /// The field `resource` of the resource of an identity, encoded.
 ///

@@ -9,7 +9,8 @@ use crate::prometheus::scraped::format_help;
 use crate::prometheus::shape::{Declared, Stat};
 use crate::prometheus::stat::{QUANTILES, Reading, emit_numbers};
 use crate::publish::RoundRecord;
-use crate::publish::scraped::{LabelOf, ScrapedSeries};
+use crate::publish::labels::LabelOf;
+use crate::publish::scraped::ScrapedSeries;
 
 /// The label that is the name.
 pub(super) const NAME: &str = "__name__";
