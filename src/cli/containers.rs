@@ -11,7 +11,7 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
-use super::resolve::{find_container, flag_pairs, parse_list, parse_response};
+use super::resolve::{complete_filters, find_container, flag_pairs, parse_list, parse_response};
 use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::units::Precision;
 use crate::client::Response;
@@ -49,12 +49,11 @@ const CSV_HEADINGS: [&str; 12] = [
 ];
 
 pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console) -> Result<(), Failure> {
-    let query = encode_query(flag_pairs(&[
-        ("task", &args.task),
-        ("container", &args.container),
-        ("label", &args.label),
-    ]));
-    let response = args.admin.build_client().get(&format!("/v1/containers{query}")).await?;
+    let client = args.admin.build_client();
+    let completed = complete_filters(&client, &args.container).await?;
+    let query =
+        encode_query(flag_pairs(&[("task", &args.task), ("container", &completed), ("label", &args.label)]));
+    let response = client.get(&format!("/v1/containers{query}")).await?;
     let mut containers = parse_list::<ContainerDocument>(&response)?;
     if let Some(state) = args.state {
         containers.retain(|(_, container)| state.is_state(&container.reserved.state));

@@ -21,7 +21,7 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::paragraphs::write_paragraph;
-use super::resolve::{parse_response, report_container_meant};
+use super::resolve::{FoundTask, parse_response};
 use super::wait::find_sending_task;
 use crate::aggregate::{Dropped, OVERFLOW};
 use crate::client::Client;
@@ -65,8 +65,9 @@ struct Explanation {
 pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let patience = args.wait.find_patience(&[Some(&args.task_id), args.name.as_deref()])?;
     let client = args.client.build_client()?;
-    let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
-    report_container_meant(&task, &args.pod, &args.task_id, out);
+    let found = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
+    found.report_whole(out);
+    let FoundTask { task, .. } = found;
     // The admin socket also has the rejected lines; without it, only their codes are shown.
     let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));

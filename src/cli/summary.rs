@@ -11,7 +11,7 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::records::{format_part, format_single_value};
-use super::resolve::{parse_response, report_container_meant};
+use super::resolve::{FoundTask, parse_response};
 use super::resources::{Used, fetch_usage};
 use super::table::{CellKind, Column, TextTable, print_pairs};
 use super::text::SafeText;
@@ -65,8 +65,9 @@ struct Largest {
 pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Result<(), Failure> {
     let patience = args.wait.find_patience(&[Some(&args.task_id)])?;
     let client = args.client.build_client()?;
-    let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
-    report_container_meant(&task, &args.pod, &args.task_id, out);
+    let found = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
+    found.report_whole(out);
+    let FoundTask { task, .. } = found;
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let mut summary = build_summary(&task, &metrics);

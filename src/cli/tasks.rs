@@ -7,7 +7,7 @@ use super::encoding::encode_query;
 use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
-use super::resolve::{flag_pairs, parse_list};
+use super::resolve::{complete_filters, flag_pairs, parse_list};
 use super::table::{CellKind, Column, TextTable};
 use super::units::Precision;
 use crate::model::Timestamp;
@@ -43,12 +43,11 @@ const CSV_HEADINGS: [&str; 12] = [
 ];
 
 pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<(), Failure> {
-    let query = encode_query(flag_pairs(&[
-        ("task", &args.task),
-        ("container", &args.container),
-        ("label", &args.label),
-    ]));
-    let response = args.client.build_client()?.get(&format!("/v1/tasks{query}")).await?;
+    let client = args.client.build_client()?;
+    let containers = complete_filters(&client, &args.container).await?;
+    let query =
+        encode_query(flag_pairs(&[("task", &args.task), ("container", &containers), ("label", &args.label)]));
+    let response = client.get(&format!("/v1/tasks{query}")).await?;
     let mut tasks = parse_list::<Task>(&response)?;
     if let Some(state) = args.state {
         tasks.retain(|(_, task)| state.is_state(&task.state));

@@ -58,7 +58,7 @@ fn press(app: &mut App, code: KeyCode) {
 /// A task with a counter and a timer that have two windows, a gauge, and a check.
 fn app_with_task() -> App {
     let mut app = app();
-    app.open_task("web.1".to_owned());
+    app.open_task("web.1".to_owned(), None);
     let timer = |start, p99: f64| {
         let agg = json!({"samples": 40, "count": 40, "p50": 11.0, "p95": 40.3, "p99": p99, "max": 91.0});
         let more =
