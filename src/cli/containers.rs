@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
 use super::resolve::{complete_filters, find_container, flag_pairs, parse_list, parse_response};
-use super::table::{CellKind, Column, TextTable, print_pairs};
+use super::table::{CellKind, Column, ColumnRank, TextTable, print_pairs};
 use super::units::Precision;
 use crate::client::Response;
 use crate::model::Timestamp;
@@ -21,16 +21,16 @@ use crate::wire::{ContainerDocument, ReconciledDocument};
 
 const COLUMNS: [Column; 11] = [
     Column::new("CONTAINER", CellKind::Name),
-    Column::new("GEN", CellKind::Number).with_drop_order(0),
+    Column::new("GEN", CellKind::Number).with_rank(ColumnRank::Generation),
     Column::new("TASK", CellKind::Name),
-    Column::new("STATE", CellKind::Word).with_drop_order(5),
-    Column::new("PID", CellKind::Number).with_drop_order(1),
-    Column::new("ADDRESS", CellKind::Word).with_drop_order(2),
-    Column::new("RECEIVED", CellKind::Number).with_drop_order(4),
-    Column::new("REJECTED", CellKind::Number).with_drop_order(6),
-    Column::new("DROPPED", CellKind::Number).with_drop_order(7),
-    Column::new("FOLDED", CellKind::Number).with_drop_order(8),
-    Column::new("LAST", CellKind::Number).with_drop_order(3),
+    Column::new("STATE", CellKind::Word).with_rank(ColumnRank::State),
+    Column::new("PID", CellKind::Number).with_rank(ColumnRank::Pid),
+    Column::new("ADDRESS", CellKind::Word).with_rank(ColumnRank::Address),
+    Column::new("RECEIVED", CellKind::Number).with_rank(ColumnRank::Rate),
+    Column::new("REJECTED", CellKind::Number).with_rank(ColumnRank::Rejected),
+    Column::new("DROPPED", CellKind::Number).with_rank(ColumnRank::Dropped),
+    Column::new("FOLDED", CellKind::Number).with_rank(ColumnRank::Folded),
+    Column::new("LAST", CellKind::Number).with_rank(ColumnRank::Last),
 ];
 
 const CSV_HEADINGS: [&str; 12] = [

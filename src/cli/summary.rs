@@ -13,7 +13,7 @@ use super::output::Console;
 use super::records::{format_part, format_single_value};
 use super::resolve::{FoundTask, parse_response};
 use super::resources::{Used, fetch_usage};
-use super::table::{CellKind, Column, TextTable, print_pairs};
+use super::table::{CellKind, Column, ColumnRank, TextTable, print_pairs};
 use super::text::SafeText;
 use super::units::{Precision, format_elapsed};
 use super::wait::find_sending_task;
@@ -196,16 +196,16 @@ fn list_properties(
 
 const LARGEST_COLUMNS: [Column; 11] = [
     Column::new("LARGEST SERIES", CellKind::Name),
-    Column::new("TYPE", CellKind::Word).with_drop_order(0),
-    Column::new("SAMPLES/S", CellKind::Number).with_drop_order(4),
+    Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
+    Column::new("SAMPLES/S", CellKind::Number).with_rank(ColumnRank::Rate),
     Column::new("VALUE", CellKind::Number),
-    Column::new("P50", CellKind::Number).with_drop_order(2),
-    Column::new("P95", CellKind::Number).with_drop_order(3),
+    Column::new("P50", CellKind::Number).with_rank(ColumnRank::P50),
+    Column::new("P95", CellKind::Number).with_rank(ColumnRank::P95),
     Column::new("P99", CellKind::Number),
-    Column::new("MAX", CellKind::Number).with_drop_order(1),
-    Column::new("UNIT", CellKind::Word).with_drop_order(5),
-    Column::new("TAGS", CellKind::Text).with_drop_order(7),
-    Column::new("CONTAINER", CellKind::Text).with_drop_order(6),
+    Column::new("MAX", CellKind::Number).with_rank(ColumnRank::Max),
+    Column::new("UNIT", CellKind::Word).with_rank(ColumnRank::Unit),
+    Column::new("TAGS", CellKind::Text).with_rank(ColumnRank::Tags),
+    Column::new("CONTAINER", CellKind::Text).with_rank(ColumnRank::Container),
 ];
 
 fn build_largest_table(largest: &[Largest], precision: Precision) -> TextTable {

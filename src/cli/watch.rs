@@ -15,7 +15,7 @@ use super::live::{KEPT_WINDOWS, LiveRecord, LiveSeries, LiveSeriesId, SeriesWind
 use super::output::Console;
 use super::resolve::{find_task, parse_response};
 use super::screen::{cut_text, read_screen_size};
-use super::table::{CellKind, Column, TextTable};
+use super::table::{CellKind, Column, ColumnRank, TextTable};
 use super::text::SafeText;
 use super::units::Precision;
 use crate::client::Client;
@@ -356,17 +356,17 @@ impl WatchColumn {
     const fn table_column(self) -> Column {
         match self {
             Self::Name | Self::NameAndTags => Column::new("NAME", CellKind::Name),
-            Self::Type => Column::new("TYPE", CellKind::Word).with_drop_order(0),
-            Self::Trend => Column::new("TREND", CellKind::Word).with_drop_order(1),
+            Self::Type => Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
+            Self::Trend => Column::new("TREND", CellKind::Word).with_rank(ColumnRank::Trend),
             Self::Value => Column::new("VALUE", CellKind::Number),
-            Self::Count => Column::new("COUNT", CellKind::Number).with_drop_order(3),
-            Self::P50 => Column::new("P50", CellKind::Number).with_drop_order(4),
-            Self::P95 => Column::new("P95", CellKind::Number).with_drop_order(5),
+            Self::Count => Column::new("COUNT", CellKind::Number).with_rank(ColumnRank::Count),
+            Self::P50 => Column::new("P50", CellKind::Number).with_rank(ColumnRank::P50),
+            Self::P95 => Column::new("P95", CellKind::Number).with_rank(ColumnRank::P95),
             Self::P99 => Column::new("P99", CellKind::Number),
-            Self::Max => Column::new("MAX", CellKind::Number).with_drop_order(2),
-            Self::Unit => Column::new("UNIT", CellKind::Word).with_drop_order(6),
-            Self::Tags => Column::new("TAGS", CellKind::Text).with_drop_order(8),
-            Self::Container => Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
+            Self::Max => Column::new("MAX", CellKind::Number).with_rank(ColumnRank::Max),
+            Self::Unit => Column::new("UNIT", CellKind::Word).with_rank(ColumnRank::Unit),
+            Self::Tags => Column::new("TAGS", CellKind::Text).with_rank(ColumnRank::Tags),
+            Self::Container => Column::new("CONTAINER", CellKind::Text).with_rank(ColumnRank::Container),
         }
     }
 

@@ -136,6 +136,41 @@ fn folded_values_have_a_column_where_there_are_some() {
     assert!(drawn(&mut app, 80, 24)[1].contains("FOLDED▼"), "the column of the order is always shown");
 }
 
+/// The headings of the list, which is on the second line.
+fn headings(app: &mut App, width: u16) -> String {
+    drawn(app, width, 24)[1].split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_was_lost_gives_way_after_what_is_shown_for_a_closer_look() {
+    let rows = [
+        json!({"task_id": "web.1", "values": 2500, "dropped": 7, "rejected": 3, "folded": 996, "series": 12}),
+        json!({"task_id": "db", "values": 2}),
+    ];
+    let mut app = app_with(&rows);
+    for (width, expected) in [
+        (40, "TASK VALUES/S▼ DROPPED REJECTED"),
+        (52, "TASK STATE VALUES/S▼ DROPPED REJECTED"),
+        (62, "TASK STATE VALUES/S▼ SERIES DROPPED REJECTED"),
+        (70, "TASK STATE VALUES/S▼ SERIES DROPPED REJECTED FOLDED"),
+        (80, "TASK STATE VALUES/S▼ SERIES DROPPED REJECTED FOLDED LAST"),
+        (120, "TASK STATE TREND VALUES/S▼ SERIES DROPPED REJECTED FOLDED LAST"),
+        (200, "TASK STATE TREND VALUES/S▼ SERIES DROPPED REJECTED FOLDED LAST"),
+    ] {
+        assert_eq!(headings(&mut app, width), expected, "{width} columns");
+    }
+    assert_eq!(drawn(&mut app, 40, 24)[2], "web.1          1250         7          3");
+    let mut app = app_with_task();
+    for (width, expected) in [
+        (40, "NAME VALUES/S▼"),
+        (60, "NAME VALUES/S▼ VALUE P99"),
+        (80, "NAME VALUES/S▼ VALUE P50 P95 P99"),
+        (120, "NAME TYPE TREND VALUES/S▼ VALUE P50 P95 P99"),
+    ] {
+        assert_eq!(headings(&mut app, width), expected, "{width} columns");
+    }
+}
+
 #[test]
 fn columns_in_which_every_number_is_zero_go_before_others() {
     let rows = [json!({"task_id": "web.1", "values": 5, "series": 3})];
