@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::num::NonZeroU64;
+use std::process::ExitCode;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -122,21 +123,28 @@ fn explain_number(failure: Failure, args: &TailArgs) -> Failure {
     }
 }
 
-pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<(), Failure> {
+/// Prints how each datagram is read. The exit code is that of an error if any line was rejected, so that a script need not read
+/// the documents.
+pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let styles = style::read(args.tag_styles.split(',')).map_err(|wrong| {
         Failure::usage_error(format!("{wrong:?} is not a tag style; use influx, librato, signalfx or all"))
     })?;
-    let print = |out: &mut Console, datagram: &[u8]| out.write_ndjson([describe_datagram(datagram, styles)]);
-    if !args.datagrams.is_empty() {
-        for text in &args.datagrams {
-            print(out, &decode_datagram(text.as_bytes(), args.base64)?)?;
+    let mut any_rejected = false;
+    let mut print = |text: &[u8]| -> Result<(), Failure> {
+        let datagram = decode_datagram(text, args.base64)?;
+        let parsed = describe_datagram(&datagram, styles);
+        any_rejected |= parsed.has_rejected();
+        Ok(out.write_ndjson([parsed])?)
+    };
+    for text in &args.datagrams {
+        print(text.as_bytes())?;
+    }
+    if args.datagrams.is_empty() {
+        for line in std::io::stdin().lock().split(b'\n') {
+            print(&line?)?;
         }
-        return Ok(());
     }
-    for line in std::io::stdin().lock().split(b'\n') {
-        print(out, &decode_datagram(&line?, args.base64)?)?;
-    }
-    Ok(())
+    Ok(if any_rejected { ExitCode::from(code::ERROR) } else { ExitCode::SUCCESS })
 }
 
 fn decode_datagram(text: &[u8], base64: bool) -> Result<Vec<u8>, Failure> {
