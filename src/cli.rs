@@ -39,6 +39,7 @@ mod run;
 mod scale;
 mod scrape_page;
 mod screen;
+mod setting_places;
 #[cfg(test)]
 mod snapshots;
 mod socket_access;

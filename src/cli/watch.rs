@@ -42,7 +42,7 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
     let history = format!("{path}/metrics{}", encode_query(filters.into_iter().chain([("window", "all")])));
     let watch = TaskWatch {
         task_id: found.task.task_id.clone(),
-        title: found.title(),
+        title: found.format_title(),
         client,
         history,
         left: args.windows.map_or(u64::MAX, NonZeroU64::get),

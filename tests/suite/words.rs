@@ -219,9 +219,34 @@ fn explain_names_the_limit_that_kept_a_name_out_and_the_container_that_lost_data
     let stop = "no series fits \"jobs.time\"; it may be among what was lost: 2 values (series_limit)";
     assert!(explained.contains(stop) && explained.contains("raise limits.series"), "{explained}");
     assert!(explained.contains("dropped by container: c2 2"), "{explained}");
+    assert!(explained.contains("limits.series (now set by --set limits.series)"), "{explained}");
     let doctor = agent.cli(&["doctor"]).out;
     assert_eq!(doctor.matches("c2 of task jobs").count(), 1, "{doctor}");
     assert!(doctor.contains("2 values of other types were dropped"), "{doctor}");
+}
+
+#[test]
+fn advice_about_a_setting_names_the_file_that_the_agent_has_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    std::fs::write(&file, "[limits]\nseries = 2\n").unwrap();
+    let agent = Agent::with(&["--config", file.to_str().unwrap()]);
+    let jobs = agent.reserve("c1", "jobs");
+    jobs.send("a:1|ms\nb:1|ms\nc:1|ms");
+    agent.until("a limit has dropped one", || {
+        agent.get("/v1/tasks/jobs").1["totals"]["values"]["dropped"]["series_limit"] == 1
+    });
+    let place = format!("raise limits.series in {}:2", file.display());
+    for command in [&["explain", "jobs", "c"][..], &["doctor"]] {
+        let said = agent.cli(&[command, &["-o", "json"]].concat()).out;
+        assert!(said.contains(&place), "{command:?}: {said}");
+        assert!(!said.contains("--running` shows where"), "{command:?}: {said}");
+    }
+    // Without the admin socket the line is unknown.
+    let mut explain = agent.command(&["explain", "jobs", "c", "-o", "json"]);
+    let said = ran(explain.env("TALLYPORT_ADMIN_SOCKET", "/nowhere.sock")).out;
+    assert!(said.contains(&format!("raise limits.series in {}\"", file.display())), "{said}");
+    assert_eq!(agent.get("/v1/node").1["config_file"], file.to_str().unwrap());
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl From<Task> for FoundTask {
 
 impl FoundTask {
     /// What is shown, as a title: the task, and its container if that was named.
-    pub(in crate::cli) fn title(&self) -> String {
+    pub(in crate::cli) fn format_title(&self) -> String {
         match &self.container {
             Some(id) => format!("{}, container {}", self.task.task_id, short_id(id)),
             None => self.task.task_id.clone(),
@@ -223,7 +223,7 @@ mod tests {
             ]
         };
         let selected = |name: &str| -> Vec<String> {
-            select_tasks(tasks(), name).unwrap().iter().map(FoundTask::title).collect()
+            select_tasks(tasks(), name).unwrap().iter().map(FoundTask::format_title).collect()
         };
         for given in [&*id, "0123456789ab", "01234"] {
             assert_eq!(selected(given), ["web.1, container 0123456789ab"], "{given}");
