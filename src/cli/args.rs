@@ -312,9 +312,9 @@ Examples:
   tallyport publish verify influx --since 10m -o json
 
 The agent asks the destination for the number and the sums of the points of every series, over all whole
-rounds within that time of which it still keeps the windows, and every difference is named. The
-types influxdb, remote_write and file can be compared. The exit code is 1 if anything differs or
-nothing could be compared.")]
+rounds within that time of which it still has the windows, in memory or in files, and every difference
+is named. The last line says what of that time was not compared. The types influxdb, remote_write and
+file can be compared. The exit code is 1 if anything differs or nothing could be compared.")]
     Verify(PublishVerifyArgs),
 }
 
