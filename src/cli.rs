@@ -1,6 +1,6 @@
 //! The command line: parses arguments and dispatches commands.
 //!
-//! Exit codes: 0 found, 1 error, 2 usage, 3 no such task, 4 task known but no data yet, 5 agent unreachable,
+//! Exit codes: 0 found, 1 error or a fault found, 2 usage, 3 no such task, 4 task known but no data yet, 5 agent unreachable,
 //! 6 ambiguous.
 
 mod agent;
@@ -39,6 +39,7 @@ mod run;
 mod scale;
 mod scrape_page;
 mod screen;
+mod setting_places;
 #[cfg(test)]
 mod snapshots;
 mod socket_access;
@@ -107,7 +108,7 @@ fn dispatch_command(cli: Cli, out: &mut Console) -> Result<ExitCode, Failure> {
         #[cfg(feature = "nri")]
         Command::Untaint(args) => return untaint::untaint_node(&args),
         Command::ProbeSend => return probe::send_probe(out),
-        Command::Parse(args) => lines::parse_datagrams(&args, out)?,
+        Command::Parse(args) => return lines::parse_datagrams(&args, out),
         Command::Config { command: ConfigCommand::Check(args) } => config::check_config(&args, out)?,
         Command::Config { command: ConfigCommand::Reference(args) } => config::print_reference(&args, out)?,
         Command::Config { command: ConfigCommand::Example } => config::print_example(out)?,

@@ -87,6 +87,8 @@ pub struct AgentConfig {
     pub log: LogConfig,
     /// Threads and shutdown.
     pub process: ProcessConfig,
+    /// The file that was read, if there was one.
+    pub file: Option<PathBuf>,
     /// The values that all of this was read from.
     values: SettingValues,
     /// The same for publishers, sorted by name.
@@ -399,7 +401,8 @@ impl AgentConfig {
     pub fn applied_over(self, running: &Self) -> Self {
         let window = running.aggregation.window;
         let publishers = publish::keep_fitting(self.publishers, &running.publishers, window);
-        read::build_config(self.values.applied_over(&running.values), self.node_labels, publishers)
+        let values = self.values.applied_over(&running.values);
+        Self { file: self.file, ..read::build_config(values, self.node_labels, publishers) }
     }
 
     /// What a reload has to do with the publishers of `running`, so that they become those of this configuration.

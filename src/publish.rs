@@ -344,6 +344,7 @@ impl Publishers {
                 settle: one.settle,
                 node: self.0.shared.node.clone(),
                 store: Arc::clone(store),
+                spool: Arc::clone(&self.0.shared.source.spool),
                 sent: status.position.map_or(0, |position| place(position.cursor)),
                 begun: status.begun.map_or(0, place),
             }

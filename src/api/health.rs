@@ -130,6 +130,7 @@ pub(super) fn node_document(agent: &AgentContext) -> wire::NodeDocument {
         http_listen: agent.http_address.to_string(),
         admin_socket: config.admin.socket.display().to_string(),
         state_dir: config.state_dir.display().to_string(),
+        config_file: config.file.as_ref().map(|file| file.display().to_string()),
         last_scrape: agent.reading.stats.last_scrape(),
         certificate_expires: agent.reading.stats.certificate_expires(),
         window_log: log.map(|log| window_log(log, config.window_log.size)),

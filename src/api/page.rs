@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ApiResponse;
 use super::metrics::takes_gzip;
-use crate::aggregate::Dropped;
+use crate::aggregate::{Dropped, KERNEL_DROPS_FIX};
 use crate::statsd::Rejected;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -77,6 +77,8 @@ static PAGE: LazyLock<WebPage> = LazyLock::new(|| {
 struct Advice {
     dropped: BTreeMap<&'static str, &'static str>,
     rejected: BTreeMap<&'static str, &'static str>,
+    /// For datagrams that the kernel dropped.
+    kernel: &'static str,
 }
 
 impl Advice {
@@ -84,6 +86,7 @@ impl Advice {
         let advice = Self {
             dropped: Dropped::ALL.iter().map(|reason| (reason.as_str(), reason.suggested_fix())).collect(),
             rejected: Rejected::ALL.iter().map(|code| (code.as_str(), code.suggested_fix())).collect(),
+            kernel: KERNEL_DROPS_FIX,
         };
         // It is embedded in a `script` element, which its text must not close.
         String::from_utf8_lossy(&crate::query::to_json(&advice)).replace('<', "\\u003c")

@@ -69,7 +69,7 @@ impl Loader {
         let mut layers = Layers::with_defaults(environment);
         let default = PathBuf::from(DEFAULT_FILE);
         let file = self.file.clone().or_else(|| default.exists().then_some(default));
-        let mut errors = file.map(|file| layers.add_file(&file)).unwrap_or_default();
+        let mut errors = file.as_ref().map(|file| layers.add_file(file)).unwrap_or_default();
         layers.add_variables(environment);
         for (key, value, flag) in &self.flags {
             errors.extend(layers.set_value(key, value.clone(), SettingOrigin::Flag(flag.clone())).err());
@@ -77,7 +77,10 @@ impl Loader {
         let read = AgentConfig::from_layers(&layers).map_err(|ConfigErrors(more)| errors.extend(more));
         errors.extend(check(&layers, read.as_ref().ok()));
         match read {
-            Ok(config) if errors.is_empty() => Ok((config, layers)),
+            Ok(mut config) if errors.is_empty() => {
+                config.file = file;
+                Ok((config, layers))
+            }
             _ => Err(ConfigErrors(errors)),
         }
     }

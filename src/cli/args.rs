@@ -53,8 +53,8 @@ Examples:
 
 Prometheus scrapes /metrics/tasks of the agent's URL; /metrics has only the agent's own metrics.
 
-Exit codes: 0 found, 1 error, 2 usage, 3 no such task, 4 no data yet, 5 agent unreachable,
-6 ambiguous";
+Exit codes: 0 found, 1 error or a fault found, 2 usage, 3 no such task, 4 no data yet,
+5 agent unreachable, 6 ambiguous";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -162,7 +162,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   tallyport parse 'page.views:1|c|#route:/pay'
-  printf 'a:1|c\\nb:x|c' | base64 | tallyport parse --base64")]
+  printf 'a:1|c\\nb:x|c' | base64 | tallyport parse --base64
+
+The exit code is 1 if any line is rejected; `rejected` names the lines and the reasons.")]
     Parse(ParseArgs),
     /// Check or show the configuration
     Config {
@@ -310,9 +312,9 @@ Examples:
   tallyport publish verify influx --since 10m -o json
 
 The agent asks the destination for the number and the sums of the points of every series, over all whole
-rounds within that time of which it still keeps the windows, and every difference is named. The
-types influxdb, remote_write and file can be compared. The exit code is 1 if anything differs or
-nothing could be compared.")]
+rounds within that time of which it still has the windows, in memory or in files, and every difference
+is named. The last line says what of that time was not compared. The types influxdb, remote_write and
+file can be compared. The exit code is 1 if anything differs or nothing could be compared.")]
     Verify(PublishVerifyArgs),
 }
 

@@ -9,7 +9,7 @@ use super::args::{ConfigArgs, OutputFormat, ReferenceArgs, ShowConfigArgs};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::parse_response;
-use super::table::{CellKind, Column, TextTable};
+use super::table::{CellKind, Column, ColumnRank, TextTable};
 use crate::app;
 use crate::client::{Client, Target};
 use crate::config::{self, SinkConfig};
@@ -120,7 +120,7 @@ fn ensure_found<'k>(
 const COLUMNS: [Column; 4] = [
     Column::new("KEY", CellKind::Name),
     Column::new("VALUE", CellKind::Text),
-    Column::new("FROM", CellKind::Text).with_drop_order(0),
+    Column::new("FROM", CellKind::Text).with_rank(ColumnRank::Source),
     // What `--running` is for.
     Column::new("CONFIGURED HERE", CellKind::Text),
 ];

@@ -11,8 +11,8 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
-use super::resolve::{find_container, flag_pairs, parse_list, parse_response};
-use super::table::{CellKind, Column, TextTable, print_pairs};
+use super::resolve::{complete_filters, find_container, flag_pairs, parse_list, parse_response};
+use super::table::{CellKind, Column, ColumnRank, TextTable, print_pairs};
 use super::units::Precision;
 use crate::client::Response;
 use crate::model::Timestamp;
@@ -21,16 +21,16 @@ use crate::wire::{ContainerDocument, ReconciledDocument};
 
 const COLUMNS: [Column; 11] = [
     Column::new("CONTAINER", CellKind::Name),
-    Column::new("GEN", CellKind::Number).with_drop_order(0),
+    Column::new("GEN", CellKind::Number).with_rank(ColumnRank::Generation),
     Column::new("TASK", CellKind::Name),
-    Column::new("STATE", CellKind::Word).with_drop_order(5),
-    Column::new("PID", CellKind::Number).with_drop_order(1),
-    Column::new("ADDRESS", CellKind::Word).with_drop_order(2),
-    Column::new("RECEIVED", CellKind::Number).with_drop_order(4),
-    Column::new("REJECTED", CellKind::Number).with_drop_order(6),
-    Column::new("DROPPED", CellKind::Number).with_drop_order(7),
-    Column::new("FOLDED", CellKind::Number).with_drop_order(8),
-    Column::new("LAST", CellKind::Number).with_drop_order(3),
+    Column::new("STATE", CellKind::Word).with_rank(ColumnRank::State),
+    Column::new("PID", CellKind::Number).with_rank(ColumnRank::Pid),
+    Column::new("ADDRESS", CellKind::Word).with_rank(ColumnRank::Address),
+    Column::new("RECEIVED", CellKind::Number).with_rank(ColumnRank::Rate),
+    Column::new("REJECTED", CellKind::Number).with_rank(ColumnRank::Rejected),
+    Column::new("DROPPED", CellKind::Number).with_rank(ColumnRank::Dropped),
+    Column::new("FOLDED", CellKind::Number).with_rank(ColumnRank::Folded),
+    Column::new("LAST", CellKind::Number).with_rank(ColumnRank::Last),
 ];
 
 const CSV_HEADINGS: [&str; 12] = [
@@ -49,12 +49,11 @@ const CSV_HEADINGS: [&str; 12] = [
 ];
 
 pub(super) async fn list_containers(args: &ContainersListArgs, out: &mut Console) -> Result<(), Failure> {
-    let query = encode_query(flag_pairs(&[
-        ("task", &args.task),
-        ("container", &args.container),
-        ("label", &args.label),
-    ]));
-    let response = args.admin.build_client().get(&format!("/v1/containers{query}")).await?;
+    let client = args.admin.build_client();
+    let completed = complete_filters(&client, &args.container).await?;
+    let query =
+        encode_query(flag_pairs(&[("task", &args.task), ("container", &completed), ("label", &args.label)]));
+    let response = client.get(&format!("/v1/containers{query}")).await?;
     let mut containers = parse_list::<ContainerDocument>(&response)?;
     if let Some(state) = args.state {
         containers.retain(|(_, container)| state.is_state(&container.reserved.state));

@@ -12,24 +12,27 @@ use super::listing::report_removed;
 use super::nearest::list_nearest_names;
 use super::output::Console;
 use super::records::{CSV_HEADINGS, build_csv_row, build_record_table, find_sort_cell, is_distribution};
-use super::resolve::{find_container_meant, find_task, parse_response};
+use super::resolve::{FoundTask, find_task, parse_response};
 use super::scrape_page::print_scrape_page;
 use super::wait::{find_sending_task, repeat_until_complete};
 use crate::client::Client;
 use crate::model::Glob;
 use crate::net::clock;
-use crate::wire::{RecordDocument, Task, TaskMetrics};
+use crate::wire::{RecordDocument, TaskMetrics};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let patience = args.wait.find_patience(&[Some(&args.task_id), args.filters.metric.as_deref()])?;
     let client = args.client.build_client()?;
     if args.output.selected_format() == DetailsFormat::Prom {
-        let task = find_sending_task(&client, &args.pod.of, &args.task_id, patience).await?;
-        return print_scrape_page(&client, args, &task, out).await;
+        let found = find_sending_task(&client, &args.pod.of, &args.task_id, patience).await?;
+        print_scrape_page(&client, args, &found, out).await?;
+        found.report_part(out);
+        return Ok(());
     }
     let query = async || fetch_metrics(args, &client).await;
-    let (TaskMetrics { task, mut metrics }, container) =
-        repeat_until_complete(patience, query, |(found, _)| !found.metrics.is_empty()).await?;
+    let (mut metrics, found) =
+        repeat_until_complete(patience, query, |(metrics, _)| !metrics.is_empty()).await?;
+    let task = &found.task;
     let removed = args.list.arrange_rows(&mut metrics, find_sort_cell);
     match args.output.selected_format() {
         DetailsFormat::Json => out.write_json(&metrics.iter().map(reorder_record).collect::<Vec<_>>())?,
@@ -44,30 +47,25 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
         }
     }
     if metrics.is_empty() {
-        return Err(no_data_failure(args, &task.task_id, &fetch_all_records(&client, &task.task_id).await));
+        return Err(no_data_failure(args, &found, &fetch_all_records(&client, &task.task_id).await));
     }
-    if let Some(id) = container {
-        out.write_stderr_line(format!("tallyport: only container {id} of task {}", task.task_id));
-    }
+    found.report_part(out);
     if task.finished && args.output.selected_format() == DetailsFormat::Table {
         out.write_stderr_line(format!("{} is finished", task.task_id));
     }
     Ok(())
 }
 
-/// The records that match the arguments, and the container whose id was given in place of the task's name.
-async fn fetch_metrics(
-    args: &DetailsArgs,
-    client: &Client,
-) -> Result<(TaskMetrics<Value>, Option<String>), Failure> {
-    let task = find_task(client, &args.pod.of, &args.task_id).await?;
-    let query = details_query(args, &task)?;
-    let response = client.get(&format!("/v1/tasks/{}/metrics{query}", encode_segment(&task.task_id))).await?;
-    let mut found: TaskMetrics<Value> = parse_response(&response)?;
+/// The records that match the arguments, and their task.
+async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<(Vec<Value>, FoundTask), Failure> {
+    let found = find_task(client, &args.pod.of, &args.task_id).await?;
+    let query = details_query(args, &found)?;
+    let path = format!("/v1/tasks/{}/metrics{query}", encode_segment(&found.task.task_id));
+    let TaskMetrics::<Value> { mut metrics, .. } = parse_response(&client.get(&path).await?)?;
     if let Some(wanted) = &args.metric_type {
-        found.metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
+        metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
     }
-    Ok((found, find_container_meant(&task, &args.pod.of, &args.task_id).map(str::to_owned)))
+    Ok((metrics, found))
 }
 
 /// Writes the log, and reports on standard error what it does not contain.
@@ -105,8 +103,11 @@ pub(super) async fn fetch_all_records(client: &Client, task_id: &str) -> Vec<Rec
 }
 
 /// `records` are all of the task, without filters.
-fn no_data_failure(args: &DetailsArgs, task_id: &str, records: &[RecordDocument]) -> Failure {
-    let filtered = !args.filters.query_pairs().is_empty()
+fn no_data_failure(args: &DetailsArgs, found: &FoundTask, records: &[RecordDocument]) -> Failure {
+    let task_id = &found.task.task_id;
+    let filtered = found.container.is_some()
+        || !args.filters.series_pairs().is_empty()
+        || !args.filters.container.is_empty()
         || args.pod.pod_container.is_some()
         || args.window.is_some()
         || args.since.is_some()
@@ -137,11 +138,10 @@ fn suggest_name(args: &DetailsArgs, records: &[RecordDocument]) -> Option<String
     (!nearest.is_empty()).then(|| format!("nearest names: {}{pattern}", nearest.join(", ")))
 }
 
-fn details_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {
-    let container = args.pod.container_filter(task)?;
-    let mut pairs = args.filters.query_pairs();
-    pairs.extend(find_container_meant(task, &args.pod.of, &args.task_id).map(|id| ("container", id)));
-    pairs.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
+fn details_query(args: &DetailsArgs, found: &FoundTask) -> Result<String, Failure> {
+    let containers = found.container_filters(&args.pod, &args.filters.container)?;
+    let mut pairs = args.filters.series_pairs();
+    pairs.extend(containers.iter().map(|(key, value)| (*key, value.as_str())));
     if let Some(window) = args.window {
         let word = match window {
             WindowSelection::Last => "last",

@@ -16,6 +16,7 @@ use super::failure::{Failure, code};
 use super::output::Console;
 use super::probe::run_probes;
 use super::resolve::parse_response;
+use super::setting_places::SettingPlaces;
 use super::socket_access::explain_access;
 use crate::client::Client;
 use crate::wire::{AccountingDocument, ContainerDocument, NodeDocument, PublisherDocument, Task};
@@ -50,6 +51,10 @@ pub(super) async fn run_doctor(args: &DoctorArgs, out: &mut Console) -> Result<E
     findings.extend(check_tasks(&admin).await);
     findings.extend(run_probes(args).await);
     drop_contradicted(&mut findings);
+    let places = SettingPlaces::fetch_places(node.config_file.clone(), &admin).await;
+    for finding in &mut findings {
+        finding.name_places(&places);
+    }
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&findings)?,
         OutputFormat::Ndjson => out.write_ndjson(&findings)?,

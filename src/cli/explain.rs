@@ -21,13 +21,15 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::paragraphs::write_paragraph;
-use super::resolve::{parse_response, report_container_meant};
+use super::resolve::{FoundTask, parse_response};
+use super::setting_places::SettingPlaces;
 use super::wait::find_sending_task;
-use crate::aggregate::{Dropped, OVERFLOW};
+use crate::aggregate::{Dropped, KERNEL_DROPS_FIX, OVERFLOW};
 use crate::client::Client;
 use crate::net::clock;
 use crate::wire::{
-    ContainerDocument, ExposedNameDocument, PublisherDocument, RecordDocument, Task, TaskMetrics, TaskNames,
+    ContainerDocument, ExposedNameDocument, NodeDocument, PublisherDocument, RecordDocument, Task,
+    TaskMetrics, TaskNames,
 };
 
 /// The result at a station.
@@ -65,16 +67,22 @@ struct Explanation {
 pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let patience = args.wait.find_patience(&[Some(&args.task_id), args.name.as_deref()])?;
     let client = args.client.build_client()?;
-    let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
-    report_container_meant(&task, &args.pod, &args.task_id, out);
+    let found = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
+    found.report_whole(out);
+    let FoundTask { task, .. } = found;
     // The admin socket also has the rejected lines; without it, only their codes are shown.
-    let task = with_lines(&args.admin.build_client(), &task).await.unwrap_or(task);
+    let admin = args.admin.build_client();
+    let task = with_lines(&admin, &task).await.unwrap_or(task);
     let path = format!("/v1/tasks/{}/metrics", encode_segment(&task.task_id));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let names = fetch_names(&client, &task, args.name.as_deref()).await;
     let publishers = fetch_publishers(&client).await;
     let found = Found { task: &task, records: &metrics, names: &names, publishers: &publishers };
-    let explanation = build_explanation(&found, args.name.as_deref(), &client.target().to_string());
+    let mut explanation = build_explanation(&found, args.name.as_deref(), &client.target().to_string());
+    let places = SettingPlaces::fetch_places(fetch_config_file(&client).await, &admin).await;
+    for advice in explanation.stations.iter_mut().flat_map(|station| &mut station.advice) {
+        *advice = places.name_in(advice);
+    }
     match args.output.selected_format() {
         OutputFormat::Json => out.write_json(&explanation)?,
         OutputFormat::Ndjson => out.write_ndjson([&explanation])?,
@@ -86,6 +94,11 @@ pub(super) async fn explain_task(args: &ExplainArgs, out: &mut Console) -> Resul
 async fn with_lines(admin: &Client, task: &Task) -> Option<Task> {
     let response = admin.get(&format!("/v1/tasks/{}", encode_segment(&task.task_id))).await.ok()?;
     parse_response(&response).ok()
+}
+
+/// The configuration file that the agent has read, if it says so.
+async fn fetch_config_file(client: &Client) -> Option<String> {
+    parse_response::<NodeDocument>(&client.get("/v1/node").await.ok()?).ok()?.config_file
 }
 
 /// The names for Prometheus; none from an agent without that route.
@@ -316,10 +329,8 @@ fn check_datagrams(task: &Task, restored: bool) -> Station {
     let found = format!("{datagrams} datagrams, the last {} ago", format_elapsed(clock::wall_time(), last));
     if kernel > 0 {
         let found = format!("{found}; the kernel dropped {kernel} because the buffer was full");
-        let advice =
-            "send fewer and fuller datagrams, or raise listeners.receive_buffer and net.core.rmem_max";
         return new_station("received", StationOutcome::Note, found)
-            .with_advice([advice.to_owned()])
+            .with_advice([format!("{KERNEL_DROPS_FIX} and net.core.rmem_max")])
             .with_advice(count_by_container(task, "dropped", |container| container.kernel_drops));
     }
     new_station("received", StationOutcome::Ok, found)

@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::num::NonZeroU64;
+use std::process::ExitCode;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -13,7 +14,7 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::nearest::list_nearest_names;
 use super::output::Console;
-use super::resolve::{find_container_meant, find_task};
+use super::resolve::find_task;
 use crate::client::{Client, Response};
 use crate::model::Glob;
 use crate::render::parsed::describe_datagram;
@@ -22,17 +23,17 @@ use crate::wire::{TailedLine, Task};
 
 pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.admin.build_client();
-    let task = find_task(&client, &args.pod, &args.task_id)
+    let found = find_task(&client, &args.pod, &args.task_id)
         .await
         .map_err(|failure| explain_number(failure, args))?;
+    let task = &found.task;
     if task.finished {
         let message = format!("task {} has ended and sends no more lines", task.task_id);
         let hint = format!("`tallyport explain {}` shows how far its metrics got", task.task_id);
         return Err(Failure::new(code::NO_DATA, message).with_hint(hint));
     }
-    let container = find_container_meant(&task, &args.pod, &args.task_id);
     let mut pairs: Vec<_> = args.name.iter().map(|name| ("name", name.as_str())).collect();
-    pairs.extend(container.map(|id| ("container", id)));
+    pairs.extend(found.container.as_deref().map(|id| ("container", id)));
     pairs.extend(args.rejected.then_some(("outcome", "rejected")));
     pairs.extend(args.accepted.then_some(("outcome", "accepted")));
     let path = format!("/v1/tasks/{}/tail{}", encode_segment(&task.task_id), encode_query(pairs));
@@ -52,15 +53,15 @@ pub(super) async fn tail_lines(args: &TailArgs, out: &mut Console) -> Result<(),
             "lines"
         };
         let of = args.name.as_ref().map_or_else(String::new, |name| format!(" named {name}"));
-        let from = container.map_or_else(String::new, |id| format!(", container {id},"));
-        out.write_stderr_line(format!("{which}{of} of {}{from} as they arrive; Ctrl-C stops", task.task_id));
+        out.write_stderr_line(format!("{which}{of} of {} as they arrive; Ctrl-C stops", task.task_id));
     }
+    found.report_part(out);
     // Their lines are accepted and yet have no series, so a reader of these lines would look for them in vain.
     if let Some(folded) = describe_folded(task.totals.values.folded, out.choose_precision(false)) {
         out.write_stderr_line(format!("tallyport: {folded}"));
     }
     if let Some(name) = args.name.as_deref().filter(|_| !args.rejected) {
-        report_unknown_name(&client, &task, name, out).await;
+        report_unknown_name(&client, task, name, out).await;
     }
     let mut left = args.lines.map_or(u64::MAX, NonZeroU64::get);
     while left > 0 {
@@ -122,21 +123,28 @@ fn explain_number(failure: Failure, args: &TailArgs) -> Failure {
     }
 }
 
-pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<(), Failure> {
+/// Prints how each datagram is read. The exit code is that of an error if any line was rejected, so that a script need not read
+/// the documents.
+pub(super) fn parse_datagrams(args: &ParseArgs, out: &mut Console) -> Result<ExitCode, Failure> {
     let styles = style::read(args.tag_styles.split(',')).map_err(|wrong| {
         Failure::usage_error(format!("{wrong:?} is not a tag style; use influx, librato, signalfx or all"))
     })?;
-    let print = |out: &mut Console, datagram: &[u8]| out.write_ndjson([describe_datagram(datagram, styles)]);
-    if !args.datagrams.is_empty() {
-        for text in &args.datagrams {
-            print(out, &decode_datagram(text.as_bytes(), args.base64)?)?;
+    let mut any_rejected = false;
+    let mut print = |text: &[u8]| -> Result<(), Failure> {
+        let datagram = decode_datagram(text, args.base64)?;
+        let parsed = describe_datagram(&datagram, styles);
+        any_rejected |= parsed.has_rejected();
+        Ok(out.write_ndjson([parsed])?)
+    };
+    for text in &args.datagrams {
+        print(text.as_bytes())?;
+    }
+    if args.datagrams.is_empty() {
+        for line in std::io::stdin().lock().split(b'\n') {
+            print(&line?)?;
         }
-        return Ok(());
     }
-    for line in std::io::stdin().lock().split(b'\n') {
-        print(out, &decode_datagram(&line?, args.base64)?)?;
-    }
-    Ok(())
+    Ok(if any_rejected { ExitCode::from(code::ERROR) } else { ExitCode::SUCCESS })
 }
 
 fn decode_datagram(text: &[u8], base64: bool) -> Result<Vec<u8>, Failure> {

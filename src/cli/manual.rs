@@ -89,6 +89,25 @@ mod tests {
     }
 
     #[test]
+    fn every_page_has_the_exit_codes_that_the_arguments_make_possible() {
+        // One waits for its agent for ever, and the others take a name that does not exist yet.
+        let (patient, naming) = ("tallyport-untaint", ["tallyport-run", "tallyport-env"]);
+        let mut unchecked = vec![build_command()];
+        while let Some(command) = unchecked.pop() {
+            unchecked.extend(command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned());
+            let page = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+            let takes = |name: &str| command.get_arguments().any(|known| known.get_id() == name);
+            let codes = sections::exit_codes(&page);
+            let has = |code: &str| codes.iter().any(|(codes, _)| codes.contains(code));
+            if (takes("url") || takes("admin_socket")) && page != patient {
+                assert!(has("5"), "{page} has no code for an agent that cannot be reached");
+            }
+            let names = ["task_id", "container_id", "container"].into_iter().any(takes);
+            assert!(naming.contains(&&*page) || !names || has("3") && has("6"), "{page}: {codes:?}");
+        }
+    }
+
+    #[test]
     fn every_page_that_another_refers_to_exists() {
         let pages = render_pages().unwrap();
         let names: Vec<String> =

@@ -14,10 +14,10 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::live::{LiveRecord, LiveSeries, LiveSeriesId, SeriesWindows, WindowReading};
 use super::output::Console;
-use super::resolve::{find_task, parse_response};
+use super::resolve::{FoundTask, find_task, parse_response};
 use super::screen::{cut_text, read_screen_size};
 use super::text::SafeText;
-use crate::wire::{Task, TaskMetrics};
+use crate::wire::TaskMetrics;
 
 /// Columns and lines of a plot in a pipe.
 const IN_A_PIPE: (usize, usize) = (80, 20);
@@ -33,8 +33,9 @@ const LISTED: usize = 20;
 
 pub(super) async fn plot_series(args: &PlotArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    let filters = plot_query(args, &task)?;
+    let found = find_task(&client, &args.pod.of, &args.task_id).await?;
+    let filters = plot_query(args, &found)?;
+    let task = &found.task;
     let mut live = LiveSeries::default();
     for window in ["all", "open"] {
         let filters = filters.iter().map(|(key, value)| (*key, value.as_str()));
@@ -53,14 +54,15 @@ pub(super) async fn plot_series(args: &PlotArgs, out: &mut Console) -> Result<()
             matching.len() - 1
         ));
     }
-    print_plot(args.field, id, windows, &points, out).map_err(Failure::from)
+    print_plot(args.field, id, windows, &points, out)?;
+    found.report_part(out);
+    Ok(())
 }
 
-fn plot_query(args: &PlotArgs, task: &Task) -> Result<Vec<(&'static str, String)>, Failure> {
+fn plot_query(args: &PlotArgs, found: &FoundTask) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut pairs = vec![("name", args.name.clone())];
     pairs.extend(args.tag.iter().map(|tag| ("tag", tag.clone())));
-    pairs.extend(args.container.iter().map(|container| ("container", container.clone())));
-    pairs.extend(args.pod.container_filter(task)?);
+    pairs.extend(found.container_filters(&args.pod, &args.container)?);
     Ok(pairs)
 }
 

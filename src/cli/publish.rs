@@ -16,9 +16,10 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::resolve::{parse_list, parse_response};
-use super::table::{CellKind, Column, TextTable};
+use super::table::{CellKind, Column, ColumnRank, TextTable};
 use super::units::Precision;
 use crate::client::Client;
+use crate::model::Timestamp;
 use crate::net::clock;
 use crate::wire::{DeadLetterDocument, PublisherCheckDocument, PublisherDocument, ReplayedDocument};
 
@@ -26,14 +27,14 @@ pub(super) use verify::{describe_difference, describe_result, verify_publisher, 
 
 const COLUMNS: [Column; 9] = [
     Column::new("PUBLISHER", CellKind::Name),
-    Column::new("TYPE", CellKind::Word).with_drop_order(1),
+    Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
     Column::new("STATE", CellKind::Word),
-    Column::new("DELIVERED", CellKind::Number).with_drop_order(4),
-    Column::new("PENDING", CellKind::Number).with_drop_order(6),
-    Column::new("DROPPED", CellKind::Number).with_drop_order(5),
-    Column::new("DEAD", CellKind::Number).with_drop_order(3),
-    Column::new("BEHIND", CellKind::Number).with_drop_order(2),
-    Column::new("LAST", CellKind::Number).with_drop_order(0),
+    Column::new("DELIVERED", CellKind::Number).with_rank(ColumnRank::Rate),
+    Column::new("PENDING", CellKind::Number).with_rank(ColumnRank::Pending),
+    Column::new("DROPPED", CellKind::Number).with_rank(ColumnRank::Dropped),
+    Column::new("DEAD", CellKind::Number).with_rank(ColumnRank::Rejected),
+    Column::new("BEHIND", CellKind::Number).with_rank(ColumnRank::Behind),
+    Column::new("LAST", CellKind::Number).with_rank(ColumnRank::Last),
 ];
 
 const CSV_HEADINGS: [&str; 9] =
@@ -54,15 +55,16 @@ pub(super) async fn list_publishers(args: &PublishListArgs, out: &mut Console) -
         ListFormat::Table => {
             let precision = out.choose_precision(args.precision.raw);
             let publishers = publishers.iter().map(|(_, publisher)| publisher);
-            build_table(publishers, precision).print_to(out)?;
+            build_publisher_table(publishers, precision, clock::wall_time()).print_to(out)?;
         }
     }
     Ok(())
 }
 
-fn build_table<'p>(
+pub(super) fn build_publisher_table<'p>(
     publishers: impl Iterator<Item = &'p PublisherDocument>,
     precision: Precision,
+    now: Timestamp,
 ) -> TextTable {
     let mut table = TextTable::new(&COLUMNS);
     for publisher in publishers {
@@ -76,7 +78,7 @@ fn build_table<'p>(
             precision.format_count(records.dropped.values().sum()),
             precision.format_count(records.dead),
             precision.format_seconds(publisher.behind_seconds),
-            format_last(publisher.last_delivery, clock::wall_time()),
+            format_last(publisher.last_delivery, now),
         ]);
     }
     table

@@ -8,7 +8,7 @@ use super::args::RecordSortKey;
 use super::csv_text::format_cell;
 use super::documents::{container_names, find_container_name, format_elapsed};
 use super::listing::SortCell;
-use super::table::{CellKind, Column, TextTable};
+use super::table::{CellKind, Column, ColumnRank, TextTable};
 use super::units::Precision;
 use crate::model::Timestamp;
 use crate::wire::RecordDocument;
@@ -84,18 +84,18 @@ pub(super) fn build_csv_row(record: &Value) -> Vec<String> {
 
 const COLUMNS: [Column; 13] = [
     Column::new("NAME", CellKind::Name),
-    Column::new("TYPE", CellKind::Word).with_drop_order(0),
+    Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
     Column::new("VALUE", CellKind::Number),
-    Column::new("COUNT", CellKind::Number).with_drop_order(3),
-    Column::new("P50", CellKind::Number).with_drop_order(4),
-    Column::new("P95", CellKind::Number).with_drop_order(5),
+    Column::new("COUNT", CellKind::Number).with_rank(ColumnRank::Count),
+    Column::new("P50", CellKind::Number).with_rank(ColumnRank::P50),
+    Column::new("P95", CellKind::Number).with_rank(ColumnRank::P95),
     Column::new("P99", CellKind::Number),
-    Column::new("MAX", CellKind::Number).with_drop_order(2),
-    Column::new("UNIT", CellKind::Word).with_drop_order(6),
-    Column::new("TAGS", CellKind::Text).with_drop_order(8),
-    Column::new("AGE", CellKind::Number).with_drop_order(1),
+    Column::new("MAX", CellKind::Number).with_rank(ColumnRank::Max),
+    Column::new("UNIT", CellKind::Word).with_rank(ColumnRank::Unit),
+    Column::new("TAGS", CellKind::Text).with_rank(ColumnRank::Tags),
+    Column::new("AGE", CellKind::Number).with_rank(ColumnRank::Last),
     Column::new("UNTIL", CellKind::Word),
-    Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
+    Column::new("CONTAINER", CellKind::Text).with_rank(ColumnRank::Container),
 ];
 
 pub(super) fn build_record_table(

@@ -4,9 +4,8 @@ use super::args::DetailsArgs;
 use super::encoding::encode_query;
 use super::failure::{Failure, code};
 use super::output::Console;
-use super::resolve::find_container_meant;
+use super::resolve::FoundTask;
 use crate::client::Client;
-use crate::wire::Task;
 
 /// The metric that describes a task, which is no metric of its application.
 const TASK_INFO: &str = "tallyport_task_info";
@@ -15,7 +14,7 @@ const TASK_INFO: &str = "tallyport_task_info";
 pub(super) async fn print_scrape_page(
     client: &Client,
     args: &DetailsArgs,
-    task: &Task,
+    found: &FoundTask,
     out: &mut Console,
 ) -> Result<(), Failure> {
     if args.window.is_some() || args.since.is_some() || args.merge {
@@ -28,12 +27,13 @@ pub(super) async fn print_scrape_page(
             "-o prom prints what Prometheus scrapes, in its order; leave out --type, --sort and --limit",
         ));
     }
-    let response = client.get(&format!("/metrics/tasks{}", page_query(args, task)?)).await?;
+    let response = client.get(&format!("/metrics/tasks{}", page_query(args, found)?)).await?;
     if response.status != 200 {
         return Err(Failure::from_response(&response));
     }
     let page = String::from_utf8_lossy(&response.body);
     out.write_data(&page)?;
+    let task = &found.task;
     if page.lines().all(|line| line.starts_with('#') || line.starts_with(TASK_INFO)) {
         let why =
             if task.finished { "any more: it is finished" } else { "yet: none of its windows is closed" };
@@ -44,13 +44,12 @@ pub(super) async fn print_scrape_page(
     Ok(())
 }
 
-fn page_query(args: &DetailsArgs, task: &Task) -> Result<String, Failure> {
+fn page_query(args: &DetailsArgs, found: &FoundTask) -> Result<String, Failure> {
     // Filters have no way to write a star, but `?` is any single character and so also a star.
-    let task_id = task.task_id.replace('*', "?");
-    let container = args.pod.container_filter(task)?;
+    let task_id = found.task.task_id.replace('*', "?");
+    let containers = found.container_filters(&args.pod, &args.filters.container)?;
     let mut pairs = vec![("task", task_id.as_str())];
-    pairs.extend(args.filters.query_pairs());
-    pairs.extend(find_container_meant(task, &args.pod.of, &args.task_id).map(|id| ("container", id)));
-    pairs.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
+    pairs.extend(args.filters.series_pairs());
+    pairs.extend(containers.iter().map(|(key, value)| (*key, value.as_str())));
     Ok(encode_query(pairs))
 }

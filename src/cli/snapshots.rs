@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use super::containers::{build_container_table, print_properties};
 use super::doctor::finding::{Finding, FindingStatus, print_findings};
 use super::output::Console;
+use super::publish::build_publisher_table;
 use super::records::build_record_table;
 use super::summary::{build_summary, print_summary};
 use super::tasks::build_task_table;
 use super::units::Precision;
 use crate::model::Timestamp;
-use crate::wire::{ContainerDocument, RecordDocument, Task};
+use crate::wire::{ContainerDocument, PublisherDocument, RecordDocument, Task};
 
 const CJK: &str = "応答時間.決済サービス";
 const RIGHT_TO_LEFT: &str = "זמן.תגובה";
@@ -27,7 +28,7 @@ fn now() -> Timestamp {
 
 /// Compares what is printed at each width with the file of that name.
 pub(super) fn compare_with_files(name: &str, print: impl Fn(Precision, &mut Console) -> std::io::Result<()>) {
-    for terminal in [Some(20), Some(80), Some(120), Some(200), None] {
+    for terminal in [Some(20), Some(40), Some(80), Some(120), Some(200), None] {
         let (mut out, captured) = Console::with_capture(terminal);
         print(out.choose_precision(false), &mut out).unwrap();
         let mut settings = insta::Settings::clone_current();
@@ -202,6 +203,50 @@ fn columns_of_zeros_are_left_out_before_others_on_40_columns() {
     let text = captured.take_text();
     let headings: Vec<&str> = text.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(headings, ["TASK", "STATE", "SERIES", "VALUES", "LAST"]);
+}
+
+#[test]
+fn losses_are_shown_before_sizes_on_every_width() {
+    let mut losing = sample_task("billing", "listening", 2_000);
+    losing.totals.values.folded = 996;
+    let headings = |width| {
+        let (mut out, captured) = Console::with_capture(Some(width));
+        build_task_table(std::iter::once(&losing), Precision::Rounded, now())
+            .print_rows_to(&mut out)
+            .unwrap();
+        let text = captured.take_text();
+        text.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (width, expected) in [
+        (40, "TASK VALUES REJECTED DROPPED"),
+        (50, "TASK STATE VALUES REJECTED DROPPED"),
+        (60, "TASK STATE SERIES VALUES REJECTED DROPPED"),
+        (66, "TASK STATE SERIES VALUES REJECTED DROPPED FOLDED"),
+        (77, "TASK STATE SERIES VALUES REJECTED DROPPED FOLDED LAST"),
+    ] {
+        assert_eq!(headings(width), expected, "{width} columns");
+    }
+}
+
+#[test]
+fn publishers_fit_every_width() {
+    let publisher = |name: &str, state: &str, losses: u64| -> PublisherDocument {
+        let records = json!({
+            "closed": 1_234_567 + losses * 5, "delivered": 1_234_567, "excluded": 0, "dropped": {"limit": losses},
+            "dead": losses, "pending": losses * 3,
+        });
+        let document = json!({
+            "name": name, "type": "influxdb", "destination": "http://127.0.0.1:8086", "state": state,
+            "cursor": "1:2", "records": records, "behind_seconds": 75.0, "requests": {}, "dead_letters": losses,
+            "last_delivery": "2026-01-01T00:00:57Z",
+        });
+        serde_json::from_value(document).unwrap()
+    };
+    let publishers =
+        [publisher("influx", "idle", 0), publisher("a-name-of-thirty-one-characters", "retrying", 9)];
+    compare_with_files("publishers", |precision, out| {
+        build_publisher_table(publishers.iter(), precision, now()).print_to(out)
+    });
 }
 
 #[test]

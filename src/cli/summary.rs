@@ -11,9 +11,9 @@ use super::encoding::{encode_query, encode_segment};
 use super::failure::{Failure, code};
 use super::output::Console;
 use super::records::{format_part, format_single_value};
-use super::resolve::{parse_response, report_container_meant};
+use super::resolve::{FoundTask, parse_response};
 use super::resources::{Used, fetch_usage};
-use super::table::{CellKind, Column, TextTable, print_pairs};
+use super::table::{CellKind, Column, ColumnRank, TextTable, print_pairs};
 use super::text::SafeText;
 use super::units::{Precision, format_elapsed};
 use super::wait::find_sending_task;
@@ -65,8 +65,9 @@ struct Largest {
 pub(super) async fn show_summary(args: &SummaryArgs, out: &mut Console) -> Result<(), Failure> {
     let patience = args.wait.find_patience(&[Some(&args.task_id)])?;
     let client = args.client.build_client()?;
-    let task = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
-    report_container_meant(&task, &args.pod, &args.task_id, out);
+    let found = find_sending_task(&client, &args.pod, &args.task_id, patience).await?;
+    found.report_whole(out);
+    let FoundTask { task, .. } = found;
     let path = format!("/v1/tasks/{}/metrics{}", encode_segment(&task.task_id), encode_query([]));
     let TaskMetrics::<RecordDocument> { metrics, .. } = parse_response(&client.get(&path).await?)?;
     let mut summary = build_summary(&task, &metrics);
@@ -195,16 +196,16 @@ fn list_properties(
 
 const LARGEST_COLUMNS: [Column; 11] = [
     Column::new("LARGEST SERIES", CellKind::Name),
-    Column::new("TYPE", CellKind::Word).with_drop_order(0),
-    Column::new("SAMPLES/S", CellKind::Number).with_drop_order(4),
+    Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
+    Column::new("SAMPLES/S", CellKind::Number).with_rank(ColumnRank::Rate),
     Column::new("VALUE", CellKind::Number),
-    Column::new("P50", CellKind::Number).with_drop_order(2),
-    Column::new("P95", CellKind::Number).with_drop_order(3),
+    Column::new("P50", CellKind::Number).with_rank(ColumnRank::P50),
+    Column::new("P95", CellKind::Number).with_rank(ColumnRank::P95),
     Column::new("P99", CellKind::Number),
-    Column::new("MAX", CellKind::Number).with_drop_order(1),
-    Column::new("UNIT", CellKind::Word).with_drop_order(5),
-    Column::new("TAGS", CellKind::Text).with_drop_order(7),
-    Column::new("CONTAINER", CellKind::Text).with_drop_order(6),
+    Column::new("MAX", CellKind::Number).with_rank(ColumnRank::Max),
+    Column::new("UNIT", CellKind::Word).with_rank(ColumnRank::Unit),
+    Column::new("TAGS", CellKind::Text).with_rank(ColumnRank::Tags),
+    Column::new("CONTAINER", CellKind::Text).with_rank(ColumnRank::Container),
 ];
 
 fn build_largest_table(largest: &[Largest], precision: Precision) -> TextTable {

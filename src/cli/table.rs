@@ -1,11 +1,13 @@
 //! Tables whose columns fit the terminal.
 
 mod layout;
+mod rank;
 
 use super::cells::{count_cells, is_right_to_left, truncate_to_cells};
 use super::output::Console;
 use super::text::{SafeText, escape_text};
 use layout::{SizedColumn, TableLayout, fit_columns};
+pub(super) use rank::ColumnRank;
 
 /// What a column holds: its alignment, and how it gives way on a narrow terminal.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -25,17 +27,17 @@ pub(super) enum CellKind {
 pub(super) struct Column {
     heading: &'static str,
     kind: CellKind,
-    drop_order: Option<u8>,
+    rank: Option<ColumnRank>,
 }
 
 impl Column {
     pub(super) const fn new(heading: &'static str, kind: CellKind) -> Self {
-        Self { heading, kind, drop_order: None }
+        Self { heading, kind, rank: None }
     }
 
-    /// Allows to leave the column out where the terminal is too narrow: the columns with the lowest numbers first.
-    pub(super) const fn with_drop_order(self, order: u8) -> Self {
-        Self { drop_order: Some(order), ..self }
+    /// Allows to leave the column out where the terminal is too narrow.
+    pub(super) const fn with_rank(self, rank: ColumnRank) -> Self {
+        Self { rank: Some(rank), ..self }
     }
 }
 
@@ -109,7 +111,7 @@ impl TextTable {
             (widest != Some(0)).then_some(SizedColumn {
                 index,
                 kind: column.kind,
-                drop_order: column.drop_order,
+                rank: column.rank,
                 has_content: cells().any(|cell| says_something(cell)),
                 heading,
                 width: widest.unwrap_or_default().max(heading),
@@ -224,7 +226,7 @@ mod tests {
     fn table() -> TextTable {
         let mut table = TextTable::new(&[
             Column::new("NAME", CellKind::Name),
-            Column::new("TYPE", CellKind::Word).with_drop_order(0),
+            Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
             Column::new("VALUE", CellKind::Number),
             Column::new("UNIT", CellKind::Word),
         ]);
@@ -278,15 +280,18 @@ mod tests {
     fn a_column_of_zeros_gives_way_before_one_that_is_rarely_needed() {
         let mut table = TextTable::new(&[
             Column::new("TASK", CellKind::Name),
-            Column::new("STATE", CellKind::Word).with_drop_order(0),
-            Column::new("REJECTED", CellKind::Number).with_drop_order(1),
-            Column::new("P50", CellKind::Number).with_drop_order(2),
+            Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
+            Column::new("REJECTED", CellKind::Number).with_rank(ColumnRank::Rejected),
+            Column::new("MAX", CellKind::Number).with_rank(ColumnRank::Max),
         ]);
-        table.add_row(&["web.1", "listening", "0", "0 ms"].map(str::to_owned));
-        table.add_row(&["db", "listening", "0", ""].map(str::to_owned));
+        table.add_row(&["web.1", "set", "0", "0 ms"].map(str::to_owned));
+        table.add_row(&["db", "set", "0", ""].map(str::to_owned));
         let (mut out, written) = Console::with_capture(Some(24));
         table.print_to(&mut out).unwrap();
-        assert_eq!(written.take_text(), "TASK   STATE       P50\nweb.1  listening  0 ms\ndb     listening\n");
+        assert_eq!(
+            written.take_text(),
+            "TASK   TYPE  REJECTED\nweb.1  set          0\ndb     set          0\n"
+        );
     }
 
     #[test]
@@ -296,7 +301,7 @@ mod tests {
         assert!(table().list_left_out(14).is_empty(), "a line for each cell leaves nothing out");
         let mut table = TextTable::new(&[
             Column::new("TASK", CellKind::Name),
-            Column::new("REJECTED", CellKind::Number).with_drop_order(1),
+            Column::new("REJECTED", CellKind::Number).with_rank(ColumnRank::Rejected),
         ]);
         table.add_row(&["web.1234567890", "0"].map(str::to_owned));
         assert!(table.list_left_out(16).is_empty());

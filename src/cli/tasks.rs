@@ -7,8 +7,8 @@ use super::encoding::encode_query;
 use super::failure::Failure;
 use super::listing::{SortCell, ensure_match, report_removed};
 use super::output::Console;
-use super::resolve::{flag_pairs, parse_list};
-use super::table::{CellKind, Column, TextTable};
+use super::resolve::{complete_filters, flag_pairs, parse_list};
+use super::table::{CellKind, Column, ColumnRank, TextTable};
 use super::units::Precision;
 use crate::model::Timestamp;
 use crate::net::clock;
@@ -16,15 +16,15 @@ use crate::wire::Task;
 
 const COLUMNS: [Column; 10] = [
     Column::new("TASK", CellKind::Name),
-    Column::new("STATE", CellKind::Word).with_drop_order(4),
-    Column::new("CONTAINERS", CellKind::Number).with_drop_order(0),
-    Column::new("SERIES", CellKind::Number).with_drop_order(2),
-    Column::new("DATAGRAMS", CellKind::Number).with_drop_order(1),
+    Column::new("STATE", CellKind::Word).with_rank(ColumnRank::State),
+    Column::new("CONTAINERS", CellKind::Number).with_rank(ColumnRank::Containers),
+    Column::new("SERIES", CellKind::Number).with_rank(ColumnRank::Series),
+    Column::new("DATAGRAMS", CellKind::Number).with_rank(ColumnRank::Datagrams),
     Column::new("VALUES", CellKind::Number),
-    Column::new("REJECTED", CellKind::Number).with_drop_order(5),
-    Column::new("DROPPED", CellKind::Number).with_drop_order(6),
-    Column::new("FOLDED", CellKind::Number).with_drop_order(7),
-    Column::new("LAST", CellKind::Number).with_drop_order(3),
+    Column::new("REJECTED", CellKind::Number).with_rank(ColumnRank::Rejected),
+    Column::new("DROPPED", CellKind::Number).with_rank(ColumnRank::Dropped),
+    Column::new("FOLDED", CellKind::Number).with_rank(ColumnRank::Folded),
+    Column::new("LAST", CellKind::Number).with_rank(ColumnRank::Last),
 ];
 
 const CSV_HEADINGS: [&str; 12] = [
@@ -43,12 +43,11 @@ const CSV_HEADINGS: [&str; 12] = [
 ];
 
 pub(super) async fn list_tasks(args: &TasksArgs, out: &mut Console) -> Result<(), Failure> {
-    let query = encode_query(flag_pairs(&[
-        ("task", &args.task),
-        ("container", &args.container),
-        ("label", &args.label),
-    ]));
-    let response = args.client.build_client()?.get(&format!("/v1/tasks{query}")).await?;
+    let client = args.client.build_client()?;
+    let containers = complete_filters(&client, &args.container).await?;
+    let query =
+        encode_query(flag_pairs(&[("task", &args.task), ("container", &containers), ("label", &args.label)]));
+    let response = client.get(&format!("/v1/tasks{query}")).await?;
     let mut tasks = parse_list::<Task>(&response)?;
     if let Some(state) = args.state {
         tasks.retain(|(_, task)| state.is_state(&task.state));

@@ -162,9 +162,9 @@ pub(super) fn format_elapsed(now: Timestamp, then: Timestamp) -> String {
 }
 
 /// Digits shown of a generated id, as many as container engines show.
-pub(super) const SHORT: usize = 12;
+const SHORT: usize = 12;
 /// Digits of a generated id.
-pub(super) const GENERATED: usize = 64;
+const GENERATED: usize = 64;
 
 /// Shortens an id for people: the first digits of a generated id; any other id unchanged.
 pub(super) fn short_id(id: &str) -> &str {

@@ -8,9 +8,8 @@ use tokio::time::{Instant, sleep};
 use super::args::NamespaceArgs;
 use super::args::times::parse_duration;
 use super::failure::Failure;
-use super::resolve::find_task;
+use super::resolve::{FoundTask, find_task};
 use crate::client::Client;
-use crate::wire::Task;
 
 /// The pauses between two queries: short for a program that has just been started, then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -97,8 +96,8 @@ pub(super) async fn find_sending_task(
     of: &NamespaceArgs,
     name: &str,
     patience: Option<Duration>,
-) -> Result<Task, Failure> {
-    let has_sent = |task: &Task| task.totals.datagrams.received > 0;
+) -> Result<FoundTask, Failure> {
+    let has_sent = |found: &FoundTask| found.task.totals.datagrams.received > 0;
     repeat_until_complete(patience, async || find_task(client, of, name).await, has_sent).await
 }
 

@@ -15,7 +15,7 @@ use super::live::{KEPT_WINDOWS, LiveRecord, LiveSeries, LiveSeriesId, SeriesWind
 use super::output::Console;
 use super::resolve::{find_task, parse_response};
 use super::screen::{cut_text, read_screen_size};
-use super::table::{CellKind, Column, TextTable};
+use super::table::{CellKind, Column, ColumnRank, TextTable};
 use super::text::SafeText;
 use super::units::Precision;
 use crate::client::Client;
@@ -32,22 +32,26 @@ const NARROW: usize = 60;
 
 pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<(), Failure> {
     let client = args.client.build_client()?;
-    let task = find_task(&client, &args.pod.of, &args.task_id).await?;
-    let container = args.pod.container_filter(&task)?;
-    let (path, mut filters) =
-        (format!("/v1/tasks/{}", encode_segment(&task.task_id)), args.filters.query_pairs());
-    filters.extend(container.as_ref().map(|(key, value)| (*key, value.as_str())));
+    let found = find_task(&client, &args.pod.of, &args.task_id).await?;
+    let containers = found.container_filters(&args.pod, &args.filters.container)?;
+    let path = format!("/v1/tasks/{}", encode_segment(&found.task.task_id));
+    let mut filters = args.filters.series_pairs();
+    filters.extend(containers.iter().map(|(key, value)| (*key, value.as_str())));
     let stream =
         EventStream::open(client.clone(), format!("{path}/watch{}", encode_query(filters.clone()))).await?;
     let history = format!("{path}/metrics{}", encode_query(filters.into_iter().chain([("window", "all")])));
     let watch = TaskWatch {
-        task_id: task.task_id,
+        task_id: found.task.task_id.clone(),
+        title: found.format_title(),
         client,
         history,
         left: args.windows.map_or(u64::MAX, NonZeroU64::get),
     };
     match args.output.selected_format() {
-        StreamFormat::Ndjson => watch.print_events(stream, out).await,
+        StreamFormat::Ndjson => {
+            found.report_part(out);
+            watch.print_events(stream, out).await
+        }
         StreamFormat::Table if out.is_terminal() => watch.redraw_screen(stream, out).await,
         StreamFormat::Table => watch.print_tables(stream, out).await,
     }
@@ -56,6 +60,7 @@ pub(super) async fn watch_task(args: &WatchArgs, out: &mut Console) -> Result<()
 /// What is watched.
 struct TaskWatch {
     task_id: String,
+    title: String,
     client: Client,
     /// The path of the windows that are kept.
     history: String,
@@ -72,10 +77,10 @@ impl TaskWatch {
     /// Prints a table for each window.
     async fn print_tables(self, stream: EventStream, out: &mut Console) -> Result<(), Failure> {
         // The history is for the trends; what it has is not printed, so that there are as many tables as other formats have documents.
-        let (mut screen, task_id) = (self.read_history().await?, self.task_id.clone());
+        let (mut screen, title) = (self.read_history().await?, self.title.clone());
         let print = |data: &str, out: &mut Console| {
             screen.add_window(data)?;
-            Ok(screen.draw(&task_id, out)?)
+            Ok(screen.draw(&title, out)?)
         };
         self.print_windows(stream, out, print).await
     }
@@ -129,7 +134,7 @@ impl TaskWatch {
             signal(SignalKind::window_change()).map_err(|error| Failure::system_error(&error))?;
         let mut second = tokio::time::interval(Duration::from_secs(1));
         while self.left > 0 {
-            screen.draw(&self.task_id, out)?;
+            screen.draw(&self.title, out)?;
             let change = tokio::select! {
                 change = changed.recv() => change,
                 _ = resized.recv() => None,
@@ -146,7 +151,7 @@ impl TaskWatch {
                     "gap" => screen.gap |= !screen.reconnected,
                     // An agent that ends says so of every task, and the next one may go on with it.
                     "finished" if confirm_finished(&self.client, &self.task_id).await => {
-                        screen.draw(&self.task_id, out)?;
+                        screen.draw(&self.title, out)?;
                         out.write_stderr_line(format!("{} is finished", self.task_id));
                         return Ok(());
                     }
@@ -161,7 +166,7 @@ impl TaskWatch {
                 None => {}
             }
         }
-        screen.draw(&self.task_id, out)?;
+        screen.draw(&self.title, out)?;
         Ok(())
     }
 
@@ -231,10 +236,10 @@ impl WatchScreen {
         self.series.newest_end().is_none() && self.window.is_some() && self.lost.is_none()
     }
 
-    fn draw(&self, task_id: &str, out: &mut Console) -> std::io::Result<()> {
+    fn draw(&self, name: &str, out: &mut Console) -> std::io::Result<()> {
         let size = read_screen_size(out);
         let (width, height) = size.unwrap_or((usize::MAX, usize::MAX));
-        let title = self.build_title(task_id, width, out);
+        let title = self.build_title(name, width, out);
         let rows = height.saturating_sub(title.len() + OTHER_LINES).max(1);
         let clear = if size.is_some() { SafeText::clear_screen() } else { SafeText::default() };
         let mut title = title.into_iter();
@@ -256,17 +261,17 @@ impl WatchScreen {
     }
 
     /// The name and the state, on two lines if they do not fit on one.
-    fn build_title(&self, task_id: &str, width: usize, out: &Console) -> Vec<SafeText> {
+    fn build_title(&self, name: &str, width: usize, out: &Console) -> Vec<SafeText> {
         let state = self.describe_state(clock::wall_time());
         let styled = |text: &str| {
             let text = cut_text(text, width);
             if self.lost.is_some() { out.style_error(text) } else { out.style_dimmed(text) }
         };
-        let name = out.style_bold(cut_text(task_id, width));
-        if cut_text(&format!("{task_id}  {state}"), width).ends_with('…') {
-            vec![name, styled(&state)]
+        let shown = out.style_bold(cut_text(name, width));
+        if cut_text(&format!("{name}  {state}"), width).ends_with('…') {
+            vec![shown, styled(&state)]
         } else {
-            vec![name + "  " + styled(&state)]
+            vec![shown + "  " + styled(&state)]
         }
     }
 
@@ -351,17 +356,17 @@ impl WatchColumn {
     const fn table_column(self) -> Column {
         match self {
             Self::Name | Self::NameAndTags => Column::new("NAME", CellKind::Name),
-            Self::Type => Column::new("TYPE", CellKind::Word).with_drop_order(0),
-            Self::Trend => Column::new("TREND", CellKind::Word).with_drop_order(1),
+            Self::Type => Column::new("TYPE", CellKind::Word).with_rank(ColumnRank::Type),
+            Self::Trend => Column::new("TREND", CellKind::Word).with_rank(ColumnRank::Trend),
             Self::Value => Column::new("VALUE", CellKind::Number),
-            Self::Count => Column::new("COUNT", CellKind::Number).with_drop_order(3),
-            Self::P50 => Column::new("P50", CellKind::Number).with_drop_order(4),
-            Self::P95 => Column::new("P95", CellKind::Number).with_drop_order(5),
+            Self::Count => Column::new("COUNT", CellKind::Number).with_rank(ColumnRank::Count),
+            Self::P50 => Column::new("P50", CellKind::Number).with_rank(ColumnRank::P50),
+            Self::P95 => Column::new("P95", CellKind::Number).with_rank(ColumnRank::P95),
             Self::P99 => Column::new("P99", CellKind::Number),
-            Self::Max => Column::new("MAX", CellKind::Number).with_drop_order(2),
-            Self::Unit => Column::new("UNIT", CellKind::Word).with_drop_order(6),
-            Self::Tags => Column::new("TAGS", CellKind::Text).with_drop_order(8),
-            Self::Container => Column::new("CONTAINER", CellKind::Text).with_drop_order(7),
+            Self::Max => Column::new("MAX", CellKind::Number).with_rank(ColumnRank::Max),
+            Self::Unit => Column::new("UNIT", CellKind::Word).with_rank(ColumnRank::Unit),
+            Self::Tags => Column::new("TAGS", CellKind::Text).with_rank(ColumnRank::Tags),
+            Self::Container => Column::new("CONTAINER", CellKind::Text).with_rank(ColumnRank::Container),
         }
     }
 

@@ -207,6 +207,8 @@ pub struct GraphiteSink {
 pub struct RemoteWriteSink {
     /// The server; its URL is that of the receiver.
     pub target: HttpTarget,
+    /// Where queries are answered, if that is known: the URL below which there is `/api/v1/query`.
+    pub query_url: Option<String>,
     /// The version of the protocol.
     pub version: RemoteWriteVersion,
     /// How metrics are named.

@@ -117,6 +117,7 @@ pub(super) fn build_config(
             after_hand_over: values.choice_value("agent.after_hand_over", &AFTER_HAND_OVER),
             instance: values.raw_text("agent.instance"),
         },
+        file: None,
         values,
         publishers,
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::model::ContainerId;
+use crate::model::setting_name::setting_name;
 use crate::net::netns::NotANamespace;
 
 /// Why a container was not given a socket.
@@ -23,7 +24,7 @@ pub enum ReserveError {
         what: &'static str,
     },
     /// The node has reached its limit of containers.
-    #[error("this node has {limit} containers, as many as limits.containers allows")]
+    #[error("this node has {limit} containers, as many as it may; raise {}", setting_name!("limits.containers"))]
     Full { limit: usize },
     /// The path is not a network namespace.
     #[error(transparent)]
@@ -79,7 +80,9 @@ pub enum ReserveError {
 /// A process that listens on every address at our port has them all.
 fn port_hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::AddrInUse => "; another process has this port, set listeners.port to a free one",
+        io::ErrorKind::AddrInUse => {
+            concat!("; another process has this port, set a free one as ", setting_name!("listeners.port"))
+        }
         _ => "",
     }
 }

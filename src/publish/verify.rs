@@ -1,5 +1,5 @@
-//! Whether a destination holds what the node knows: the kept windows, as they were sent, beside what the destination answers to
-//! queries.
+//! Whether a destination holds what the node knows: the windows in memory and in files, as they were sent, beside what the
+//! destination answers to queries.
 //!
 //! Only whole rounds are compared that the publisher has passed, and one part of the identities at a time, so that memory and the
 //! time of an answer are bounded however much is kept. What is expected is made by the encoders that the publisher sends with.
@@ -7,6 +7,7 @@
 mod comparison;
 mod file;
 mod influx;
+mod kept;
 mod line_protocol;
 mod prometheus;
 mod query_client;
@@ -16,15 +17,16 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use self::comparison::{DeliveryComparison, VerifyError};
 use self::file::FileExpected;
 use self::influx::InfluxExpected;
+use self::kept::{FileWindows, MemoryWindows, WindowPlace};
 use self::prometheus::PrometheusExpected;
-use self::rounds::{PlaceLimits, RoundPlaces, choose_rounds};
+use self::rounds::{PlaceLimits, ReachLimit, RoundPlaces, choose_rounds, describe_reach};
 use super::round::{CutRecords, RecordReading, RoundRules, RoundScope};
 use super::selection::SeriesSelection;
 use crate::aggregate::WindowSpan;
@@ -33,15 +35,21 @@ use crate::model::{Series, SeriesKey, Timestamp};
 use crate::net::clock;
 use crate::render::prometheus::{Level, SeriesIdentity};
 use crate::render::publish::{RequestRoom, Round};
-use crate::store::{Cursor, Published, Store};
+use crate::store::{Published, Store};
+use crate::window_log::Spool;
 use crate::wire::PublisherVerifyDocument;
 
-/// How long the destination may take for the queries of a part. The client of the agent waits ten seconds for an answer.
-const PATIENCE: Duration = Duration::from_secs(7);
+/// How long the destination may take for the queries of a part. The client of the agent waits ten seconds for an answer, and two of
+/// them are for another comparison to end.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// How long files may be read, which is done twice for the first part.
+const READING: Duration = Duration::from_millis(800);
 /// How old a round has to be: what a destination has accepted can be found a little later.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Series that a part has about.
 const PART_SERIES: usize = 2000;
+/// Records of all rounds that a part has about.
+const PART_RECORDS: usize = 100_000;
 /// The most parts that a caller may ask for.
 pub const MOST_PARTS: u64 = 1_000_000;
 /// Labels that identify where a series comes from. No tag of a client has one of these names.
@@ -73,6 +81,7 @@ pub(super) struct VerifySource {
     pub(super) settle: Duration,
     pub(super) node: String,
     pub(super) store: Arc<Store>,
+    pub(super) spool: Arc<Spool>,
     /// The last place that is sent or given up.
     pub(super) sent: u64,
     /// The last place before the publisher began.
@@ -87,12 +96,14 @@ enum ExpectedDelivery {
     Prometheus(PrometheusExpected),
 }
 
-/// What was gathered of the kept windows.
+/// What was gathered of the windows.
 #[derive(Debug)]
 struct GatheredPart {
     expected: ExpectedDelivery,
     rounds: Vec<RoundPlaces>,
     parts: u64,
+    /// What of the requested time is not compared, and why.
+    not_compared: Option<String>,
     /// Series that are not compared because late samples have changed what is known.
     late: u64,
 }
@@ -108,7 +119,7 @@ pub(super) async fn verify_part(source: VerifySource, request: VerifyRequest) ->
     };
     let now = clock::wall_time();
     let gathering = tokio::task::spawn_blocking(move || gather_expected(&source, &request, expected, now));
-    let GatheredPart { expected, rounds, parts, late } = match gathering.await {
+    let GatheredPart { expected, rounds, parts, not_compared, late } = match gathering.await {
         Ok(gathered) => gathered,
         Err(failed) => return describe_outcome("failed", Some(failed.to_string())),
     };
@@ -128,6 +139,7 @@ pub(super) async fn verify_part(source: VerifySource, request: VerifyRequest) ->
         answer,
         from: Some(first.start),
         to: Some(last.end),
+        not_compared,
         rounds: rounds.len() as u64,
         part: request.part,
         parts,
@@ -145,6 +157,7 @@ pub(super) fn describe_outcome(outcome: &'static str, answer: Option<String>) ->
         answer,
         from: None,
         to: None,
+        not_compared: None,
         rounds: 0,
         part: 0,
         parts: 0,
@@ -155,7 +168,7 @@ pub(super) fn describe_outcome(outcome: &'static str, answer: Option<String>) ->
     }
 }
 
-/// Reads the kept windows of a part, and holds none of them afterwards.
+/// Reads the windows of a part, and holds none of them afterwards.
 fn gather_expected(
     source: &VerifySource,
     request: &VerifyRequest,
@@ -163,27 +176,12 @@ fn gather_expected(
     now: Timestamp,
 ) -> GatheredPart {
     let epoch = source.store.end_cursor().epoch;
-    let (lost, windows) = match source.store.read_since(Cursor { epoch, seq: 0 }) {
-        Ok(since) => (0, since.published),
-        Err(expired) => (expired.oldest.seq, source.store.kept_after(0)),
-    };
     let (interval, settle) = (source.config.interval, source.settle);
     let rules = RoundRules { interval, settle, records: usize::MAX, floor: None };
-    let settled = now.saturating_sub(SETTLED);
-    let limits = PlaceLimits {
-        known: lost.max(source.begun),
-        sent: source.sent,
-        since: request.since,
-        until: request.until.map_or(settled, |until| until.min(settled)),
-    };
-    let places = place_rounds(&rules, &windows, epoch);
-    let rounds = choose_rounds(&places, &limits);
-    let largest = rounds.iter().map(|round| round.records).max().unwrap_or_default();
-    let needed = (largest.div_ceil(PART_SERIES) as u64).max(1);
-    let parts = request.parts.unwrap_or(needed).clamp(1, MOST_PARTS);
     let level = expected.identity_level(source.config.identity);
-    let mut windows = windows;
-    windows.retain(|published| hash_identity(published, level) % parts == request.part);
+    let choice = WindowChoice { source, request, rules: &rules, level, now };
+    let ChosenWindows { mut windows, rounds, parts, not_compared } =
+        choice.choose_windows(true).or_else(|| choice.choose_windows(false)).unwrap_or_default();
     let late = match &expected {
         // What is added later is in the totals of another round.
         ExpectedDelivery::Prometheus(_) => find_late_series(&windows, level),
@@ -211,31 +209,105 @@ fn gather_expected(
         });
         expected.add_round(&round);
     }
-    GatheredPart { expected, rounds, parts, late: late_here.len() as u64 }
+    GatheredPart { expected, rounds, parts, not_compared, late: late_here.len() as u64 }
+}
+
+/// Which windows are compared.
+#[derive(Copy, Clone, Debug)]
+struct WindowChoice<'a> {
+    source: &'a VerifySource,
+    request: &'a VerifyRequest,
+    rules: &'a RoundRules,
+    level: Level,
+    now: Timestamp,
+}
+
+/// The windows of a part, and the rounds that are compared of them.
+#[derive(Default, Debug)]
+struct ChosenWindows {
+    windows: Vec<Arc<Published>>,
+    rounds: Vec<RoundPlaces>,
+    parts: u64,
+    not_compared: Option<String>,
+}
+
+impl WindowChoice<'_> {
+    /// Chooses among the windows in memory and, `with_files`, those that only files still have. `None` if there are so many of
+    /// those that reading them takes too long.
+    fn choose_windows(&self, with_files: bool) -> Option<ChosenWindows> {
+        let Self { source, request, rules, .. } = *self;
+        let memory = MemoryWindows::read(&source.store);
+        let read_files = |parts: Option<u64>| {
+            if !with_files || memory.lost == 0 {
+                return Some(FileWindows::default());
+            }
+            let since = Instant::now();
+            let is_wanted = |published: &Published| {
+                let end = round_end(rules, published.window().span);
+                end > request.since && parts.is_some_and(|parts| self.is_of_part(published, parts))
+            };
+            memory.read_files(&source.spool, &source.store, || since.elapsed() > READING, is_wanted)
+        };
+        let mut files = read_files(request.parts)?;
+        let known = memory.find_known(&files);
+        let settled = self.now.saturating_sub(SETTLED);
+        let limits = PlaceLimits {
+            known: known.max(source.begun),
+            sent: source.sent,
+            since: request.since,
+            until: request.until.map_or(settled, |until| until.min(settled)),
+        };
+        let places = place_rounds(rules, memory.places.iter().chain(&files.places));
+        let rounds = choose_rounds(&places, &limits);
+        let parts = request.parts.unwrap_or_else(|| count_parts(&rounds)).clamp(1, MOST_PARTS);
+        if request.parts.is_none() && !files.places.is_empty() {
+            // Now that it is known which ones are wanted.
+            files = read_files(Some(parts))?;
+        }
+        let reason = match (with_files, known) {
+            (false, _) => ReachLimit::Files,
+            (true, known) if source.begun >= known && source.begun > 0 => ReachLimit::Begun,
+            (true, 0) => ReachLimit::Start,
+            (true, _) => ReachLimit::Kept,
+        };
+        let not_compared = describe_reach(&places, &rounds, &limits, reason);
+        let mut windows = memory.windows;
+        windows.retain(|published| self.is_of_part(published, parts));
+        windows.extend(files.windows);
+        Some(ChosenWindows { windows, rounds, parts, not_compared })
+    }
+
+    fn is_of_part(&self, published: &Published, parts: u64) -> bool {
+        hash_identity(published, self.level) % parts == self.request.part
+    }
+}
+
+/// Into how many parts the series of some rounds are divided.
+fn count_parts(rounds: &[RoundPlaces]) -> u64 {
+    let largest = rounds.iter().map(|round| round.records).max().unwrap_or_default();
+    let all: usize = rounds.iter().map(|round| round.records).sum();
+    largest.div_ceil(PART_SERIES).max(all.div_ceil(PART_RECORDS)) as u64
 }
 
 /// The places of each round.
-fn place_rounds(rules: &RoundRules, windows: &[Arc<Published>], epoch: u64) -> Vec<RoundPlaces> {
+fn place_rounds<'p>(rules: &RoundRules, windows: impl Iterator<Item = &'p WindowPlace>) -> Vec<RoundPlaces> {
     let mut rounds: BTreeMap<Timestamp, RoundPlaces> = BTreeMap::new();
-    for published in windows {
-        let span = published.window().span;
-        let start = rules.round_start(span);
-        // Of rounds that an earlier run has published some of, it is not known what is lost.
-        let is_of_this_run = published.birth_in(epoch).epoch == epoch;
-        let (first, last) =
-            if is_of_this_run { (published.first_seq(), published.last_seq()) } else { (0, 0) };
-        let end = round_end(start, span, rules.interval);
+    for WindowPlace { span, first, last, records } in windows.copied() {
+        let (start, end) = (rules.round_start(span), round_end(rules, span));
         let round = rounds.entry(start).or_insert(RoundPlaces { start, end, first, last, records: 0 });
         round.end = round.end.max(end);
         (round.first, round.last) = (round.first.min(first), round.last.max(last));
-        round.records += published.window().len();
+        round.records += records;
     }
     rounds.into_values().collect()
 }
 
 /// When the round that a window belongs to ends. A window that is as long as a round is one.
-fn round_end(start: Timestamp, span: WindowSpan, interval: Duration) -> Timestamp {
-    if span.nominal_length() >= interval { span.end } else { span.end.max(start.saturating_add(interval)) }
+fn round_end(rules: &RoundRules, span: WindowSpan) -> Timestamp {
+    match span.nominal_length() >= rules.interval {
+        true => span.end,
+        false => span.end.max(rules.round_start(span).saturating_add(rules.interval)),
+    }
 }
 
 fn hash_identity(published: &Published, level: Level) -> u64 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::entry::Refusals;
 use crate::model::Timestamp;
+use crate::model::setting_name::setting_name;
 
 /// What could not be used.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -130,7 +131,12 @@ impl LogStatus {
     /// Counts entries that are too long for the log as failed attempts, and logs each. Writing goes on, so nothing is failing.
     pub(super) fn record_refusals(&self, refusals: &Refusals) {
         for error in &refusals.entries {
-            tracing::error!(%error, "an entry is too long for the window log, and is lost if the agent is killed; lower limits.memory, which bounds the windows of a container");
+            tracing::error!(
+                %error,
+                "an entry is too long for the window log, and is lost if the agent is killed; the windows of a container are bounded \
+                 by a setting to lower: {}",
+                setting_name!("limits.memory")
+            );
         }
         self.lock().failures += refusals.entries.len() as u64;
     }

@@ -421,7 +421,14 @@ fn parse_reads_arguments_lines_and_base64() {
         document(&ran.out),
         json!({"samples": [{"name": "a", "type": "gauge_delta", "values": [5.0], "rate": 1.0, "tags": ["k:v"]}], "rejected": []})
     );
+    assert_eq!(ran.code, 0, "every line is accepted");
+    for rejected in [&["parse", "b"][..], &["parse", "a:1|c", "b", "a:1|c"], &["parse", "a:1|c\nb"]] {
+        let ran = tallyport(rejected);
+        assert!(ran.code == 1 && ran.err.is_empty(), "{rejected:?}: {ran:?}");
+        assert_eq!(ran.out.lines().count(), rejected.len() - 1, "what follows is parsed as well");
+    }
     let ran = fed(&["parse", "--base64"], b"YToxfGMKYg==\n\n");
+    assert_eq!(ran.code, 1);
     let lines: Vec<Value> = ran.out.lines().map(document).collect();
     assert_eq!(lines.len(), 2, "a blank line is the empty datagram");
     assert_eq!(lines[0]["rejected"], json!([{"line": "b", "code": "missing_type"}]));

@@ -101,7 +101,7 @@ const ROWS: &[Row] = &[
         what: "the agent has as many containers as it may have",
         runtimes: BOTH,
         open: Without,
-        closed: Refused("as many as limits.containers allows"),
+        closed: Refused("as many as it may; raise limits.containers"),
         breaks: |scene| drop(scene.agent.reserve("the-only-one", "t")),
         between: |_| {},
     },

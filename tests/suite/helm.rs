@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tallyport::config::{AgentConfig, CredentialFiles, InfluxApi, ProcessEnvironment, SinkConfig};
 
 use crate::agent::{Ran, ran};
 use crate::cli::tallyport;
@@ -177,7 +178,11 @@ fn lint_has_nothing_against_the_chart_with_everything_on() {
     let everything: Vec<_> = ["secure", "keeper", "startup-taint", "required-plugins"]
         .map(values)
         .into_iter()
-        .chain(["podMonitor.enabled=true"])
+        .chain([
+            "podMonitor.enabled=true",
+            r#"publish={"i": {"type": "influxdb", "port": 8086}}"#,
+            r#"publishSecrets={"i": "influx"}"#,
+        ])
         .collect();
     for sets in [&[][..], &everything] {
         let linted = helm.run(&["lint", "--strict"], sets);
@@ -251,6 +256,56 @@ fn settings_are_written_as_they_are_and_start_new_pods() {
 }
 
 #[test]
+fn publishers_are_tables_of_the_settings_and_their_secrets_are_files_that_only_the_agent_can_read() {
+    let Some(helm) = Helm::new() else { return };
+    let publish = json!({
+        "influx": {
+            "type": "influxdb", "url": "https://influx.example:8086", "database": "a \"b\" & <c>", "workers": 4,
+            "compress": false, "token_file": "/etc/tallyport-publish/influx/token",
+            "headers": ["X-Tenant=shop", "X-Node=a"],
+        },
+        "mimir-eu": {"type": "remote_write", "url": "https://mimir.example/api/v1/push", "timeout": "10s"},
+    });
+    let settings = "[publish]\nsettle = \"2s\"\n";
+    let sets = [
+        format!("publish={publish}"),
+        format!("settings={}", json!(settings)),
+        r#"publishSecrets={"influx": "influx-credentials", "mimir": "mimir"}"#.to_owned(),
+        r#"extraVolumes=[{"name": "ca", "configMap": {"name": "trusted"}}]"#.to_owned(),
+        r#"extraVolumeMounts=[{"name": "ca", "mountPath": "/etc/ca"}]"#.to_owned(),
+    ];
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    let built = helm.template(&sets);
+    let file = built[&("ConfigMap".to_owned(), "tallyport".to_owned())]["data"]["agent.toml"].clone();
+    let config = AgentConfig::from_toml(file.as_str().unwrap(), &ProcessEnvironment)
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    let names: Vec<&str> =
+        config.publish.publishers.iter().map(|publisher| publisher.name.as_str()).collect();
+    assert_eq!((names, config.publish.settle.as_secs()), (vec!["influx", "mimir-eu"], 2));
+    let influx = &config.publish.publishers[0];
+    assert_eq!(influx.workers, 4);
+    let SinkConfig::Influxdb(sink) = &influx.sink else { panic!("{influx:?}") };
+    let InfluxApi::V1 { database } = &sink.api else { panic!("{sink:?}") };
+    assert_eq!((database.as_str(), sink.compress, sink.target.headers.len()), ("a \"b\" & <c>", false, 2));
+    assert_eq!(sink.target.credentials, CredentialFiles::Token("/etc/tallyport-publish/influx/token".into()));
+    let pod = pods(&built)["tallyport"]["spec"].clone();
+    let find =
+        |list: &Value, name: &str| list.as_array().unwrap().iter().find(|it| it["name"] == name).cloned();
+    for (name, secret) in [("influx", "influx-credentials"), ("mimir", "mimir")] {
+        let volume = find(&pod["volumes"], &format!("publish-{name}")).unwrap();
+        assert_eq!(volume["secret"], json!({"secretName": secret, "defaultMode": 0o400}));
+        let mount = find(&pod["containers"][0]["volumeMounts"], &format!("publish-{name}")).unwrap();
+        assert_eq!(mount["mountPath"], format!("/etc/tallyport-publish/{name}"));
+        assert_eq!(mount["readOnly"], true);
+    }
+    assert_eq!(find(&pod["volumes"], "ca").unwrap()["configMap"]["name"], "trusted");
+    assert_eq!(find(&pod["containers"][0]["volumeMounts"], "ca").unwrap()["mountPath"], "/etc/ca");
+    let annotation =
+        |sets: &[&str]| pods(&helm.template(sets))["tallyport"]["metadata"]["annotations"].clone();
+    assert_ne!(annotation(&sets), annotation(&sets[1..]), "changed publishers start new pods");
+}
+
+#[test]
 fn the_memory_limit_follows_the_budget_unless_it_is_given() {
     let Some(helm) = Helm::new() else { return };
     let agent = |sets: &[&str]| pods(&helm.template(sets))["tallyport"]["spec"]["containers"][0].clone();
@@ -278,6 +333,11 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("http.listen=\"0.0.0.0:80\"", "listen"),
         ("nri.socket=\"nri.sock\"", "socket"),
         ("kepeer={\"enabled\": true}", "kepeer"),
+        ("publish={\"Influx\": {\"type\": \"influxdb\"}}", "Influx"),
+        ("publish={\"i\": {\"type\": \"kafka\"}}", "type"),
+        ("publish={\"i\": {\"url\": \"http://x\"}}", "type"),
+        ("publish={\"i\": {\"type\": \"debug\", \"headers\": {\"a\": \"b\"}}}", "headers"),
+        ("publishSecrets={\"a/b\": \"s\"}", "a/b"),
         ("http.secret=\"mine\"", "secret"),
     ] {
         let refused = helm.run(&["template", "tallyport"], &[set]);

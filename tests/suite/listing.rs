@@ -164,7 +164,7 @@ fn a_container_is_named_by_the_start_of_its_id_wherever_one_is_named() {
     for id in [&ids[0], &short(&ids[0])] {
         assert_eq!(names(&[id]), ["from.main"], "a container in place of its task");
     }
-    assert_eq!(agent.cli(&["metrics", "details", "a1"]).code, 3, "too little of an id");
+    assert_eq!(agent.cli(&["metrics", "details", "a1"]).code, 6, "both start so");
     let listed = agent.cli(&["containers", "list", "--container", &short(&ids[0])]);
     assert_eq!(first_column(&listed.out), [&ids[0]], "whole in a pipe");
 

@@ -55,6 +55,11 @@ impl Received {
         &self.target
     }
 
+    /// The value of a header field, by its name in lower case; empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
     /// The lines of its body.
     pub(crate) fn lines(&self) -> &[String] {
         &self.lines
@@ -83,7 +88,7 @@ impl Backend {
     }
 
     /// All requests, with the status that each was answered with.
-    fn requests(&self) -> Vec<(Received, u16)> {
+    pub(crate) fn requests(&self) -> Vec<(Received, u16)> {
         self.received.lock().unwrap().clone()
     }
 

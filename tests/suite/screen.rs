@@ -188,6 +188,36 @@ fn top_says_that_the_agent_is_gone_keeps_its_data_and_goes_on_with_the_next_one(
 }
 
 #[test]
+fn top_and_watch_show_one_container_where_its_id_is_given_in_place_of_the_task() {
+    let agent = Agent::with(&["--window", "1s"]);
+    let ids = ["run-a", "run-b"].map(of_this_test);
+    let sockets = ids.each_ref().map(|id| agent.reserve(id, "loader"));
+    let send = || {
+        sockets[0].send("one:1|c");
+        sockets[1].send("two:1|c");
+    };
+    let mut top = Screen::start(&agent, (100, 24), &["top", "run-a"]);
+    let watch = Screen::start(&agent, (100, 24), &["metrics", "watch", "run-a"]);
+    let titles = [format!("loader  only container {}", ids[0]), format!("loader, container {}", ids[0])];
+    for (screen, title) in [&top, &watch].into_iter().zip(&titles) {
+        screen.until(&agent, "its series are shown", |text| {
+            send();
+            text.contains(title) && text.contains("one")
+        });
+        assert!(!screen.text().contains("two"), "{}", screen.text());
+    }
+    top.press("\u{7f}");
+    top.until(&agent, "the tasks are listed", |text| text.contains("TASK"));
+    top.press("\r");
+    top.until(&agent, "the whole task is open", |text| {
+        send();
+        text.contains("one") && text.contains("two") && !text.contains("only container")
+    });
+    watch.signal(Signal::SIGTERM);
+    watch.ended(&agent);
+}
+
+#[test]
 fn top_without_a_terminal_names_the_commands_for_pipes() {
     let agent = Agent::start();
     for args in [&["top"][..], &["top", "-o", "json"], &["top", "--json"]] {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tallyport::model::Timestamp;
 
 use crate::agent::{Agent, of_this_test};
 use crate::publish::{Backend, Received, Reply};
@@ -253,4 +254,73 @@ fn a_file_is_read_back() {
         wanted.map(|(name, what)| (name.to_owned(), what.to_owned())).into(),
         "{document:#}"
     );
+}
+
+#[test]
+fn rounds_that_only_files_still_have_are_compared_and_those_that_nothing_has_are_named() {
+    let database = Database::default();
+    let backend = database.serve();
+    let down = Backend::new(|_| Reply::Status(503, "", "down"));
+    // What waits for the second publisher keeps the files of the window log.
+    let waiting = influx(down.address).replace("publish.i", "publish.waiting");
+    let in_files = agent_with(&format!("windows.keep = 3\n{}{waiting}", influx(backend.address)));
+    let forgetful =
+        agent_with(&format!("windows.keep = 9\nwindows.log = false\n{}", influx(backend.address)));
+    let addresses =
+        [in_files.reserve(&of_this_test("a"), "web.a"), forgetful.reserve(&of_this_test("b"), "web.b")];
+    let verify = |agent: &Agent| -> (Value, i32) {
+        let ran = agent.cli(&["publish", "verify", "i", "-o", "json"]);
+        (serde_json::from_str(&ran.out).unwrap_or_default(), ran.code)
+    };
+    let mut last = Value::Null;
+    in_files.until("there are far more rounds than memory has", || {
+        addresses.iter().for_each(|address| address.send("hits:1|c\nlevel:7|g"));
+        last = verify(&in_files).0;
+        last["rounds"].as_u64() >= Some(9)
+    });
+    assert_eq!((&last["outcome"], &last["series"]), (&json!("ok"), &json!(2)), "{last:#}");
+    let said = last["not_compared"].as_str().unwrap();
+    assert!(said.contains("nothing before") && !said.contains("no longer kept"), "{said}");
+    // The oldest point, which is in no memory any more.
+    let mut points = database.0.lock().unwrap();
+    let hits = points.keys().find(|key| key.starts_with("hits,") && key.contains("web.a")).unwrap().clone();
+    let from: Timestamp = last["from"].as_str().unwrap().parse().unwrap();
+    points.get_mut(&hits).unwrap().retain(|at, _| *at > from.as_micros() / 1000 + 1000);
+    drop(points);
+    let (document, code) = verify(&in_files);
+    assert_eq!((&document["outcome"], code), (&json!("differs"), 1), "{document:#}");
+    assert!(differences(&document).contains(&("hits".to_owned(), "points".to_owned())), "{document:#}");
+
+    let (document, _) = verify(&forgetful);
+    assert!(document["rounds"].as_u64() < Some(5), "{document:#}");
+    let said = document["not_compared"].as_str().unwrap();
+    assert!(said.contains("no longer kept, neither in memory nor in files"), "{said}");
+    let shown = forgetful.cli(&["publish", "verify", "i"]).out;
+    assert!(shown.contains("nothing before 2"), "{shown}");
+}
+
+#[test]
+fn a_receiver_that_answers_queries_elsewhere_is_asked_there_with_the_credentials_of_writing() {
+    let receiver = Backend::new(|_| TAKEN);
+    let nothing = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
+    let queries = Backend::new(move |_| reply(&nothing));
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "t0k3n\n").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let agent = agent_with(&format!(
+        "[publish.r]\ntype = \"remote_write\"\nurl = \"http://{}/api/v1/receive\"\nquery_url = \"http://{}/prometheus\"\n\
+         headers = [\"THANOS-TENANT=shop\"]\ntoken_file = {:?}\nproxy = \"\"\n",
+        receiver.address,
+        queries.address,
+        token.display().to_string()
+    ));
+    agent.reserve(&of_this_test("c"), "web.1").send("hits:1|c");
+    let (document, code) = verified(&agent, "r", 1);
+    assert_eq!((&document["outcome"], code), (&json!("differs"), 1), "{document:#}");
+    let requests = queries.requests();
+    let (first, _) = &requests[0];
+    assert_eq!(first.target(), "/prometheus/api/v1/query");
+    assert_eq!((first.header("authorization"), first.header("thanos-tenant")), ("Bearer t0k3n", "shop"));
+    assert!(receiver.requests().iter().all(|(request, _)| request.target() == "/api/v1/receive"));
 }

@@ -219,9 +219,34 @@ fn explain_names_the_limit_that_kept_a_name_out_and_the_container_that_lost_data
     let stop = "no series fits \"jobs.time\"; it may be among what was lost: 2 values (series_limit)";
     assert!(explained.contains(stop) && explained.contains("raise limits.series"), "{explained}");
     assert!(explained.contains("dropped by container: c2 2"), "{explained}");
+    assert!(explained.contains("limits.series (now set by --set limits.series)"), "{explained}");
     let doctor = agent.cli(&["doctor"]).out;
     assert_eq!(doctor.matches("c2 of task jobs").count(), 1, "{doctor}");
     assert!(doctor.contains("2 values of other types were dropped"), "{doctor}");
+}
+
+#[test]
+fn advice_about_a_setting_names_the_file_that_the_agent_has_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    std::fs::write(&file, "[limits]\nseries = 2\n").unwrap();
+    let agent = Agent::with(&["--config", file.to_str().unwrap()]);
+    let jobs = agent.reserve("c1", "jobs");
+    jobs.send("a:1|ms\nb:1|ms\nc:1|ms");
+    agent.until("a limit has dropped one", || {
+        agent.get("/v1/tasks/jobs").1["totals"]["values"]["dropped"]["series_limit"] == 1
+    });
+    let place = format!("raise limits.series in {}:2", file.display());
+    for command in [&["explain", "jobs", "c"][..], &["doctor"]] {
+        let said = agent.cli(&[command, &["-o", "json"]].concat()).out;
+        assert!(said.contains(&place), "{command:?}: {said}");
+        assert!(!said.contains("--running` shows where"), "{command:?}: {said}");
+    }
+    // Without the admin socket the line is unknown.
+    let mut explain = agent.command(&["explain", "jobs", "c", "-o", "json"]);
+    let said = ran(explain.env("TALLYPORT_ADMIN_SOCKET", "/nowhere.sock")).out;
+    assert!(said.contains(&format!("raise limits.series in {}\"", file.display())), "{said}");
+    assert_eq!(agent.get("/v1/node").1["config_file"], file.to_str().unwrap());
 }
 
 #[test]
@@ -244,6 +269,99 @@ fn the_id_of_a_container_selects_it_or_says_that_the_whole_task_is_shown() {
     }
     let summary = agent.cli(&["metrics", "summary", "loader"]).out;
     assert!(summary.contains("CONTAINER") && summary.contains("run-1"), "{summary}");
+}
+
+/// The ids of two containers of the task `loader`, of which nine digits are the same.
+fn similar_ids() -> [String; 2] {
+    ["a", "b"].map(|tenth| format!("0f0f0f0f0{}", tenth.repeat(55)))
+}
+
+#[test]
+fn the_start_of_a_containers_id_selects_it_wherever_a_task_is_named() {
+    let agent = Agent::with(&["--window", "1s"]);
+    let ids = similar_ids();
+    let sockets = [agent.reserve(&ids[0], "loader"), agent.reserve(&ids[1], "loader")];
+    let send = || {
+        sockets[0].send("one:1|c\nlatency:1|ms");
+        sockets[1].send("two:1|c\nlatency:1|ms");
+    };
+    send();
+    agent.until("both have a window", || agent.metrics("loader", "").len() == 4);
+    let start = &ids[0][..10];
+    let only = format!("only container {} of task loader", ids[0]);
+    for (args, shown) in [
+        (&["metrics", "details", start][..], "one"),
+        (&["metrics", "details", start, "--json"], "\"one\""),
+        (&["metrics", "plot", start, "latency"], "latency"),
+    ] {
+        let ran = agent.cli(args);
+        assert!(ran.code == 0 && ran.out.contains(shown) && !ran.out.contains("two"), "{args:?}: {ran:?}");
+        assert!(ran.err.contains(&only), "{args:?}: {ran:?}");
+    }
+    for args in [
+        &["metrics", "watch", start, "--windows", "2", "-o", "ndjson"][..],
+        &["tail", start, "--lines", "4"],
+        &["tail", start, "--lines", "4", "-o", "ndjson"],
+    ] {
+        let mut follow = agent.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        agent.until("it has shown as much as it was to show", || {
+            send();
+            follow.try_wait().unwrap().is_some()
+        });
+        let ran = follow.wait_with_output().unwrap();
+        let [out, err] = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(out.contains(&ids[0]) && !out.contains(&ids[1]), "{args:?}: {out}");
+        assert!(err.contains(&only), "{args:?}: {err}");
+    }
+    let whole = format!("{} is one of 2 containers of task loader", ids[0]);
+    for command in [&["explain"][..], &["metrics", "summary"]] {
+        let shown = agent.cli(&[command, &[start]].concat());
+        assert!(shown.err.contains(&whole), "{shown:?}");
+    }
+    let both = &ids[0][..9];
+    for args in [
+        &["metrics", "details", both][..],
+        &["metrics", "summary", both],
+        &["metrics", "watch", both],
+        &["metrics", "plot", both, "latency"],
+        &["explain", both],
+        &["tail", both],
+    ] {
+        let refused = agent.cli(args);
+        let named = ids.iter().all(|id| refused.err.contains(&format!("{id}  listening")));
+        assert!(refused.code == 6 && named, "{args:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn the_filter_of_containers_takes_the_start_of_an_id_in_every_command_that_has_it() {
+    let agent = Agent::with(&["--window", "1s"]);
+    let ids = similar_ids();
+    for (id, task, line) in [(&ids[0], "loader", "one:1|c"), (&ids[1], "other", "two:1|c")] {
+        agent.reserve(id, task).send(line);
+    }
+    agent.until("both have a window", || {
+        !agent.metrics("loader", "").is_empty() && !agent.metrics("other", "").is_empty()
+    });
+    let (start, both) = (&ids[0][..10], &ids[0][..9]);
+    for args in [
+        &["tasks", "--container"][..],
+        &["containers", "list", "--container"],
+        &["metrics", "details", "loader", "--container"],
+        &["metrics", "plot", "loader", "one", "--container"],
+    ] {
+        let found = agent.cli(&[args, &[start]].concat());
+        assert!(found.code == 0 && !found.out.contains("other"), "{args:?}: {found:?}");
+        let pattern = agent.cli(&[args, &[&format!("{start}*")]].concat());
+        assert_eq!(pattern.code, 0, "{args:?}: {pattern:?}");
+        let none = agent.cli(&[args, &["f00"]].concat());
+        assert!([3, 4].contains(&none.code), "{args:?}: {none:?}");
+    }
+    for args in [&["tasks"][..], &["containers", "list"]] {
+        let refused = agent.cli(&[args, &["--container", both]].concat());
+        assert!(refused.code == 6 && ids.iter().all(|id| refused.err.contains(id)), "{refused:?}");
+        assert_eq!(agent.cli(&[args, &["--container", &format!("{both}*")]].concat()).code, 0);
+    }
 }
 
 #[test]

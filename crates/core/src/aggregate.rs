@@ -21,7 +21,7 @@ mod varint;
 mod weight;
 mod window;
 
-pub use accounting::{Accounting, Dropped, DroppedTally, RejectedTally};
+pub use accounting::{Accounting, Dropped, DroppedTally, KERNEL_DROPS_FIX, RejectedTally};
 pub use aggregator::{
     Aggregator, AggregatorSettings, CheckpointContents, ClosedWindow, ContainerSummary, GaugeSign, Habits,
     LastCheck, Ledger, LedgerEntry, LedgerRow, LineTap, NAMED, OVERFLOW, PersistentValue, REVISED_TOGETHER,

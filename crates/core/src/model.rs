@@ -5,6 +5,7 @@
 pub mod glob;
 pub mod id;
 pub mod series;
+pub mod setting_name;
 pub mod shared_map;
 
 pub use glob::Glob;

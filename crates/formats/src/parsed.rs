@@ -16,6 +16,14 @@ pub struct Parsed<'a> {
     rejected: Vec<ParseRejection<'a>>,
 }
 
+impl Parsed<'_> {
+    /// Whether any line was rejected.
+    #[must_use]
+    pub const fn has_rejected(&self) -> bool {
+        !self.rejected.is_empty()
+    }
+}
+
 #[derive(Serialize, Debug)]
 struct ParseRejection<'a> {
     line: Cow<'a, str>,

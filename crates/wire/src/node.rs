@@ -105,6 +105,9 @@ pub struct NodeDocument {
     /// The state directory.
     #[serde(default)]
     pub state_dir: String,
+    /// The configuration file that was read; `null` if there was none.
+    #[serde(default)]
+    pub config_file: Option<String>,
     /// When the node was scraped last.
     #[serde(default)]
     pub last_scrape: Option<Timestamp>,

@@ -149,6 +149,9 @@ pub struct PublisherVerifyDocument {
     /// The end of the last round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
+    /// What of the requested time was not compared, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<String>,
     /// The number of rounds.
     pub rounds: u64,
     /// Which part this is, from 0.

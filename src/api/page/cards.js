@@ -95,7 +95,7 @@ function showLosses({ totals, recent_rejected: recent, widest_tags: widest, task
   const add = (count, what, reason, advice, last) => rows.push([count, what, reason, advice, last]);
   const { datagrams, lines, values } = totals;
   if (datagrams.kernel_drops > 0) {
-    add(datagrams.kernel_drops, "datagrams", "buffer full", "send fewer and fuller datagrams, or raise listeners.receive_buffer");
+    add(datagrams.kernel_drops, "datagrams", "buffer full", ADVICE.kernel);
   }
   for (const [reason, count] of Object.entries(datagrams.dropped)) add(count, "datagrams", reason, ADVICE.dropped[reason]);
   for (const [reason, count] of Object.entries(values.dropped)) add(count, "values", reason, ADVICE.dropped[reason]);

@@ -6,7 +6,6 @@ use clap::{Args, ValueEnum};
 use super::target::{ClientArgs, NamespaceArgs, PodArgs};
 use crate::cli::completion::{container_ids, metric_names, series_tags, task_names};
 use crate::cli::listing::{SortOrder, SortParser};
-use crate::cli::resolve::parse_container_filter;
 use crate::model::MetricType;
 
 /// A column of the list of tasks.
@@ -32,7 +31,7 @@ pub(in crate::cli) enum TaskColumn {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TopArgs {
-    /// Open this task, or the only one whose name starts with this
+    /// Open this task, or the only one whose name starts with this; the id of a container, or the start of it, opens that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: Option<String>,
     /// Only pods of this Kubernetes namespace; with a task, the name of a pod
@@ -99,7 +98,7 @@ impl PlotField {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PlotArgs {
-    /// The task, or the start of its name
+    /// The task, or the start of its name; the id of a container, or the start of it, selects that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     /// The metric, or a pattern that matches one series
@@ -116,8 +115,8 @@ pub(in crate::cli) struct PlotArgs {
     /// Only the series of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(MetricType::ALL.map(MetricType::as_str)))]
     pub(in crate::cli) metric_type: Option<String>,
-    /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
+    /// Only this container, by its id or the start of it, or those whose ids match this pattern
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,

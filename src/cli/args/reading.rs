@@ -11,7 +11,6 @@ use super::target::{AdminArgs, ClientArgs, FilterArgs, NamespaceArgs, PodArgs, S
 use super::times;
 use crate::cli::completion::{container_ids, metric_names, task_names};
 use crate::cli::listing::ListArgs;
-use crate::cli::resolve::parse_container_filter;
 use crate::cli::wait::WaitArgs;
 use crate::model::MetricType;
 
@@ -67,8 +66,8 @@ pub(in crate::cli) struct TasksArgs {
     /// Only this task, or tasks that match this pattern
     #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
-    /// Only tasks with a container whose id matches this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
+    /// Only tasks with this container, by its id or the start of it, or with those whose ids match this pattern
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only tasks with this label
     #[arg(long, value_name = "K=V")]
@@ -91,8 +90,8 @@ pub(in crate::cli) struct ContainersListArgs {
     /// Only containers of tasks that match this pattern
     #[arg(long, value_name = "GLOB", add = task_names())]
     pub(in crate::cli) task: Vec<String>,
-    /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
+    /// Only this container, by its id or the start of it, or those whose ids match this pattern
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only containers with this label
     #[arg(long, value_name = "K=V")]
@@ -144,7 +143,7 @@ pub(in crate::cli) enum WindowSelection {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DetailsArgs {
-    /// The task, or the start of its name; the id of a container selects that container alone
+    /// The task, or the start of its name; the id of a container, or the start of it, selects that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -177,7 +176,7 @@ pub(in crate::cli) struct DetailsArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SummaryArgs {
-    /// The task, or the start of its name; the id of a container selects its task
+    /// The task, or the start of its name; the id of a container, or the start of it, selects its task
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -194,7 +193,7 @@ pub(in crate::cli) struct SummaryArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WatchArgs {
-    /// The task, or the start of its name
+    /// The task, or the start of its name; the id of a container, or the start of it, selects that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -212,7 +211,7 @@ pub(in crate::cli) struct WatchArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
-    /// The task, or the start of its name; the id of a container selects its task
+    /// The task, or the start of its name; the id of a container, or the start of it, selects its task
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]
@@ -232,7 +231,7 @@ pub(in crate::cli) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TailArgs {
-    /// The task, or the start of its name; the id of a container selects that container alone
+    /// The task, or the start of its name; the id of a container, or the start of it, selects that container alone
     #[arg(add = task_names())]
     pub(in crate::cli) task_id: String,
     #[command(flatten)]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::completion::{container_ids, metric_names, pod_containers, series_tags};
-use crate::cli::resolve::parse_container_filter;
 use crate::client::Target;
 
 /// Where commands look for the agent that serves as it does without settings.
@@ -81,8 +80,8 @@ pub(in crate::cli) struct FilterArgs {
     /// Only this metric, or those whose names match this pattern, as --name
     #[arg(value_name = "NAME", add = metric_names())]
     pub(in crate::cli) metric: Option<String>,
-    /// Only this container, or those whose ids match this pattern; 12 digits select ids that begin with them
-    #[arg(long, value_name = "GLOB", value_parser = parse_container_filter, add = container_ids())]
+    /// Only this container, by its id or the start of it, or those whose ids match this pattern
+    #[arg(long, value_name = "GLOB", add = container_ids())]
     pub(in crate::cli) container: Vec<String>,
     /// Only series whose name matches this pattern
     #[arg(long, value_name = "GLOB", add = metric_names())]

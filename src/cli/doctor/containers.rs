@@ -2,7 +2,7 @@
 //! that is not read as they mean it.
 
 use super::finding::{Finding, FindingStatus, RepeatedFinding};
-use crate::aggregate::Dropped;
+use crate::aggregate::{Dropped, KERNEL_DROPS_FIX};
 use crate::cli::documents::{format_elapsed, name, sorted_counts};
 use crate::cli::explain::find_recently_rejected;
 use crate::config::{Effect, Setting};
@@ -87,10 +87,7 @@ fn list_losses(container: &ContainerDocument, counts: Option<&CountsDocument>) -
     if container.kernel_drops > 0 {
         losses.push((
             format!("{} datagrams in the kernel, as its receive buffer was full", container.kernel_drops),
-            format!(
-                "send fewer and fuller datagrams, or raise listeners.receive_buffer and {}",
-                BUFFER.remedy_text()
-            ),
+            format!("{KERNEL_DROPS_FIX} and {}", BUFFER.remedy_text()),
         ));
     }
     let Some(counts) = counts else {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::cli::output::Console;
 use crate::cli::paragraphs::write_paragraph;
+use crate::cli::setting_places::SettingPlaces;
 
 /// How many examples and how much advice a finding about several things has.
 const MOST: usize = 3;
@@ -49,6 +50,12 @@ impl Finding {
     pub(in crate::cli) fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice.push(advice.into());
         self
+    }
+
+    /// Says of every setting that it names where that is set.
+    pub(super) fn name_places(&mut self, places: &SettingPlaces) {
+        let texts = std::iter::once(&mut self.found).chain(&mut self.examples).chain(&mut self.advice);
+        texts.for_each(|text| *text = places.name_in(text));
     }
 
     /// Adds the first examples, and the number of the others.

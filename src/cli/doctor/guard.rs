@@ -3,6 +3,7 @@
 use super::containers::full_name;
 use super::finding::{Finding, FindingStatus};
 use crate::config::{Effect, Setting};
+use crate::model::setting_name::setting_name;
 use crate::wire::{ContainerDocument, NodeDocument};
 
 const GUARD: Effect = Setting::effect_of("listeners.guard");
@@ -19,7 +20,8 @@ pub(super) fn check_guard(node: &NodeDocument, containers: &[ContainerDocument])
             let why = why.as_deref().unwrap_or("the agent does not say why");
             Finding::new(CHECK, FindingStatus::Warning, format!("{all}: {why}"))
                 .with_advice(format!(
-                    "containers with a network of their own need none; if this is intended, set listeners.guard = \"off\" and {}",
+                    "containers with a network of their own need none; if this is intended, set \"off\" for {} and {}",
+                    setting_name!("listeners.guard"),
                     GUARD.remedy_text()
                 ))
         }

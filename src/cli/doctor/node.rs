@@ -7,6 +7,7 @@ use super::finding::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
 use crate::config::{Effect, Setting};
 use crate::model::Timestamp;
+use crate::model::setting_name::setting_name;
 use crate::net::address::{ephemeral_ports, holder_of};
 use crate::net::clock;
 use crate::net::tls::RENEWAL;
@@ -64,11 +65,11 @@ fn check_memory(node: &NodeDocument) -> Finding {
     );
     match percent {
         0..80 => Finding::new("memory", FindingStatus::Ok, found),
-        80..100 => {
-            Finding::new("memory", FindingStatus::Warning, found).with_advice("at 100 % no container gets new series")
-        }
+        80..100 => Finding::new("memory", FindingStatus::Warning, found)
+            .with_advice("at 100 % no container gets new series"),
         _ => Finding::new("memory", FindingStatus::Failed, found).with_advice(format!(
-            "no container gets new series; raise limits.node_memory and {}, or use fewer names and tag values",
+            "no container gets new series; raise {} and {}, or use fewer names and tag values",
+            setting_name!("limits.node_memory"),
             NODE_MEMORY.remedy_text()
         )),
     }
@@ -146,8 +147,11 @@ fn check_port_holder(port: u16) -> Option<Finding> {
     let found = format!(
         "{port} (listeners.port) is held on every address by {holder}: containers on the host's network get no socket"
     );
-    let advice =
-        format!("end that process, or set listeners.port to another port and {}", PORT.remedy_text());
+    let advice = format!(
+        "end that process, or set another port as {} and {}",
+        setting_name!("listeners.port"),
+        PORT.remedy_text()
+    );
     Some(Finding::new("ports", FindingStatus::Failed, found).with_advice(advice))
 }
 
@@ -159,7 +163,8 @@ fn port_in(port: u16, range: &RangeInclusive<u16>) -> Finding {
     }
     let found = format!("{port} (listeners.port) is inside the kernel's own {first} to {last}");
     Finding::new("ports", FindingStatus::Warning, found).with_advice(format!(
-        "the kernel may give it to another process; set listeners.port outside that range and {}",
+        "the kernel may give it to another process; set a port outside that range as {} and {}",
+        setting_name!("listeners.port"),
         PORT.remedy_text()
     ))
 }
@@ -189,7 +194,8 @@ fn damage(damage: &StateDamageDocument) -> Finding {
 fn check_certificate(node: &NodeDocument) -> Option<Finding> {
     let (now, expires) = (clock::wall_time(), node.certificate_expires?);
     let advice = format!(
-        "replace http.tls_certificate and {}; new connections get the new one",
+        "replace the file of {} and {}; new connections get the new one",
+        setting_name!("http.tls_certificate"),
         CERTIFICATE.remedy_text()
     );
     let finding = |status, found| Finding::new("certificate", status, found);

@@ -2,6 +2,7 @@
 
 use super::finding::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
+use crate::model::setting_name::setting_name;
 use crate::net::clock;
 use crate::wire::{FailingDocument, PluginDocument};
 
@@ -37,7 +38,7 @@ fn check_connection(plugin: &PluginDocument) -> Finding {
             format!("{} has accepted the plugin and has not listed its containers{since}", plugin.socket),
         )
         .with_advice("the runtime finishes what it is doing first, such as stopping a container; pods that start meanwhile have no socket")
-        .with_advice("if this persists, another program listens on that socket: check nri.socket"),
+        .with_advice(concat!("if this persists, another program listens on that socket: check ", setting_name!("nri.socket"))),
         _ => {
             let why = plugin.why.as_deref().unwrap_or("the agent does not say why");
             let finding =
@@ -49,7 +50,7 @@ fn check_connection(plugin: &PluginDocument) -> Finding {
                 ));
             }
             finding
-                .with_advice("the runtime does not offer NRI there: check nri.socket and the runtime's configuration")
+                .with_advice(concat!("the runtime does not offer NRI there: check its configuration and ", setting_name!("nri.socket")))
                 .with_advice("containerd 1.7 needs [plugins.\"io.containerd.nri.v1.nri\"] disable = false; 2.0 and later enable NRI by default")
                 .with_advice("CRI-O 1.30 and later enable NRI by default; earlier versions need [crio.nri] enable_nri = true")
                 .with_advice("in a pod, the directory of nri.socket has to be mounted from the node")

@@ -4,6 +4,7 @@ use super::finding::{Finding, FindingStatus};
 use crate::cli::publish::{describe_difference, describe_result, verify_sample};
 use crate::cli::units::format_elapsed;
 use crate::client::Client;
+use crate::model::setting_name::setting_name;
 use crate::net::clock;
 use crate::wire::{NodeDocument, PublisherDocument};
 
@@ -19,9 +20,11 @@ pub(super) fn check_publisher(publisher: &PublisherDocument) -> Vec<Finding> {
     if !records.dropped.is_empty() {
         let dropped = records.dropped.iter().map(|(reason, n)| format!("{n} ({reason})"));
         let found = format!("{name} has lost records: {}", dropped.collect::<Vec<_>>().join(", "));
-        findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(
-            "records beyond publish.spool (spool) and those that no file had any more (expired) are lost; the reasons are in docs/publish.md",
-        ));
+        findings.push(Finding::new(CHECK, FindingStatus::Warning, found).with_advice(concat!(
+            "records with the reason spool had no room: raise ",
+            setting_name!("publish.spool"),
+            "; those with expired were in no file any more; all reasons are in docs/publish.md"
+        )));
     }
     if *dead_letters > 0 {
         let found = format!("{dead_letters} records were refused by the destination of {name}");

@@ -4,6 +4,7 @@ use super::finding::{Finding, FindingStatus, RepeatedFinding, merge_repeated};
 use crate::aggregate::{Dropped, OVERFLOW};
 use crate::cli::documents::sorted_counts;
 use crate::config::{Effect, Setting};
+use crate::model::setting_name::setting_name;
 use crate::wire::{AccountingDocument, Counted, CountsDocument, MarkedNameDocument, NodeDocument};
 
 const LIMIT_CHECK: &str = "series";
@@ -28,7 +29,8 @@ fn check_folded(counted: &Counted) -> Option<RepeatedFinding> {
         let alone = Finding::new(LIMIT_CHECK, FindingStatus::Warning, found)
             .with_advice(format!("`tallyport explain {task}` names the tags that make most series"))
             .with_advice(format!(
-                "use fewer names and tag values, or raise limits.series and {}",
+                "use fewer names and tag values, or raise {} and {}",
+                setting_name!("limits.series"),
                 SERIES.remedy_text()
             ));
         return Some(RepeatedFinding {
@@ -46,7 +48,7 @@ fn check_folded(counted: &Counted) -> Option<RepeatedFinding> {
             FindingStatus::Warning,
             format!("{example}; limits are only reported"),
         )
-        .with_advice("limits.mode = \"enforce\" applies them"),
+        .with_advice(concat!("\"enforce\" for ", setting_name!("limits.mode"), " applies them")),
         several: "containers are over limits that are only reported",
         example,
     })
@@ -71,9 +73,10 @@ pub(super) fn check_names(node: &NodeDocument) -> Vec<Finding> {
             "{} times a scrape left out a series, because prometheus.naming gives its name to another as well",
             node.scrape_clashes
         );
-        findings.push(Finding::new(NAMES_CHECK, FindingStatus::Warning, found).with_advice(
-            "rename one of the two in the application, or use prometheus.naming = \"openmetrics\"",
-        ));
+        findings.push(Finding::new(NAMES_CHECK, FindingStatus::Warning, found).with_advice(concat!(
+            "rename one of the two in the application, or set \"openmetrics\" for ",
+            setting_name!("prometheus.naming")
+        )));
     }
     if findings.is_empty() {
         findings.push(Finding::new(NAMES_CHECK, FindingStatus::Ok, "no two names become one in Prometheus"));

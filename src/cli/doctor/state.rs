@@ -3,6 +3,7 @@
 use super::finding::{Finding, FindingStatus};
 use crate::cli::documents::format_elapsed;
 use crate::config::{Effect, Setting};
+use crate::model::setting_name::setting_name;
 use crate::net::clock;
 use crate::wire::{PagesDocument, TotalsEvicted, WindowLogDocument};
 
@@ -50,7 +51,8 @@ fn check_writes(log: &WindowLogDocument) -> Finding {
         format!("{found}; {} records and {} windows are not in it", log.missed, log.given_up),
     )
     .with_advice(format!(
-        "records are missing if nothing could be written, windows if windows.log_size is too small; raise it and {}",
+        "records are missing if nothing could be written; windows are if there is no room: raise {} and {}",
+        setting_name!("windows.log_size"),
         LOG_SIZE.remedy_text()
     ))
 }
@@ -96,8 +98,8 @@ pub(super) fn totals_finding(TotalsEvicted { series_limit, node }: TotalsEvicted
         series_limit + node
     );
     let raised = match node {
-        0 => format!("limits.series and {}", SERIES.remedy_text()),
-        _ => format!("limits.remembered and {}", REMEMBERED.remedy_text()),
+        0 => format!("{} and {}", setting_name!("limits.series"), SERIES.remedy_text()),
+        _ => format!("{} and {}", setting_name!("limits.remembered"), REMEMBERED.remedy_text()),
     };
     let finding = Finding::new("totals", FindingStatus::Warning, found);
     Some(finding.with_advice(format!("use fewer names and tag values that come and go, or raise {raised}")))
@@ -133,9 +135,10 @@ pub(super) fn pages_finding(pages: &PagesDocument) -> Finding {
     }
     if pages.cut + pages.slow > 0 {
         finding = finding.with_advice(format!(
-            "look for clients that ask and do not read; on slow networks, raise http.page_memory and {}, or raise \
-             http.write_timeout and {}",
+            "look for clients that ask and do not read; on slow networks, raise {} and {}, or raise {} and {}",
+            setting_name!("http.page_memory"),
             PAGE_MEMORY.remedy_text(),
+            setting_name!("http.write_timeout"),
             WRITE_TIMEOUT.remedy_text(),
         ));
     }

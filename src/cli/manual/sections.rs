@@ -11,15 +11,36 @@ const USAGE: PageEntry = ("2", "The command line is wrong.");
 const NO_TASK: PageEntry = ("3", "There is no such task or container.");
 const NO_DATA: PageEntry = ("4", "The task is known and has no matching data.");
 const UNREACHABLE: PageEntry = ("5", "The agent cannot be reached.");
-const AMBIGUOUS: PageEntry = ("6", "Several tasks match the name.");
+const STREAM_ENDED: PageEntry =
+    ("0", "The agent ended the stream: the task has finished, or the agent shuts down.");
+const STREAM_BROKE: PageEntry =
+    ("1", "The connection broke, so that something is missing, or another error.");
+const AMBIGUOUS: PageEntry = ("6", "Several tasks or containers match the name.");
 
 /// The exit codes of a command, by the name of its page.
 pub(super) fn exit_codes(page: &str) -> &'static [PageEntry] {
     match page {
-        "tallyport" => &[SUCCESS, FAILED, USAGE, NO_TASK, NO_DATA, UNREACHABLE, AMBIGUOUS],
-        "tallyport-metrics-details" | "tallyport-metrics-summary" | "tallyport-metrics-plot" => {
+        "tallyport" => &[
+            SUCCESS,
+            ("1", "An error, which standard error describes, or a fault that the command looks for."),
+            USAGE,
+            NO_TASK,
+            NO_DATA,
+            UNREACHABLE,
+            AMBIGUOUS,
+        ],
+        "tallyport-metrics-details" | "tallyport-metrics-summary" => {
             &[SUCCESS, FAILED, USAGE, NO_TASK, NO_DATA, UNREACHABLE, AMBIGUOUS]
         }
+        "tallyport-metrics-plot" => &[
+            SUCCESS,
+            FAILED,
+            USAGE,
+            NO_TASK,
+            NO_DATA,
+            UNREACHABLE,
+            ("6", "Several tasks, containers or series match."),
+        ],
         "tallyport-explain" => &[
             ("0", "The metrics arrive."),
             FAILED,
@@ -29,21 +50,50 @@ pub(super) fn exit_codes(page: &str) -> &'static [PageEntry] {
             UNREACHABLE,
             AMBIGUOUS,
         ],
-        "tallyport-metrics-watch" | "tallyport-tail" => &[
-            ("0", "The agent ended the stream: the task has finished, or the agent shuts down."),
-            ("1", "The connection broke, so that something is missing, or another error."),
+        "tallyport-metrics-watch" => &[STREAM_ENDED, STREAM_BROKE, USAGE, NO_TASK, UNREACHABLE, AMBIGUOUS],
+        "tallyport-tail" => &[
+            STREAM_ENDED,
+            STREAM_BROKE,
             USAGE,
             NO_TASK,
+            ("4", "The task has ended and sends no more lines."),
             UNREACHABLE,
             AMBIGUOUS,
         ],
         "tallyport-tasks" | "tallyport-containers-list" => {
-            &[SUCCESS, FAILED, USAGE, ("3", "Nothing matches the filters."), UNREACHABLE]
+            &[SUCCESS, FAILED, USAGE, ("3", "Nothing matches the filters."), UNREACHABLE, AMBIGUOUS]
         }
-        "tallyport-top" => &[SUCCESS, FAILED, USAGE, NO_TASK, UNREACHABLE, AMBIGUOUS],
-        "tallyport-containers-show" | "tallyport-containers-release" => {
-            &[SUCCESS, FAILED, USAGE, NO_TASK, UNREACHABLE]
+        "tallyport-top" | "tallyport-containers-show" | "tallyport-containers-release" => {
+            &[SUCCESS, FAILED, USAGE, NO_TASK, UNREACHABLE, AMBIGUOUS]
         }
+        "tallyport-run" => &[
+            ("126, 127", "COMMAND could not be started, or not be found."),
+            ("1, 2, 5", "With --fail-closed, COMMAND was not started because it would have no socket."),
+            ("other", "The exit code of COMMAND, which takes the place of this program."),
+        ],
+        "tallyport-agent" => &[
+            ("0", "It has shut down in order, or another process has taken over."),
+            ("1", "It could not start, or what it had received could not all be stored in time."),
+            USAGE,
+            ("5", "With --stop: no agent runs."),
+        ],
+        "tallyport-config-show" => {
+            &[SUCCESS, FAILED, USAGE, ("5", "With --running: the agent cannot be reached.")]
+        }
+        "tallyport-containers-reconcile"
+        | "tallyport-containers"
+        | "tallyport-metrics"
+        | "tallyport-publish"
+        | "tallyport-publish-list"
+        | "tallyport-publish-dead"
+        | "tallyport-env" => &[SUCCESS, FAILED, USAGE, UNREACHABLE],
+        page => codes_of_checks(page).unwrap_or(&[SUCCESS, FAILED, USAGE]),
+    }
+}
+
+/// The exit codes of a command that looks for a fault: 1 says that it has found one.
+fn codes_of_checks(page: &str) -> Option<&'static [PageEntry]> {
+    Some(match page {
         "tallyport-doctor" => &[
             ("0", "No check has failed; there can be warnings."),
             ("1", "A check has failed, or another error."),
@@ -56,26 +106,43 @@ pub(super) fn exit_codes(page: &str) -> &'static [PageEntry] {
             USAGE,
             UNREACHABLE,
         ],
-        "tallyport-run" => &[
-            ("126, 127", "COMMAND could not be started, or not be found."),
-            ("1, 2, 5", "With --fail-closed, COMMAND was not started because it would have no socket."),
-            ("other", "The exit code of COMMAND, which takes the place of this program."),
-        ],
-        "tallyport-agent" => &[
-            ("0", "It has shut down in order, or another process has taken over."),
-            ("1", "It could not start, or what it had received could not all be stored in time."),
+        "tallyport-parse" => {
+            &[("0", "Every line is accepted."), ("1", "A line is rejected, or another error."), USAGE]
+        }
+        "tallyport-config-check" => &[
+            ("0", "The configuration has no mistake."),
+            ("1", "The configuration has a mistake, or another error."),
             USAGE,
         ],
-        "tallyport-config-show" => {
-            &[SUCCESS, FAILED, USAGE, ("5", "With --running: the agent cannot be reached.")]
+        "tallyport-reload" => &[
+            ("0", "The configuration was read and is in force."),
+            ("1", "The configuration has a mistake and was refused, or another error."),
+            USAGE,
+            UNREACHABLE,
+        ],
+        "tallyport-publish-show" => {
+            &[SUCCESS, ("1", "There is no such publisher, or another error."), USAGE, UNREACHABLE]
         }
-        "tallyport-reload"
-        | "tallyport-containers-reconcile"
-        | "tallyport-containers"
-        | "tallyport-metrics"
-        | "tallyport-env" => &[SUCCESS, FAILED, USAGE, UNREACHABLE],
-        _ => &[SUCCESS, FAILED, USAGE],
-    }
+        "tallyport-publish-check" => &[
+            ("0", "The destination accepts."),
+            ("1", "The destination does not accept, or another error."),
+            USAGE,
+            UNREACHABLE,
+        ],
+        "tallyport-publish-replay" => &[
+            ("0", "Everything that was sent again was accepted."),
+            ("1", "A record was not accepted, or another error."),
+            USAGE,
+            UNREACHABLE,
+        ],
+        "tallyport-publish-verify" => &[
+            ("0", "Everything that was compared is the same."),
+            ("1", "Something differs, nothing could be compared, or another error."),
+            USAGE,
+            UNREACHABLE,
+        ],
+        _ => return None,
+    })
 }
 
 /// The files that a command uses.

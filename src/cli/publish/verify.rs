@@ -132,7 +132,7 @@ pub(in crate::cli) fn describe_result(verified: &PublisherVerifyDocument) -> Vec
     if *late > 0 {
         lines.push(format!("{late} series were not compared, because late samples changed them"));
     }
-    lines.extend(verified.answer.clone());
+    lines.extend(verified.not_compared.iter().chain(&verified.answer).cloned());
     lines
 }
 
@@ -153,6 +153,7 @@ mod tests {
             answer: (outcome == "failed").then(|| "no answer".to_owned()),
             from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             to: Some("2026-01-01T00:05:00Z".parse().unwrap()),
+            not_compared: None,
             rounds: 30,
             part: 0,
             parts: 3,
@@ -173,6 +174,9 @@ mod tests {
             describe_result(&all),
             ["2 of 157 series differ over 30 rounds, from 2026-01-01T00:00:00Z to 2026-01-01T00:05:00Z"]
         );
+        all.not_compared = Some("nothing before".to_owned());
+        assert_eq!(describe_result(&all)[1..], ["nothing before"]);
+        all.not_compared = None;
         add_part(&mut all, part("failed", 0, 0));
         assert_eq!(describe_result(&all), ["not all series were compared, 2 of 157 differ", "no answer"]);
         add_part(&mut all, part("ok", 1, 0));

@@ -1,7 +1,6 @@
 //! Widths of the columns of a table.
 
-use super::CellKind;
-use super::GAP;
+use super::{CellKind, ColumnRank, GAP};
 
 /// The width below which the column that identifies a row is never cut.
 const NARROWEST_NAME: usize = 10;
@@ -16,8 +15,8 @@ pub(super) struct SizedColumn {
     /// Its position in the rows.
     pub(super) index: usize,
     pub(super) kind: CellKind,
-    /// See [`super::Column::with_drop_order`].
-    pub(super) drop_order: Option<u8>,
+    /// See [`super::Column::with_rank`].
+    pub(super) rank: Option<ColumnRank>,
     /// Whether any cell says something: is not empty, and not zero.
     pub(super) has_content: bool,
     /// The width of the heading, which is never cut.
@@ -38,7 +37,7 @@ pub(super) enum TableLayout {
 ///
 /// Text gives way first, down to an eighth of the terminal, so that one endless name does not take the tags of all other rows.
 /// Then names give way, down to an equal share of half the terminal. After that, columns are left out: first those without
-/// content, then the others, both in their drop order. Text and names are cut further only when no column can be left out any more.
+/// content, then the others, both from the last rank on. Text and names are cut further only when no column can be left out any more.
 pub(super) fn fit_columns(mut columns: Vec<SizedColumn>, terminal: usize) -> TableLayout {
     let names = columns.iter().filter(|column| column.kind == CellKind::Name).count();
     let narrow_name = (terminal / (1 + names)).max(NARROWEST_NAME);
@@ -48,8 +47,8 @@ pub(super) fn fit_columns(mut columns: Vec<SizedColumn>, terminal: usize) -> Tab
         if shrink_columns(&mut fitted, terminal, narrow_text, narrow_name) {
             return TableLayout::Columns(fitted);
         }
-        let droppable = columns.iter().enumerate().filter(|(_, column)| column.drop_order.is_some());
-        match droppable.min_by_key(|(_, column)| (column.has_content, column.drop_order)) {
+        let droppable = columns.iter().enumerate().filter(|(_, column)| column.rank.is_some());
+        match droppable.max_by_key(|(_, column)| (!column.has_content, column.rank)) {
             Some((at, _)) => columns.remove(at),
             None => break,
         };
@@ -91,16 +90,16 @@ fn sum_widths(columns: &[SizedColumn]) -> usize {
 mod tests {
     use super::*;
 
-    fn column(kind: CellKind, width: usize, drop_order: Option<u8>) -> SizedColumn {
-        SizedColumn { index: 0, kind, drop_order, has_content: true, heading: 4, width }
+    fn column(kind: CellKind, width: usize, rank: Option<ColumnRank>) -> SizedColumn {
+        SizedColumn { index: 0, kind, rank, has_content: true, heading: 4, width }
     }
 
     fn columns() -> Vec<SizedColumn> {
         vec![
             column(CellKind::Name, 30, None),
-            column(CellKind::Word, 10, Some(1)),
+            column(CellKind::Word, 10, Some(ColumnRank::State)),
             column(CellKind::Number, 6, None),
-            column(CellKind::Text, 20, Some(2)),
+            column(CellKind::Text, 20, Some(ColumnRank::Tags)),
         ]
     }
 

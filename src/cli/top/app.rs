@@ -87,10 +87,10 @@ impl App {
         }
     }
 
-    /// Opens a task.
-    pub(super) fn open_task(&mut self, task_id: String) {
+    /// Opens a task, or only one container of it.
+    pub(super) fn open_task(&mut self, task_id: String, container: Option<String>) {
         self.editing = false;
-        self.open = Some(OpenTask::new(task_id));
+        self.open = Some(OpenTask::new(task_id, container));
     }
 
     /// The filter of the list that is shown.
@@ -226,7 +226,7 @@ impl App {
             return KeyEffect::Nothing;
         }
         let Some(task_id) = self.list.selected_key().cloned() else { return KeyEffect::Nothing };
-        self.open_task(task_id.clone());
+        self.open_task(task_id.clone(), None);
         KeyEffect::OpenTask(task_id)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::super::encoding::encode_segment;
+use super::super::encoding::{encode_query, encode_segment};
 use super::super::events::{EventStream, FollowedStream, StreamChange, StreamEvent};
 use super::super::failure::Failure;
 use super::super::live::LiveRecord;
@@ -63,12 +63,20 @@ fn parse_event<T: DeserializeOwned>(event: &StreamEvent) -> Result<T, Failure> {
     serde_json::from_str(&event.data).map_err(|error| Failure::malformed_response(&error))
 }
 
-/// Follows one task until the receiver is dropped.
-pub(super) fn follow_task(client: Client, task_id: &str, series: usize) -> mpsc::Receiver<TaskUpdate> {
+/// Follows one task, or only one container of it, until the receiver is dropped.
+pub(super) fn follow_task(
+    client: Client,
+    task_id: &str,
+    container: Option<&str>,
+    series: usize,
+) -> mpsc::Receiver<TaskUpdate> {
     let (updates, received) = mpsc::channel(WAITING);
     let path = format!("/v1/tasks/{}", encode_segment(task_id));
-    let history = format!("{path}/metrics?window={}", if series > WITH_HISTORY { "last" } else { "all" });
-    let mut stream = FollowedStream::new(client.clone(), format!("{path}/watch"), TASK_SILENCE);
+    let filter = container.map(|id| ("container", id));
+    let windows = ("window", if series > WITH_HISTORY { "last" } else { "all" });
+    let history = format!("{path}/metrics{}", encode_query(filter.into_iter().chain([windows])));
+    let watch = format!("{path}/watch{}", encode_query(filter));
+    let mut stream = FollowedStream::new(client.clone(), watch, TASK_SILENCE);
     let task_id = task_id.to_owned();
     tokio::spawn(async move {
         loop {

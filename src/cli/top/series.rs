@@ -33,6 +33,8 @@ impl SortColumn for SeriesColumn {
 #[derive(Debug)]
 pub(super) struct OpenTask {
     pub(super) task_id: String,
+    /// The only container that is shown, if that was named in place of the task.
+    pub(super) container: Option<String>,
     pub(super) series: LiveSeries,
     pub(super) list: SortedList<LiveSeriesId, SeriesColumn>,
     pub(super) connection: StreamState,
@@ -45,9 +47,10 @@ pub(super) struct OpenTask {
 }
 
 impl OpenTask {
-    pub(super) fn new(task_id: String) -> Self {
+    pub(super) fn new(task_id: String, container: Option<String>) -> Self {
         Self {
             task_id,
+            container,
             series: LiveSeries::default(),
             list: SortedList::new(SeriesColumn::Rate),
             connection: StreamState::Connecting,

@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 
 use super::super::events::EventStream;
 use super::super::failure::Failure;
+use super::super::resolve::FoundTask;
 use super::app::{App, KeyEffect};
 use super::feed::{follow_node, follow_task};
 use super::updates::TaskUpdate;
 use super::view::draw_screen;
 use crate::client::Client;
-use crate::wire::Task;
 
 /// Updates that arrive within this time are drawn together.
 const FRAME: Duration = Duration::from_millis(50);
@@ -27,13 +27,13 @@ pub(super) async fn run_screen(
     mut app: App,
     client: Client,
     stream: EventStream,
-    opened: Option<Task>,
+    opened: Option<FoundTask>,
 ) -> Result<(), Failure> {
     let mut ends = EndSignals::new().map_err(|error| Failure::system_error(&error))?;
     let mut node = follow_node(stream);
-    let mut task = opened.map(|Task { task_id, series, .. }| {
-        app.open_task(task_id.clone());
-        follow_task(client.clone(), &task_id, series)
+    let mut task = opened.map(|FoundTask { task, container }| {
+        app.open_task(task.task_id.clone(), container.clone());
+        follow_task(client.clone(), &task.task_id, container.as_deref(), task.series)
     });
     let mut screen = RawScreen::enter()?;
     let mut keys = read_keys();
@@ -70,7 +70,7 @@ pub(super) async fn run_screen(
             KeyEffect::CloseTask => task = None,
             KeyEffect::OpenTask(task_id) => {
                 let series = app.tasks.all_tasks().get(&task_id).map_or(0, |known| known.row.series);
-                task = Some(follow_task(client.clone(), &task_id, series));
+                task = Some(follow_task(client.clone(), &task_id, None, series));
             }
         }
     }

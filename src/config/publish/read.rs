@@ -106,6 +106,7 @@ fn build_sink(sink: SinkType, values: &SettingValues) -> SinkConfig {
         }),
         SinkType::RemoteWrite => SinkConfig::RemoteWrite(RemoteWriteSink {
             target: build_target(values, values.raw_text("url")),
+            query_url: Some(values.raw_text("query_url")).filter(|url| !url.is_empty()),
             version: values.choice_value(
                 "version",
                 &[

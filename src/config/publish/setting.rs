@@ -149,6 +149,16 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
         help: "URL of the server, without the path of the API, such as https://api.datadoghq.com. It must be set.",
     },
     PublisherSetting {
+        key: "query_url",
+        types: &[SinkType::RemoteWrite],
+        kind: SettingKind::OptionalUrl,
+        default: "",
+        effect: PublisherEffect::Requests,
+        help: "URL of the server's query API, which `publish verify` asks, without /api/v1/query: as in a Grafana data source, such as \
+               https://mimir.example/prometheus. It gets the credentials and header fields of url. If not set, it follows from \
+               url.",
+    },
+    PublisherSetting {
         key: "host",
         types: &[SinkType::Influxdb, SinkType::Graphite],
         kind: SettingKind::Host,

@@ -14,6 +14,7 @@ use crate::containers::directory::ContainerInfo;
 use crate::containers::errors::ReleaseError;
 use crate::containers::reservation::{ContainerNetwork, Details};
 use crate::containers::state::{Guarded, LifecycleState, SocketNamespace};
+use crate::model::setting_name::setting_name;
 use crate::model::{Allocation, ContainerId, Origin, TaskId, Timestamp};
 use crate::net::clock;
 use crate::shard::ContainerStats;
@@ -131,7 +132,8 @@ impl ContainerTable {
         if forgotten > 0 {
             tracing::warn!(
                 forgotten,
-                "the node's memory limit is reached, so some containers that have ended can no longer be read; raise limits.node_memory"
+                "the node's memory limit is reached, so some containers that have ended can no longer be read; raise {}",
+                setting_name!("limits.node_memory")
             );
         }
     }

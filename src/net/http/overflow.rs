@@ -12,6 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::clients::{Open, RefusalReason};
 use super::opening::Socket;
 use super::{ConnectionLimits, Connections, Peer};
+use crate::model::setting_name::setting_name;
 use crate::shutdown::Drain;
 
 /// How long a connection waits for room: half of the OCI wrapper's time limit, so that the wrapper receives the
@@ -99,12 +100,14 @@ impl Overflow {
                 refused,
                 last = %peer,
                 "refused connections to the admin socket: one process may have half of http.max_connections, and users other than \
-                 root three quarters together; reuse connections, make fewer calls at a time, or raise http.max_connections"
+                 root three quarters together; reuse connections, make fewer calls at a time, or raise {}",
+                setting_name!("http.max_connections")
             ),
             Peer::Tcp(_) => tracing::warn!(
                 refused,
                 last = %peer,
-                "refused HTTP connections beyond http.max_connections_per_client; reuse connections, or raise it"
+                "refused HTTP connections of a client that has too many; reuse connections, or raise {}",
+                setting_name!("http.max_connections_per_client")
             ),
         }
     }

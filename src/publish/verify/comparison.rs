@@ -41,7 +41,7 @@ pub(super) enum VerifyError {
         limit: Duration,
     },
     /// The URL for queries is not known.
-    #[error("queries have no known address beside {url}")]
+    #[error("queries have no known address beside {url}; set query_url to it")]
     NoAddress {
         /// Where records are sent to.
         url: String,

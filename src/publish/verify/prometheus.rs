@@ -22,6 +22,8 @@ use crate::render::publish::{
 /// Identities that one query asks for.
 const IDENTITIES: usize = 50;
 const NAME: &str = "__name__";
+/// The path of queries.
+const QUERY: &str = "/api/v1/query";
 
 /// The samples that a receiver should hold.
 #[derive(Debug)]
@@ -104,8 +106,7 @@ impl PrometheusExpected {
 
     pub(super) async fn compare_receiver(self) -> Result<DeliveryComparison, VerifyError> {
         let Some(times) = self.times else { return Ok(DeliveryComparison::default()) };
-        let url = &self.sink.target.url;
-        let query_url = find_query_url(url).ok_or_else(|| VerifyError::NoAddress { url: url.clone() })?;
+        let query_url = self.query_url()?;
         let client = QueryClient::new(&self.sink.target, query_url, "Bearer");
         let identities: BTreeSet<IdentityPairs> = self.series.keys().map(SampleSeries::identity).collect();
         let identities: Vec<_> = identities.into_iter().collect();
@@ -122,6 +123,18 @@ impl PrometheusExpected {
             answer.read_into(times, &mut found)?;
         }
         Ok(compare_samples(&self.series, &found))
+    }
+}
+
+impl PrometheusExpected {
+    /// Where queries are sent to: where the configuration says, or where the receiver usually answers them.
+    fn query_url(&self) -> Result<String, VerifyError> {
+        if let Some(base) = &self.sink.query_url {
+            let base = base.trim_end_matches('/');
+            return Ok(format!("{}{QUERY}", base.strip_suffix(QUERY).unwrap_or(base)));
+        }
+        let url = &self.sink.target.url;
+        find_query_url(url).ok_or_else(|| VerifyError::NoAddress { url: url.clone() })
     }
 }
 

@@ -43,6 +43,49 @@ pub(super) fn choose_rounds(rounds: &[RoundPlaces], limits: &PlaceLimits) -> Vec
     known.take_while(|round| round.last <= limits.sent && round.end <= limits.until).copied().collect()
 }
 
+/// Why older rounds are not compared.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum ReachLimit {
+    /// The publisher had not begun.
+    Begun,
+    /// The agent had not, or had nothing to send.
+    Start,
+    /// Their windows are in no file any more.
+    Kept,
+    /// Their windows are in files that are too large.
+    Files,
+}
+
+impl ReachLimit {
+    const fn as_reason(self) -> &'static str {
+        match self {
+            Self::Begun => "the publisher began then",
+            Self::Start => "the agent has no earlier windows",
+            Self::Kept => "earlier windows are no longer kept, neither in memory nor in files",
+            Self::Files => "the files with earlier windows are too large to be read in time",
+        }
+    }
+}
+
+/// What of the requested time is not compared, and why. `None` if all of it is.
+pub(super) fn describe_reach(
+    rounds: &[RoundPlaces],
+    chosen: &[RoundPlaces],
+    limits: &PlaceLimits,
+    reason: ReachLimit,
+) -> Option<String> {
+    let (first, last) = (chosen.first()?, chosen.last()?);
+    // Without a beginning, everything is requested that there is.
+    let lacks_first = limits.since > Timestamp::default() && first.start > limits.since;
+    let is_unsent = rounds.iter().any(|round| round.start > last.start && round.end <= limits.until);
+    let before =
+        lacks_first.then(|| format!("nothing before {} was compared: {}", first.start, reason.as_reason()));
+    let after = is_unsent
+        .then(|| format!("nothing after {} was compared: it is not sent yet, or not all of it", last.end));
+    let said: Vec<_> = before.into_iter().chain(after).collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +118,37 @@ mod tests {
         let (since, until) = (Timestamp::from_secs(20), Timestamp::from_secs(49));
         assert_eq!(chosen(&rounds, PlaceLimits { since, until, ..ALL }), [2, 3]);
         assert_eq!(chosen(&[], ALL), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn what_is_not_compared_of_the_requested_time_is_said() {
+        let rounds = rounds(6);
+        let said = |limits: PlaceLimits, reason| {
+            describe_reach(&rounds, &choose_rounds(&rounds, &limits), &limits, reason)
+        };
+        assert_eq!(said(ALL, ReachLimit::Kept), None, "no beginning was requested");
+        let since = Timestamp::from_secs(15);
+        assert_eq!(said(PlaceLimits { since, ..ALL }, ReachLimit::Kept), None);
+        let lost = PlaceLimits { since, known: 15, ..ALL };
+        assert_eq!(
+            said(lost, ReachLimit::Kept).unwrap(),
+            "nothing before 1970-01-01T00:00:30Z was compared: earlier windows are no longer kept, neither in memory nor in \
+             files"
+        );
+        let until = Timestamp::from_secs(50);
+        assert_eq!(
+            said(PlaceLimits { until, ..ALL }, ReachLimit::Start),
+            None,
+            "what is not settled is not missing"
+        );
+        let unsent = said(PlaceLimits { since, known: 15, sent: 40, until }, ReachLimit::Files).unwrap();
+        assert!(
+            unsent.contains("too large")
+                && unsent.ends_with(
+                    "nothing after 1970-01-01T00:00:40Z was compared: it is not sent yet, or not all of it"
+                ),
+            "{unsent}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
+use crate::model::setting_name::setting_name;
 use crate::statsd::Rejected;
 
 /// Why accepted values were not kept, or datagrams not read.
@@ -95,12 +96,18 @@ impl Dropped {
         )
     }
 
-    /// What to change, in a few words. Keys such as `limits.series` are those of the configuration file.
+    /// What to change, in a few words. A setting is named with the command that shows where it is set; [`name_places`] puts the
+    /// place there.
+    ///
+    /// [`name_places`]: crate::model::setting_name::name_places
     #[must_use]
     pub const fn suggested_fix(self) -> &'static str {
         match self {
-            Self::DatagramRate => "send fewer or fuller datagrams, or raise limits.datagrams_per_second",
-            Self::ByteRate => "send less, or raise limits.bytes_per_second",
+            Self::DatagramRate => concat!(
+                "send fewer or fuller datagrams, or raise ",
+                setting_name!("limits.datagrams_per_second")
+            ),
+            Self::ByteRate => concat!("send less, or raise ", setting_name!("limits.bytes_per_second")),
             Self::Truncated => "send datagrams of at most 64 KiB",
             Self::ForeignSender => {
                 "find out which other process of the node opens the container's Unix socket"
@@ -108,14 +115,23 @@ impl Dropped {
             Self::EndedSender => {
                 "have the process end a moment after it sends, not at once; not needed with a cgroup of the container's own on kernel 6.16 or later"
             }
-            Self::SeriesLimit => "use fewer different names and tag values, or raise limits.series",
-            Self::NameTooLong => "use shorter names, or raise limits.name_bytes",
-            Self::TagsTooLong => "use fewer or shorter tags, or raise limits.tags_bytes",
-            Self::MemoryLimit => "use fewer series, or raise limits.memory",
-            Self::NodeMemory => "use fewer series on this node, or raise limits.node_memory",
-            Self::Late => "send timestamps sooner, or raise windows.keep",
+            Self::SeriesLimit => {
+                concat!("use fewer different names and tag values, or raise ", setting_name!("limits.series"))
+            }
+            Self::NameTooLong => concat!("use shorter names, or raise ", setting_name!("limits.name_bytes")),
+            Self::TagsTooLong => {
+                concat!("use fewer or shorter tags, or raise ", setting_name!("limits.tags_bytes"))
+            }
+            Self::MemoryLimit => concat!("use fewer series, or raise ", setting_name!("limits.memory")),
+            Self::NodeMemory => {
+                concat!("use fewer series on this node, or raise ", setting_name!("limits.node_memory"))
+            }
+            Self::Late => concat!("send timestamps sooner, or raise ", setting_name!("windows.keep")),
             Self::LateQuota => {
-                "send samples before their window ends, or with fewer different timestamps, or raise limits.late_records"
+                concat!(
+                    "send samples before their window ends, or with fewer different timestamps, or raise ",
+                    setting_name!("limits.late_records")
+                )
             }
             Self::Future => "set the clock that the timestamps come from",
             Self::ShardFailed => {
@@ -124,6 +140,10 @@ impl Dropped {
         }
     }
 }
+
+/// What to change about datagrams that the kernel drops because a socket's buffer is full.
+pub const KERNEL_DROPS_FIX: &str =
+    concat!("send fewer and fuller datagrams, or raise ", setting_name!("listeners.receive_buffer"));
 
 /// Counters for a fixed set of reasons or codes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

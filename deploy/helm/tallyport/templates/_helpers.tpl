@@ -59,3 +59,18 @@ affinity:
 TALLYPORT_URL: https://localhost:9725
 TALLYPORT_CA: /etc/tallyport-http/{{ .Values.http.keys.ca }}
 {{- end -}}
+
+{{/* The tables of publishers in TOML. Helm's toToml would write whole numbers with a point. */}}
+{{- define "tallyport.publishers" -}}
+{{- range $name, $settings := .Values.publish }}
+
+[publish.{{ $name }}]
+{{- range $key, $value := $settings }}
+{{- if or (kindIs "float64" $value) (kindIs "int64" $value) (kindIs "int" $value) }}
+{{ $key }} = {{ int64 $value }}
+{{- else }}
+{{ $key }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}

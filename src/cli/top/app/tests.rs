@@ -123,7 +123,7 @@ fn an_update_of_a_task_that_is_closed_is_ignored() {
 #[test]
 fn skipped_windows_are_reported_unless_the_connection_is_new() {
     let mut app = app();
-    app.open_task("web.1".to_owned());
+    app.open_task("web.1".to_owned(), None);
     app.apply_task(TaskUpdate::Connected(Vec::new()));
     app.apply_task(TaskUpdate::Gap);
     assert!(!app.open.as_ref().unwrap().gap, "the windows that are kept have just been read");

@@ -1,5 +1,7 @@
 //! Which columns fit.
 
+use super::super::super::table::ColumnRank;
+
 /// The gap between columns.
 pub(super) const GAP: u16 = 2;
 /// Cells that the first column keeps on the narrowest screen.
@@ -14,21 +16,15 @@ pub(super) struct ColumnWidth<C> {
     pub(super) width: u16,
     /// Its width if there is more room than all columns need.
     pub(super) widest: u16,
-    /// The lowest rank goes first if the line is too short.
-    pub(super) rank: u16,
-}
-
-impl<C> ColumnWidth<C> {
-    /// The same column if `has_content`; otherwise one that goes before all columns that have content.
-    pub(super) fn ranked_by_content(self, has_content: bool) -> Self {
-        if has_content { self } else { Self { rank: 0, ..self } }
-    }
+    pub(super) rank: ColumnRank,
+    /// Whether it says anything in any row.
+    pub(super) has_content: bool,
 }
 
 /// The columns that fit beside the names, in their order and with the widths that they get, and the width of the names.
 ///
-/// Names are shown in full up to half of the line before further columns get room. The column that the list is sorted by and
-/// the one of the highest rank are always shown.
+/// Names are shown in full up to half of the line before further columns get room. No column is shown while there is no room for
+/// one that matters more. The column that the list is sorted by is always shown, or the first one if it is sorted by names.
 pub(super) fn choose_columns<C: Copy + PartialEq>(
     columns: &[ColumnWidth<C>],
     sort: C,
@@ -38,16 +34,17 @@ pub(super) fn choose_columns<C: Copy + PartialEq>(
     let longest = u16::try_from(longest_name).unwrap_or(u16::MAX);
     let names = longest.min(width / 2).max(NARROWEST_NAME);
     let mut ranked = columns.to_vec();
-    ranked.sort_by_key(|column| (column.column != sort, std::cmp::Reverse(column.rank)));
+    ranked.sort_by_key(|column| (column.column != sort, !column.has_content, column.rank));
     let mut left = width.saturating_sub(names);
     let mut chosen = Vec::new();
     for column in ranked {
         let needed = column.width + GAP;
         let always = chosen.is_empty() && width.saturating_sub(NARROWEST_NAME) >= needed;
-        if needed <= left || always {
-            left = left.saturating_sub(needed);
-            chosen.push(column.column);
+        if needed > left && !always {
+            break;
         }
+        left = left.saturating_sub(needed);
+        chosen.push(column.column);
     }
     let mut shown: Vec<_> =
         columns.iter().filter(|column| chosen.contains(&column.column)).copied().collect();
@@ -67,9 +64,9 @@ mod tests {
     use super::*;
 
     const COLUMNS: [ColumnWidth<char>; 3] = [
-        ColumnWidth { column: 'a', width: 8, widest: 8, rank: 1 },
-        ColumnWidth { column: 'b', width: 8, widest: 8, rank: 3 },
-        ColumnWidth { column: 'c', width: 8, widest: 20, rank: 2 },
+        ColumnWidth { column: 'a', width: 8, widest: 8, rank: ColumnRank::Last, has_content: true },
+        ColumnWidth { column: 'b', width: 8, widest: 8, rank: ColumnRank::Rate, has_content: true },
+        ColumnWidth { column: 'c', width: 8, widest: 20, rank: ColumnRank::Series, has_content: true },
     ];
 
     fn chosen(sort: char, longest: usize, width: u16) -> (String, u16) {
@@ -87,10 +84,22 @@ mod tests {
 
     #[test]
     fn a_column_that_says_nothing_goes_first() {
-        let columns = COLUMNS.map(|column| column.ranked_by_content(column.column != 'b'));
+        let columns = COLUMNS.map(|column| ColumnWidth { has_content: column.column != 'b', ..column });
         let chosen: String =
             choose_columns(&columns, 'c', 10, 32).0.iter().map(|column| column.column).collect();
         assert_eq!(chosen, "ac");
+    }
+
+    #[test]
+    fn a_narrow_column_does_not_take_the_room_of_one_that_matters_more() {
+        let mut columns = COLUMNS;
+        columns[0].width = 3;
+        columns[2].width = 12;
+        let chosen = |width| -> String {
+            choose_columns(&columns, 'b', 10, width).0.iter().map(|column| column.column).collect()
+        };
+        assert_eq!(chosen(33), "b", "5 cells would be enough for a, which is after c");
+        assert_eq!([chosen(34), chosen(39)], ["bc", "abc"]);
     }
 
     #[test]

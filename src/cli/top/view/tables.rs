@@ -11,6 +11,7 @@ use super::super::super::cells::{count_cells, cut_middle_to_cells};
 use super::super::super::documents::{format_elapsed, render_sparkline};
 use super::super::super::live::{LiveSeries, LiveSeriesId, SeriesWindows};
 use super::super::super::screen::{clean_text, cut_text};
+use super::super::super::table::ColumnRank;
 use super::super::super::units::Precision;
 use super::super::listing::{SortColumn, SortedList};
 use super::super::series::{OpenTask, SeriesColumn, has_content};
@@ -27,30 +28,40 @@ enum Shown<C> {
     Container,
 }
 
-const fn column<C: Copy>(column: C, width: u16, rank: u16) -> ColumnWidth<Shown<C>> {
-    ColumnWidth { column: Shown::Sortable(column), width, widest: width, rank }
+const fn column<C: Copy>(column: C, width: u16, rank: ColumnRank) -> ColumnWidth<Shown<C>> {
+    ColumnWidth { column: Shown::Sortable(column), width, widest: width, rank, has_content: true }
+}
+
+const fn trend<C: Copy>() -> ColumnWidth<Shown<C>> {
+    ColumnWidth { column: Shown::Trend, width: 16, widest: 30, rank: ColumnRank::Trend, has_content: true }
 }
 
 const TASK_COLUMNS: [ColumnWidth<Shown<TaskColumn>>; 8] = [
-    column(TaskColumn::State, 9, 2),
-    ColumnWidth { column: Shown::Trend, width: 16, widest: 30, rank: 1 },
-    column(TaskColumn::Values, 9, 8),
-    column(TaskColumn::Series, 7, 4),
-    column(TaskColumn::Dropped, 8, 7),
-    column(TaskColumn::Rejected, 9, 5),
-    column(TaskColumn::Folded, 7, 6),
-    column(TaskColumn::Last, 5, 3),
+    column(TaskColumn::State, 9, ColumnRank::State),
+    trend(),
+    column(TaskColumn::Values, 9, ColumnRank::Rate),
+    column(TaskColumn::Series, 7, ColumnRank::Series),
+    column(TaskColumn::Dropped, 8, ColumnRank::Dropped),
+    column(TaskColumn::Rejected, 9, ColumnRank::Rejected),
+    column(TaskColumn::Folded, 7, ColumnRank::Folded),
+    column(TaskColumn::Last, 5, ColumnRank::Last),
 ];
 
 const SERIES_COLUMNS: [ColumnWidth<Shown<SeriesColumn>>; 8] = [
-    column(SeriesColumn::Type, 13, 2),
-    ColumnWidth { column: Shown::Trend, width: 16, widest: 30, rank: 3 },
-    column(SeriesColumn::Rate, 9, 7),
-    column(SeriesColumn::Value, 10, 8),
-    column(SeriesColumn::P50, 7, 4),
-    column(SeriesColumn::P95, 7, 5),
-    column(SeriesColumn::P99, 7, 6),
-    ColumnWidth { column: Shown::Container, width: 12, widest: 24, rank: 1 },
+    column(SeriesColumn::Type, 13, ColumnRank::Type),
+    trend(),
+    column(SeriesColumn::Rate, 9, ColumnRank::Rate),
+    column(SeriesColumn::Value, 10, ColumnRank::Value),
+    column(SeriesColumn::P50, 7, ColumnRank::P50),
+    column(SeriesColumn::P95, 7, ColumnRank::P95),
+    column(SeriesColumn::P99, 7, ColumnRank::P99),
+    ColumnWidth {
+        column: Shown::Container,
+        width: 12,
+        widest: 24,
+        rank: ColumnRank::Container,
+        has_content: true,
+    },
 ];
 
 const NO_MATCH: &str = "no row contains the words of the filter";
@@ -99,10 +110,11 @@ fn list_task_columns(tasks: &TaskList, sort: TaskColumn) -> Vec<ColumnWidth<Show
     let ranked = TASK_COLUMNS.into_iter().filter_map(|column| {
         let has_content = match column.column {
             Shown::Sortable(sortable) => tasks.has_content(sortable),
-            _ => true,
+            // It repeats VALUES/S, so even a loss of zero says more.
+            _ => false,
         };
         let is_optional = column.column == Shown::Sortable(TaskColumn::Folded) && sort != TaskColumn::Folded;
-        (has_content || !is_optional).then(|| column.ranked_by_content(has_content))
+        (has_content || !is_optional).then_some(ColumnWidth { has_content, ..column })
     });
     ranked.collect()
 }
@@ -185,7 +197,7 @@ fn list_series_columns(series: &LiveSeries) -> Vec<ColumnWidth<Shown<SeriesColum
     let several = series.has_several_containers();
     let columns = SERIES_COLUMNS.into_iter().filter(|column| several || column.column != Shown::Container);
     let ranked = columns.map(|column| match column.column {
-        Shown::Sortable(sortable) => column.ranked_by_content(has_content(series, sortable)),
+        Shown::Sortable(sortable) => ColumnWidth { has_content: has_content(series, sortable), ..column },
         _ => column,
     });
     ranked.collect()

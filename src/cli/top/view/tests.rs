@@ -58,7 +58,7 @@ fn press(app: &mut App, code: KeyCode) {
 /// A task with a counter and a timer that have two windows, a gauge, and a check.
 fn app_with_task() -> App {
     let mut app = app();
-    app.open_task("web.1".to_owned());
+    app.open_task("web.1".to_owned(), None);
     let timer = |start, p99: f64| {
         let agg = json!({"samples": 40, "count": 40, "p50": 11.0, "p95": 40.3, "p99": p99, "max": 91.0});
         let more =
@@ -134,6 +134,41 @@ fn folded_values_have_a_column_where_there_are_some() {
     assert!(!drawn(&mut app, 200, 24)[1].contains("FOLDED"));
     app.list.sort = TaskColumn::Folded;
     assert!(drawn(&mut app, 80, 24)[1].contains("FOLDED▼"), "the column of the order is always shown");
+}
+
+/// The headings of the list, which is on the second line.
+fn headings(app: &mut App, width: u16) -> String {
+    drawn(app, width, 24)[1].split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_was_lost_gives_way_after_what_is_shown_for_a_closer_look() {
+    let rows = [
+        json!({"task_id": "web.1", "values": 2500, "dropped": 7, "rejected": 3, "folded": 996, "series": 12}),
+        json!({"task_id": "db", "values": 2}),
+    ];
+    let mut app = app_with(&rows);
+    for (width, expected) in [
+        (40, "TASK VALUES/S▼ DROPPED REJECTED"),
+        (52, "TASK STATE VALUES/S▼ DROPPED REJECTED"),
+        (62, "TASK STATE VALUES/S▼ SERIES DROPPED REJECTED"),
+        (70, "TASK STATE VALUES/S▼ SERIES DROPPED REJECTED FOLDED"),
+        (80, "TASK STATE VALUES/S▼ SERIES DROPPED REJECTED FOLDED LAST"),
+        (120, "TASK STATE TREND VALUES/S▼ SERIES DROPPED REJECTED FOLDED LAST"),
+        (200, "TASK STATE TREND VALUES/S▼ SERIES DROPPED REJECTED FOLDED LAST"),
+    ] {
+        assert_eq!(headings(&mut app, width), expected, "{width} columns");
+    }
+    assert_eq!(drawn(&mut app, 40, 24)[2], "web.1          1250         7          3");
+    let mut app = app_with_task();
+    for (width, expected) in [
+        (40, "NAME VALUES/S▼"),
+        (60, "NAME VALUES/S▼ VALUE P99"),
+        (80, "NAME VALUES/S▼ VALUE P50 P95 P99"),
+        (120, "NAME TYPE TREND VALUES/S▼ VALUE P50 P95 P99"),
+    ] {
+        assert_eq!(headings(&mut app, width), expected, "{width} columns");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::super::super::units::format_brief;
+use super::super::super::units::{format_brief, short_id};
 use super::super::app::App;
 use super::super::series::OpenTask;
 use super::super::updates::StreamState;
@@ -57,7 +57,10 @@ pub(super) fn describe_node(app: &App) -> Vec<Part> {
 pub(super) fn describe_task(app: &App, open: &OpenTask) -> Vec<Part> {
     let plain = Style::new();
     let mut parts = vec![(open.task_id.clone(), plain.add_modifier(Modifier::BOLD))];
-    if let Some(task) = app.tasks.all_tasks().get(&open.task_id) {
+    if let Some(id) = &open.container {
+        // The counts of the node are those of the whole task.
+        parts.push((format!("only container {}", short_id(id)), plain));
+    } else if let Some(task) = app.tasks.all_tasks().get(&open.task_id) {
         parts.push((task.row.state.to_string(), plain));
         parts.push((format!("{} values/s", format_rate(task.values_per_second())), plain));
         parts.extend(warn_of(task.count_dropped(), "dropped", Color::Red));
