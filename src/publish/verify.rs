@@ -168,7 +168,7 @@ fn gather_expected(
         Err(expired) => (expired.oldest.seq, source.store.kept_after(0)),
     };
     let (interval, settle) = (source.config.interval, source.settle);
-    let rules = RoundRules { interval, settle, records: usize::MAX, floor: None };
+    let rules = RoundRules { interval, batch: Duration::ZERO, settle, records: usize::MAX, floor: None };
     let settled = now.saturating_sub(SETTLED);
     let limits = PlaceLimits {
         known: lost.max(source.begun),
