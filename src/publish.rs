@@ -1,17 +1,18 @@
 //! Publishers: every closed window, delivered to the backends that people use.
 //!
 //! ```text
-//! Store ─▶ follow ─▶ round (one interval, each series once) ─▶ encoder ─▶ request ─▶ backend
-//!                      ▲                                                   │
-//!                      └── cursor ◀── tally ◀── split ◀── answer ◀─────────┘
+//! Store ─▶ follow ─▶ round (one interval, each series once) ─▶ parcel ─▶ encoder ─▶ request ─▶ backend
+//!                      ▲                                                             │
+//!                      └── cursor ◀──── tally ◀──── split ◀──── answer ◀─────────────┘
 //! ```
 //!
 //! Each publisher is one task on a thread of its own, with a cursor in the node's sequence. It reads from memory, and from the
 //! files of the window log where memory has lost something ([`crate::window_log::Spool`]). It cuts what has settled into rounds, sends them in order,
-//! repeats what fails, searches for the series that a backend refuses, and counts what became of every record. A backend that
-//! is away holds up its own publisher alone, which then keeps one request and its cursor, and no windows.
+//! repeats what fails, searches for the series that a backend refuses, and counts what became of every record. Rounds of a batch
+//! share requests, and workers share a batch: the cursor moves when all of it is settled. A backend that is away holds up its own
+//! publisher alone, which then keeps one request of each worker and its cursor, and no windows.
 //!
-//! `round`, `split`, `tally`, `lease`, `backoff` and `answer` know no clock and no socket; `sender` and `sinks` do.
+//! `round`, `parcel`, `split`, `tally`, `lease`, `backoff` and `answer` know no clock and no socket; `sender` and `sinks` do.
 
 mod answer;
 mod backoff;
@@ -19,6 +20,7 @@ mod cursor_file;
 mod dead_letters;
 mod follow;
 mod lease;
+mod parcel;
 mod place;
 mod round;
 mod selection;
@@ -253,7 +255,7 @@ impl Publishers {
             };
             let mut running = self.running();
             let ended = running.iter().filter(|(name, one)| {
-                one.stop.borrow().is_none() && (one.thread.is_finished() || overdue.contains(name))
+                one.stop.borrow().is_none() && (one.thread.is_finished() || overdue.contains(name.as_str()))
             });
             let ended: Vec<_> = ended.map(|(name, _)| name.clone()).collect();
             for name in ended {

@@ -87,7 +87,7 @@ families! {
     PUBLISH_DROPPED = "tallyport_publish_dropped", Counter, ["publisher", "reason"], "Closed records that were not delivered: no longer kept (`expired`), beyond `publish.spool` (`spool`), older than `max_age` (`age`), corrections that cannot be sent (`late`), refused by a destination that does not say which (`refused`), too large for a request (`too_large`), or without a form in the protocol (`unsupported`, `no_value`, `clash`).";
     PUBLISH_REQUESTS = "tallyport_publish_requests", Counter, ["publisher", "answer"], "Requests, by what their answers meant: `ok`, `partly`, `retry`, `reject`, `auth`, `gone`, `too_large` or `unspoken`.";
     PUBLISH_PENDING = "tallyport_publish_pending_records", Gauge, ["publisher"], "Closed records that are still to be delivered.";
-    PUBLISH_BEHIND = "tallyport_publish_behind_seconds", Gauge, ["publisher"], "How long ago the oldest round ended that should have been delivered; 0 if there is none.";
+    PUBLISH_BEHIND = "tallyport_publish_behind_seconds", Gauge, ["publisher"], "How long ago the oldest round or batch ended that should have been delivered; 0 if there is none.";
     PUBLISH_HELD = "tallyport_publish_held", Gauge, ["publisher"], "1 if the publisher waits for a change of the destination or the configuration, otherwise 0.";
     PUBLISH_DEAD_LETTERS = "tallyport_publish_dead_letters", Gauge, ["publisher"], "Refused records that are kept for `tallyport publish replay`.";
     PUBLISH_RESTARTS = "tallyport_publish_restarts", Counter, ["publisher"], "How often the publisher was started again because it had failed or hung.";

@@ -19,7 +19,7 @@ pub use changes::{PublisherChange, PublisherChanges};
 pub use setting::{PUBLISHER_SETTINGS, PublisherEffect, PublisherSetting, SinkType};
 pub use target::{CredentialFiles, HttpTarget, ProxyChoice};
 
-pub(super) use checks::check_publishers;
+pub(super) use checks::{ReadWindows, check_publishers};
 pub(super) use files::check_files;
 pub use layers::PublisherEntry;
 pub(super) use layers::{PublisherLayers, split_publisher_key};
@@ -60,7 +60,8 @@ pub struct PublisherConfig {
     pub sink: SinkConfig,
     /// The length of a round, a multiple of `windows.length`.
     pub interval: Duration,
-    /// For how long rounds are gathered into one request; zero if each is sent by itself.
+    /// For how long rounds are gathered so that they can share requests, a multiple of the interval; zero if each is sent by
+    /// itself.
     pub batch: Duration,
     /// Only series that match one of these queries; all series if there are none. Each is a query of filters ([`FILTERS`])
     /// such as `name=http.*&label=namespace=shop`, as it is written in a URL.

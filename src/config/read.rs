@@ -26,8 +26,13 @@ pub(super) fn read_config(layers: &Layers) -> Result<AgentConfig, ConfigErrors> 
     errors.extend(mistakes);
     let config = build_config(values, labels, publishers);
     checks::check_values(&config, layers, &mut errors);
-    let window = config.aggregation.window;
-    publish::check_publishers(&config.publish.publishers, layers.publisher_layers(), window, &mut errors);
+    let AggregatorSettings { window: length, keep, .. } = config.aggregation;
+    // Files have what memory has lost only if there are any beyond those that memory needs.
+    let has_spool = config.window_log.enabled && config.publish.spool > 0;
+    let kept =
+        length.saturating_mul(u32::try_from(keep).unwrap_or(u32::MAX)).min(config.containers.tombstone);
+    let windows = publish::ReadWindows { length, kept_for: (!has_spool).then_some(kept) };
+    publish::check_publishers(&config.publish.publishers, layers.publisher_layers(), windows, &mut errors);
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
 

@@ -1,14 +1,16 @@
 //! The task of one publisher: it waits for the next round, sends it, repeats what fails, and goes on.
 //!
 //! While a backend takes what it is sent, the windows of a cut stay in hand until the cut is sent. As soon as it has to be
-//! waited for, they are dropped: the task then holds the encoded request and its cursor alone, and reads the rest of the cut
-//! again afterwards.
+//! waited for, they are dropped: the task then holds the encoded request of each worker and its cursor alone, and reads the rest
+//! of the cut again afterwards.
 
 mod cut;
 mod ended;
 mod passing;
+mod progress;
 mod replay;
 mod requests;
+mod share;
 mod taking;
 
 use std::path::PathBuf;
@@ -16,10 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::cut::{Cut, CutProgress};
+use self::cut::Cut;
 use self::passing::SentBefore;
+use self::progress::CutProgress;
+use self::requests::AnsweredRequest;
 use super::backoff::Jitter;
 use super::cursor_file::Position;
 use super::dead_letters::DeadLetters;
@@ -102,7 +107,7 @@ pub(super) struct PublisherTask {
     settle: Duration,
     shared: SharedParts,
     status: Arc<PublisherStatus>,
-    sink: Destination,
+    sink: Arc<Destination>,
     selection: SeriesSelection,
     follower: WindowFollower,
     place: Arc<PublisherPlace>,
@@ -118,6 +123,10 @@ pub(super) struct PublisherTask {
     /// The start of the newest round that was sent.
     newest_sent: Option<Timestamp>,
     room: RequestRoom,
+    /// The requests of workers that are not answered.
+    under_way: JoinSet<AnsweredRequest>,
+    /// The number of the last batch.
+    batches: u64,
     unaccepted: u32,
     jitter: Jitter,
     calls: mpsc::Receiver<PublisherCall>,
@@ -175,7 +184,9 @@ impl PublisherTask {
             totals,
             unfinished,
             room: Destination::request_room(),
-            sink,
+            under_way: JoinSet::new(),
+            batches: 0,
+            sink: Arc::new(sink),
             selection,
             settle,
             status,
@@ -200,7 +211,8 @@ impl PublisherTask {
 
     fn rules(&self) -> RoundRules {
         let floor = self.adds_up().then(|| self.position.through.unwrap_or(Timestamp::MIN));
-        RoundRules { interval: self.config.interval, settle: self.settle, records: CUT_RECORDS, floor }
+        let PublisherConfig { interval, batch, .. } = self.config;
+        RoundRules { interval, batch, settle: self.settle, records: CUT_RECORDS, floor }
     }
 
     /// Whether the destination is sent what was added, in order.
@@ -251,6 +263,9 @@ impl PublisherTask {
                 break;
             }
             self.set_state(PublisherState::Idle);
+            if !self.config.batch.is_zero() {
+                self.status.update_with(|status| status.next_attempt = wake);
+            }
             let wait =
                 wake.map_or(LONGEST_SLEEP, |due| due.duration_since(clock::wall_time()).min(LONGEST_SLEEP));
             // What has been closed is due only once it has settled, and nothing that comes later is due before it.
@@ -260,7 +275,7 @@ impl PublisherTask {
             }
         }
         self.set_state(PublisherState::Stopped);
-        self.end_lease();
+        self.end_leases();
         if self.adds_up() {
             let (form, totals, unfinished) = (self.form, self.totals, self.unfinished);
             self.status.keep_series(KeptSeries { form, totals, unfinished });
@@ -281,18 +296,11 @@ impl PublisherTask {
 
     /// Sends a cut, and goes on from its end.
     async fn send_cut(&mut self, mut cut: Cut, mut progress: CutProgress) -> CutEnd {
-        loop {
-            let stuck = match self.send_windows(&mut cut, &mut progress).await {
-                Ok(()) => break,
-                Err(stuck) => stuck,
-            };
+        while self.send_windows(&mut cut, &mut progress).await.is_err() {
             self.follower.let_go();
-            match self.repeat_request(stuck, &mut progress).await {
-                CutEnd::Finished => {}
-                CutEnd::Stopped => {
-                    self.unfinished = Some((cut.without_windows(), progress)).filter(|_| self.adds_up());
-                    return CutEnd::Stopped;
-                }
+            if self.repeat_requests(&mut progress).await == CutEnd::Stopped {
+                self.unfinished = Some((cut.without_windows(), progress)).filter(|_| self.adds_up());
+                return CutEnd::Stopped;
             }
         }
         self.finish_cut(&cut, &progress);

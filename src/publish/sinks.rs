@@ -23,9 +23,9 @@ use crate::config::{DebugSink, GraphiteSink, PublisherConfig, SinkConfig, SinkTy
 use crate::model::MetricType;
 use crate::render::prometheus::{Level, Naming, Timers};
 use crate::render::publish::{
-    DatadogRoute, Encoded, EncodedRequest, EndedRound, GraphiteOptions, OtlpTemporality, PathTemplate,
-    RequestRoom, Round, TemplateError, encode_datadog, encode_graphite, encode_influx, encode_json,
-    encode_otlp, encode_remote_write, encode_stale_markers, encode_zero_samples,
+    DatadogRoute, Encoded, EncodedRequest, EndedRound, Framing, GraphiteOptions, OtlpTemporality,
+    PathTemplate, RequestRoom, Round, TemplateError, encode_datadog, encode_graphite, encode_influx,
+    encode_json, encode_otlp, encode_remote_write, encode_stale_markers, encode_zero_samples,
 };
 
 /// The most that a request may hold. Backends take more; this is what a publisher keeps of a backend that is stuck.
@@ -75,6 +75,8 @@ pub(super) enum RoundStage {
 pub(super) struct SeriesForm {
     sink: SinkType,
     interval: Duration,
+    /// A round that has been sent in part goes on with the same requests.
+    batch: Duration,
     include: Vec<String>,
     exclude: Vec<String>,
     level: Level,
@@ -99,6 +101,7 @@ impl SeriesForm {
         Self {
             sink: config.sink.sink_type(),
             interval: config.interval,
+            batch: config.batch,
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             level: config.identity,
@@ -117,6 +120,7 @@ impl Destination {
     /// When it cannot be delivered to.
     pub(super) fn open(config: &PublisherConfig) -> Result<Self, SinkError> {
         check_support(config)?;
+        let workers = config.workers;
         let target = match &config.sink {
             SinkConfig::Debug(sink) => SinkTarget::Debug(sink.clone()),
             SinkConfig::File(sink) => {
@@ -128,10 +132,10 @@ impl Destination {
             SinkConfig::Graphite(sink) => {
                 SinkTarget::Graphite(LineSender::new(sink), graphite_options(sink)?)
             }
-            SinkConfig::Influxdb(sink) => SinkTarget::Influx(InfluxWriter::new(sink)),
-            SinkConfig::RemoteWrite(sink) => SinkTarget::RemoteWrite(RemoteWriter::new(sink)),
-            SinkConfig::Otlp(sink) => SinkTarget::Otlp(OtlpSender::new(sink)),
-            SinkConfig::Datadog(sink) => SinkTarget::Datadog(DatadogSender::new(sink)),
+            SinkConfig::Influxdb(sink) => SinkTarget::Influx(InfluxWriter::new(sink, workers)),
+            SinkConfig::RemoteWrite(sink) => SinkTarget::RemoteWrite(RemoteWriter::new(sink, workers)),
+            SinkConfig::Otlp(sink) => SinkTarget::Otlp(OtlpSender::new(sink, workers)),
+            SinkConfig::Datadog(sink) => SinkTarget::Datadog(DatadogSender::new(sink, workers)),
         };
         // A record in a file or a log line names its container, so records of several are not merged.
         let level = match &target {
@@ -177,6 +181,16 @@ impl Destination {
         }
     }
 
+    /// Whether records are sent with running totals. A round that is read again must then have the totals that it was sent with.
+    #[must_use]
+    pub(super) fn sends_totals(&self) -> bool {
+        match &self.target {
+            SinkTarget::RemoteWrite(_) => true,
+            SinkTarget::Otlp(sender) => sender.encoding_temporality() == OtlpTemporality::Cumulative,
+            _ => false,
+        }
+    }
+
     /// Whether new series begin with a zero, and ended ones are marked.
     #[must_use]
     pub(super) fn marks_series(&self) -> bool {
@@ -187,6 +201,16 @@ impl Destination {
     #[must_use]
     pub(super) fn identity_level(&self) -> Level {
         self.level
+    }
+
+    /// What is around and between the records of a body, for joining the bodies of several rounds. Those of remote write are not
+    /// joined.
+    #[must_use]
+    pub(super) fn body_framing(&self, metric_type: MetricType) -> Framing {
+        match &self.target {
+            SinkTarget::Datadog(_) => DatadogRoute::for_type(metric_type).body_framing(),
+            _ => Framing::BARE,
+        }
     }
 
     /// The most that a request may hold.
@@ -265,8 +289,8 @@ impl Destination {
     }
 
     /// Sends a body, and judges the answer. It ends within the timeout of the destination.
-    pub(super) async fn send_body(&mut self, body: &[u8], content_type: &str) -> Answer {
-        match &mut self.target {
+    pub(super) async fn send_body(&self, body: &[u8], content_type: &str) -> Answer {
+        match &self.target {
             SinkTarget::Debug(sink) => {
                 for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let record = String::from_utf8_lossy(line);
@@ -285,8 +309,8 @@ impl Destination {
 
     /// Makes it as it was at the start, after a reload: a file that was moved away is opened again, and a version of the protocol
     /// that was not understood is tried again.
-    pub(super) fn open_again(&mut self) {
-        match &mut self.target {
+    pub(super) fn open_again(&self) {
+        match &self.target {
             SinkTarget::File(writer) => writer.close_file(),
             SinkTarget::Graphite(writer, _) => writer.close_connection(),
             SinkTarget::RemoteWrite(writer) => writer.try_newest_version(),
@@ -302,15 +326,6 @@ impl Destination {
 pub fn check_support(config: &PublisherConfig) -> Result<(), SinkError> {
     if let SinkConfig::Graphite(sink) = &config.sink {
         drop(graphite_options(sink)?);
-    }
-    if config.workers != 1 {
-        let reason = "is not supported yet: a publisher has one worker";
-        return Err(SinkError { key: "workers", reason: reason.to_owned() });
-    }
-    if !config.batch.is_zero() {
-        let reason =
-            "is not supported yet: each round is sent by itself; a longer interval makes fewer of them";
-        return Err(SinkError { key: "batch", reason: reason.to_owned() });
     }
     Ok(())
 }

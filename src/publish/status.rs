@@ -85,9 +85,9 @@ pub(super) struct StatusValues {
     pub last_delivery: Option<Timestamp>,
     /// What the backend said last, if it did not accept.
     pub last_answer: Option<String>,
-    /// When the next attempt is made.
+    /// When the next attempt is made, or the batch is due for which rounds are gathered.
     pub next_attempt: Option<Timestamp>,
-    /// The end of the oldest round that should have been sent.
+    /// The end of the oldest round, or batch, that should have been sent.
     pub oldest_due: Option<Timestamp>,
     /// Dead letters in the file.
     pub dead_letters: u64,

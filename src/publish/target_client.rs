@@ -12,9 +12,15 @@ pub(super) enum TokenHeader {
     Own(&'static str),
 }
 
-/// A client for a target. `body_limit` is the most that is kept of an answer, in bytes.
+/// A client for a target. `body_limit` is the most that is kept of an answer, in bytes, and `connections` how many connections are
+/// kept open.
 #[must_use]
-pub(super) fn build_client(target: &HttpTarget, token: TokenHeader, body_limit: usize) -> OutboundClient {
+pub(super) fn build_client(
+    target: &HttpTarget,
+    token: TokenHeader,
+    body_limit: usize,
+    connections: usize,
+) -> OutboundClient {
     let credentials = match target.credentials.clone() {
         CredentialFiles::None => Credentials::None,
         CredentialFiles::Token(file) => match token {
@@ -39,6 +45,6 @@ pub(super) fn build_client(target: &HttpTarget, token: TokenHeader, body_limit: 
         connect_timeout: target.timeout,
         timeout: target.timeout,
         body_limit,
-        idle_connections: 1,
+        idle_connections: connections,
     })
 }

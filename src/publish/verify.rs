@@ -177,7 +177,7 @@ fn gather_expected(
 ) -> GatheredPart {
     let epoch = source.store.end_cursor().epoch;
     let (interval, settle) = (source.config.interval, source.settle);
-    let rules = RoundRules { interval, settle, records: usize::MAX, floor: None };
+    let rules = RoundRules { interval, batch: Duration::ZERO, settle, records: usize::MAX, floor: None };
     let level = expected.identity_level(source.config.identity);
     let choice = WindowChoice { source, request, rules: &rules, level, now };
     let ChosenWindows { mut windows, rounds, parts, not_compared } =

@@ -1,15 +1,18 @@
 //! Publishers of a real agent, and backends that answer as a script says.
 
+mod batch;
 mod datadog;
 mod otlp;
 mod receiver;
 mod remote_write;
 mod spool;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,6 +50,8 @@ pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<(Received, u16)>>>,
     script: Script,
+    /// How long it takes for each answer, in milliseconds.
+    delay: Arc<AtomicU64>,
 }
 
 impl Received {
@@ -72,14 +77,20 @@ impl Backend {
         let address = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<_>>> = Arc::default();
         let script: Script = Arc::new(Mutex::new(Box::new(script)));
-        let (kept, said) = (Arc::clone(&received), Arc::clone(&script));
+        let delay: Arc<AtomicU64> = Arc::default();
+        let (kept, said, late) = (Arc::clone(&received), Arc::clone(&script), Arc::clone(&delay));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (kept, said) = (Arc::clone(&kept), Arc::clone(&said));
-                std::thread::spawn(move || serve(stream, &kept, &said));
+                let (kept, said, late) = (Arc::clone(&kept), Arc::clone(&said), Arc::clone(&late));
+                std::thread::spawn(move || serve(stream, &kept, &said, &late));
             }
         });
-        Self { address, received, script }
+        Self { address, received, script, delay }
+    }
+
+    /// Takes this long for each answer from now on.
+    fn answer_after(&self, delay: Duration) {
+        self.delay.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
     /// Answers by another script from now on.
@@ -113,7 +124,7 @@ fn parse_point(line: &str) -> ((String, String), f64) {
 }
 
 /// Serves one connection.
-fn serve(stream: TcpStream, kept: &Mutex<Vec<(Received, u16)>>, script: &Script) {
+fn serve(stream: TcpStream, kept: &Mutex<Vec<(Received, u16)>>, script: &Script, delay: &AtomicU64) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader) {
@@ -125,6 +136,7 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<(Received, u16)>>, script: &Script)
                     if status == 204 { String::new() } else { format!("content-length: {}\r\n", body.len()) };
                 let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
                 let answer = format!("HTTP/1.1 {status} X\r\n{length}{header}\r\n{body}");
+                std::thread::sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
                 if writer.write_all(answer.as_bytes()).is_err() {
                     return;
                 }
@@ -557,12 +569,17 @@ fn a_setting_that_cannot_be_delivered_with_is_refused_before_anything_starts() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("agent.toml");
     for (text, part) in [
+        ("type = \"influxdb\"\nworkers = 17", "publish.x.workers = \"17\""),
+        ("type = \"graphite\"\nworkers = 2", "publish.x.workers is not a setting of type graphite"),
+        ("type = \"influxdb\"\nbatch = \"15s\"", "publish.x.batch = \"15s\" is not a multiple of interval"),
         (
-            "type = \"remote_write\"\nurl = \"http://h/\"\nworkers = 2",
-            "publish.x.workers = \"2\" is not supported yet",
+            "type = \"remote_write\"\nurl = \"http://h/\"\nbatch = \"1m\"",
+            "a receiver refuses a repeated request with two samples of a series",
         ),
-        ("type = \"influxdb\"\nworkers = 2", "publish.x.workers = \"2\" is not supported yet"),
-        ("type = \"influxdb\"\nbatch = \"1m\"", "publish.x.batch = \"1m\" is not supported yet"),
+        (
+            "type = \"otlp\"\nurl = \"http://h/\"\nbatch = \"1m\"",
+            "publish.x.batch = \"1m\" needs temporality = \"delta\"",
+        ),
         ("type = \"graphite\"\ntemplate = \"a..{name}\"", "publish.x.template"),
     ] {
         std::fs::write(&file, format!("[publish.x]\n{text}\n")).unwrap();

@@ -26,7 +26,7 @@ pub struct PublisherDocument {
     pub cursor: String,
     /// Its records since the agent started.
     pub records: PublishedRecordsDocument,
-    /// How long ago the oldest round ended that should have been sent by now, in seconds.
+    /// How long ago the oldest round or batch ended that should have been sent by now, in seconds.
     pub behind_seconds: f64,
     /// Requests since the agent started, by what their answers meant.
     pub requests: BTreeMap<Word, u64>,
@@ -36,7 +36,7 @@ pub struct PublisherDocument {
     /// What the destination said last, if it did not accept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_answer: Option<String>,
-    /// When the next attempt is made, if it waits for one.
+    /// When the next request is made, if it waits to repeat one, or for the end of a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Timestamp>,
     /// What to do, if it needs help.

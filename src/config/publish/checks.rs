@@ -6,7 +6,7 @@ use super::super::error::ConfigError;
 use super::layers::{PublisherLayers, WrittenPublisher};
 use super::read::is_multiple;
 use super::setting::SinkType;
-use super::{FILTERS, InfluxApi, MOST_FILTERS, PublisherConfig, SinkConfig};
+use super::{FILTERS, InfluxApi, MOST_FILTERS, PublisherConfig, SinkConfig, Temporality};
 
 /// Fields that the client writes itself.
 const OWN_HEADERS: [&str; 9] = [
@@ -24,11 +24,20 @@ const OWN_HEADERS: [&str; 9] = [
 const SECRET_HEADERS: [&str; 7] =
     ["authorization", "cookie", "api-key", "apikey", "token", "secret", "password"];
 
+/// What publishers read.
+#[derive(Copy, Clone, Debug)]
+pub(in crate::config) struct ReadWindows {
+    /// The length of a window.
+    pub(in crate::config) length: Duration,
+    /// How long windows can be read at least; `None` if that is as long as they are needed.
+    pub(in crate::config) kept_for: Option<Duration>,
+}
+
 /// Checks publishers as a whole, and adds errors to those of single values.
 pub(in crate::config) fn check_publishers(
     publishers: &[PublisherConfig],
     layers: &PublisherLayers,
-    window: Duration,
+    windows: ReadWindows,
     errors: &mut Vec<ConfigError>,
 ) {
     for (name, written) in layers.iter() {
@@ -43,16 +52,50 @@ pub(in crate::config) fn check_publishers(
         };
         check_required(publisher, written, &mut wrong);
         check_pairs(publisher, written, &mut wrong);
-        if !is_multiple(publisher.interval, window) {
-            let length = humantime::format_duration(window);
+        if !is_multiple(publisher.interval, windows.length) {
+            let length = humantime::format_duration(windows.length);
             wrong("interval", &format!("is not a multiple of windows.length, which is {length}"));
         }
+        check_batch(publisher, windows, &mut wrong);
         for key in ["include", "exclude"] {
             let queries = if key == "include" { &publisher.include } else { &publisher.exclude };
             for why in queries.iter().filter_map(|query| check_query(query).err()) {
                 wrong(key, &why);
             }
         }
+    }
+}
+
+/// Checks that rounds that are gathered can be sent in the end.
+fn check_batch(publisher: &PublisherConfig, windows: ReadWindows, wrong: &mut impl FnMut(&str, &str)) {
+    let PublisherConfig { batch, interval, max_age, sink, .. } = publisher;
+    if batch.is_zero() {
+        return;
+    }
+    if let SinkConfig::Otlp(otlp) = sink
+        && otlp.temporality == Temporality::Cumulative
+    {
+        wrong(
+            "batch",
+            "needs temporality = \"delta\": a receiver of cumulative values may take the points of a series in order only, and refuses \
+             a repeated request of several intervals",
+        );
+    }
+    let as_text = |time: Duration| humantime::format_duration(time).to_string();
+    if !is_multiple(*batch, *interval) {
+        wrong("batch", &format!("is not a multiple of interval, which is {}", as_text(*interval)));
+    }
+    if let Some(age) = max_age.filter(|age| age <= batch) {
+        wrong("batch", &format!("is not shorter than max_age, which is {}", as_text(age)));
+    }
+    if let Some(kept_for) = windows.kept_for.filter(|kept_for| kept_for <= batch) {
+        let kept_for = as_text(kept_for);
+        wrong(
+            "batch",
+            &format!(
+                "is not shorter than the time for which memory has windows, which is {kept_for}, and no file has them"
+            ),
+        );
     }
 }
 

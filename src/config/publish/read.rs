@@ -62,7 +62,13 @@ fn type_error(name: &str, written: &WrittenPublisher) -> ConfigError {
 /// A setting that publishers of another type have.
 fn foreign_setting(name: &str, key: &str, sink: SinkType, origin: &SettingOrigin) -> ConfigError {
     let types = PublisherSetting::types_with(key).into_iter().map(SinkType::as_str).collect::<Vec<_>>();
-    let why = format!(" is not a setting of type {}; it belongs to type {}", sink.as_str(), types.join(", "));
+    let reason =
+        PublisherSetting::absence_reason(key, sink).map_or(String::new(), |reason| format!(": {reason}"));
+    let why = format!(
+        " is not a setting of type {}; it belongs to type {}{reason}",
+        sink.as_str(),
+        types.join(", ")
+    );
     ConfigError::new(origin, &full_key(name, key), why)
 }
 
@@ -80,7 +86,7 @@ fn build_publisher(publisher: &PublisherValues, window: Duration) -> PublisherCo
         name: name.clone(),
         sink: build_sink(*sink, values),
         interval: values.optional_duration("interval").unwrap_or(window),
-        batch: if values.has_row("batch") { values.duration_value("batch") } else { Duration::ZERO },
+        batch: publisher.batch(),
         include: values.word_values("include"),
         exclude: values.word_values("exclude"),
         identity: values.choice_value("identity", &Level::ALL.map(|level| (level.as_str(), level))),
@@ -207,13 +213,19 @@ impl PublisherValues {
             .filter(|row| self.values.find(row.key) != old.values.find(row.key))
     }
 
-    /// Whether intervals of this publisher consist of whole windows of this length.
+    /// For how long rounds are gathered.
+    fn batch(&self) -> Duration {
+        if self.values.has_row("batch") { self.values.duration_value("batch") } else { Duration::ZERO }
+    }
+
+    /// Whether intervals of this publisher consist of whole windows of this length, and batches of whole intervals.
     fn fits(&self, window: Duration) -> bool {
-        self.values.optional_duration("interval").is_none_or(|interval| is_multiple(interval, window))
+        let interval = self.values.optional_duration("interval").unwrap_or(window);
+        is_multiple(interval, window) && is_multiple(self.batch(), interval)
     }
 }
 
-/// Whether an interval consists of whole windows.
+/// Whether an interval consists of whole windows, or a batch of whole intervals.
 pub(super) fn is_multiple(interval: Duration, window: Duration) -> bool {
     let remainder = interval.as_millis().checked_rem(window.as_millis());
     remainder == Some(0)

@@ -88,7 +88,14 @@ const HTTP: &[SinkType] = &[SinkType::Influxdb, SinkType::RemoteWrite, SinkType:
 /// Those whose requests can be compressed; remote write always is.
 const GZIP: &[SinkType] = &[SinkType::Influxdb, SinkType::Otlp, SinkType::Datadog];
 /// Those whose requests can contain several rounds.
-const BATCHED: &[SinkType] = &[SinkType::Debug, SinkType::File, SinkType::Influxdb, SinkType::Datadog];
+const BATCHED: &[SinkType] = &[
+    SinkType::Debug,
+    SinkType::File,
+    SinkType::Influxdb,
+    SinkType::Graphite,
+    SinkType::Otlp,
+    SinkType::Datadog,
+];
 /// Those that write a user and a password into a request.
 const PASSWORD: &[SinkType] = &[SinkType::Influxdb, SinkType::RemoteWrite, SinkType::Otlp];
 /// Those whose servers refuse what is an hour old.
@@ -341,11 +348,11 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
     PublisherSetting {
         key: "workers",
         types: HTTP,
-        kind: SettingKind::Count(1, 64),
+        kind: SettingKind::Count(1, 16),
         default: "1",
         effect: PublisherEffect::Requests,
-        help: "Number of requests that may be under way at a time. Series are divided between them, so that each series \
-               arrives in order.",
+        help: "Maximum number of requests that are under way at a time. The series of a round are divided between them by their \
+               source, so that each series arrives in order. The next round is sent when all are answered.",
     },
     PublisherSetting {
         key: "interval",
@@ -362,7 +369,9 @@ pub const PUBLISHER_SETTINGS: &[PublisherSetting] = &[
         kind: SettingKind::Time(0, HOUR),
         default: "0s",
         effect: PublisherEffect::Requests,
-        help: "How long intervals are gathered into one request. With 0s, each interval is sent as soon as it has ended.",
+        help: "How long intervals are gathered so that they can be sent in one request, a multiple of interval and shorter than \
+               max_age. What is larger than a request is divided. With 0s, each interval is sent as soon as it has ended. Type otlp \
+               requires temporality = \"delta\" for it.",
     },
     PublisherSetting {
         key: "include",
@@ -503,6 +512,15 @@ impl PublisherSetting {
     #[must_use]
     pub fn types_with(key: &str) -> Vec<SinkType> {
         SinkType::ALL.into_iter().filter(|sink| Self::find(key, *sink).is_some()).collect()
+    }
+
+    /// Why publishers of a type do not have a key that others have, where that is not obvious.
+    #[must_use]
+    pub fn absence_reason(key: &str, sink: SinkType) -> Option<&'static str> {
+        (key == "batch" && sink == SinkType::RemoteWrite).then_some(
+            "a receiver refuses a repeated request with two samples of a series, the first of which is older than what it has then; \
+             a longer interval makes fewer requests",
+        )
     }
 
     /// The environment variable that sets a key of a publisher.

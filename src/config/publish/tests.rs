@@ -186,7 +186,8 @@ include = [\"http.*\"]
             "configuration:19: publish.influx.url has a user or a password in it, which others would see; set user and password_file",
             "configuration:20: publish.influx.token_file = \"t\" is not an absolute path",
             "configuration:9: publish.mimir.batch is not a setting of type remote_write; it belongs to type debug, file, influxdb, \
-             datadog",
+             graphite, otlp, datadog: a receiver refuses a repeated request with two samples of a series, the first of which is older \
+             than what it has then; a longer interval makes fewer requests",
             "configuration:7: publish.mimir.url is not a URL such as https://server.example/path, with http or https",
             "configuration:11: publish.mimir.timeout = \"5\" needs a unit, such as 5s",
             "configuration:12: publish.none.type is missing; set it to one of debug, file, influxdb, graphite, remote_write, otlp, \
@@ -385,6 +386,55 @@ fn changes(old: &str, new: &str) -> PublisherChanges {
 }
 
 #[test]
+fn a_batch_is_whole_intervals_that_can_still_be_read_and_sent_at_its_end() {
+    let of = |sink: SinkType, batch: &str, more: &str| {
+        read(&format!("{}batch = {batch:?}\n{more}", minimal(sink)))
+            .map(|config| config.publish.publishers[0].batch)
+    };
+    for sink in [SinkType::Debug, SinkType::File, SinkType::Influxdb, SinkType::Graphite, SinkType::Datadog] {
+        assert_eq!(of(sink, "1m", ""), Ok(Duration::from_mins(1)), "{sink:?}");
+    }
+    assert_eq!(of(SinkType::Otlp, "1m", "temporality = \"delta\"\n"), Ok(Duration::from_mins(1)));
+    let memory = "windows.keep = 6\n";
+    for (sink, batch, more, part) in [
+        (SinkType::Influxdb, "15s", "", "is not a multiple of interval, which is 10s"),
+        (SinkType::Influxdb, "30s", "interval = \"20s\"\n", "is not a multiple of interval, which is 20s"),
+        (SinkType::Influxdb, "5s", "", "is not a multiple of interval"),
+        (SinkType::Datadog, "55m", "", "is not shorter than max_age, which is 55m"),
+        (SinkType::Influxdb, "2m", "max_age = \"1m\"\n", "is not shorter than max_age, which is 1m"),
+        (SinkType::Otlp, "1m", "", "needs temporality = \"delta\""),
+        (SinkType::RemoteWrite, "1m", "", "is not a setting of type remote_write"),
+    ] {
+        let errors = of(sink, batch, more).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(part), "{sink:?} {batch} {more}: {errors:?}");
+    }
+    for without_files in ["windows.log = false\n", "publish.spool = \"0B\"\n"] {
+        let of_memory = |batch: &str| {
+            read(&format!("{without_files}{memory}[publish.p]\ntype = \"debug\"\nbatch = {batch:?}\n"))
+        };
+        assert!(of_memory("50s").is_ok());
+        let errors = of_memory("1m").unwrap_err();
+        assert!(
+            errors.len() == 1 && errors[0].contains("for which memory has windows, which is 1m"),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
+fn workers_are_at_most_sixteen_and_only_where_there_are_requests() {
+    let of = |sink: SinkType, workers: usize| {
+        read(&format!("{}workers = {workers}\n", minimal(sink)))
+            .map(|config| config.publish.publishers[0].workers)
+    };
+    for sink in [SinkType::Influxdb, SinkType::RemoteWrite, SinkType::Otlp, SinkType::Datadog] {
+        assert_eq!(of(sink, 16), Ok(16), "{sink:?}");
+        assert!(of(sink, 17).is_err() && of(sink, 0).is_err(), "{sink:?}");
+    }
+    assert!(of(SinkType::Graphite, 2).is_err(), "one connection");
+}
+
+#[test]
 fn a_reload_starts_stops_and_changes_by_name() {
     let of = |name: &str, more: &str| format!("[publish.{name}]\ntype = \"influxdb\"\n{more}");
     let old = of("a", "") + &of("b", "") + &of("c", "");
@@ -434,6 +484,11 @@ fn an_interval_that_only_the_next_start_suits_waits_for_it() {
     assert_eq!(applied(&of("15s", "30s"))[0].interval, Duration::from_secs(30));
     assert_eq!(applied(&of("15s", "45s"))[0].interval, Duration::from_secs(20), "that of before");
     assert_eq!(applied(&of("15s", ""))[0].interval, Duration::from_secs(10), "one window, as long as it is");
+    let batched = "windows.length = \"15s\"\n[publish.p]\ntype = \"debug\"\nbatch = \"30s\"\n";
+    let [kept] = &applied(batched)[..] else { panic!() };
+    assert_eq!((kept.interval, kept.batch), (Duration::from_secs(10), Duration::from_secs(30)));
+    let batched = batched.replace("30s", "45s");
+    assert_eq!(applied(&batched)[0].batch, Duration::ZERO, "of 45 s no intervals of 10 s consist");
     let fresh = of("15s", "45s").replace("publish.p", "publish.q");
     assert_eq!(applied(&fresh), [], "a new one");
 }

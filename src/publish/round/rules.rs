@@ -1,4 +1,4 @@
-//! When windows are complete, and which round they are sent in.
+//! When windows are complete, and which round and which batch they are sent in.
 
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use crate::model::Timestamp;
 pub(in crate::publish) struct RoundRules {
     /// The length of a round.
     pub interval: Duration,
-    /// How long after its end a round is waited for.
+    /// For how long rounds are gathered, so that they can share requests; zero if each is sent by itself.
+    pub batch: Duration,
+    /// How long after its end a round, or a batch, is waited for.
     pub settle: Duration,
     /// Records after which a cut ends with its interval.
     pub records: usize,
@@ -76,7 +78,9 @@ impl RoundRules {
         self.round_start(span) > self.interval_start(span)
     }
 
-    pub(super) fn round_end(&self, span: WindowSpan) -> Timestamp {
+    /// When the round ends that a window is sent in.
+    #[must_use]
+    pub(in crate::publish) fn round_end(&self, span: WindowSpan) -> Timestamp {
         if self.is_one_window(span) && !self.is_late(span) {
             return span.end;
         }
@@ -84,7 +88,21 @@ impl RoundRules {
     }
 
     pub(in crate::publish) fn due_at(&self, span: WindowSpan) -> Timestamp {
-        self.round_end(span).saturating_add(self.settle)
+        self.batch_end(span).saturating_add(self.settle)
+    }
+
+    /// When the batch of the round with this start starts. Batches are aligned as intervals are, so that the same rounds share
+    /// requests also where they are sent again after a restart.
+    #[must_use]
+    pub(in crate::publish) fn batch_start(&self, round_start: Timestamp) -> Timestamp {
+        if self.batch.is_zero() { round_start } else { round_start.floor_to_window(self.batch) }
+    }
+
+    /// When the batch ends that a window is sent in; the end of its round if rounds are not gathered.
+    #[must_use]
+    pub(in crate::publish) fn batch_end(&self, span: WindowSpan) -> Timestamp {
+        let start = self.batch_start(self.round_start(span));
+        self.round_end(span).max(start.saturating_add(self.batch))
     }
 
     /// Whether a window is a round of its own, because it is as long as one.

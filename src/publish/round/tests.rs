@@ -9,7 +9,7 @@ const START: i64 = 1_767_225_600;
 
 fn rules(interval: u64) -> RoundRules {
     let (interval, settle) = (Duration::from_secs(interval), Duration::from_secs(1));
-    RoundRules { interval, settle, records: 100, floor: None }
+    RoundRules { interval, batch: Duration::ZERO, settle, records: 100, floor: None }
 }
 
 fn at(secs: i64) -> Timestamp {
@@ -31,6 +31,27 @@ fn a_window_is_due_when_its_round_has_settled_and_not_before() {
     assert_eq!(due(60, 60), Err(Some(at(61))));
     assert_eq!(due(60, 61), Ok(3));
     assert_eq!(rules(10).count_due([], at(0)), Err(None));
+}
+
+#[test]
+fn a_batch_is_due_when_its_last_round_has_settled() {
+    let of_a_minute = RoundRules { batch: Duration::from_mins(1), ..rules(10) };
+    let windows = [placed(0, 1), placed(50, 1), placed(10, 1), placed(60, 1)];
+    let due = |now| of_a_minute.count_due(windows, at(now));
+    assert_eq!(due(60), Err(Some(at(61))));
+    assert_eq!(due(61), Ok(3));
+    assert_eq!(due(121), Ok(4));
+    assert_eq!(of_a_minute.count_due([placed(60, 1), placed(0, 1)], at(61)), Err(Some(at(121))), "in order");
+    let starts = [0, 50, 60].map(|start| of_a_minute.batch_start(at(start)));
+    assert_eq!(starts, [at(0), at(0), at(60)]);
+    assert_eq!(rules(10).batch_start(at(50)), at(50), "each round by itself");
+}
+
+#[test]
+fn a_batch_beyond_the_bound_of_a_cut_is_divided_between_its_rounds() {
+    let of_a_minute = RoundRules { batch: Duration::from_mins(1), ..rules(10) };
+    let windows: Vec<_> = (0..6).map(|n| placed(n * 10, 60)).collect();
+    assert_eq!(of_a_minute.count_due(windows, at(61)), Ok(2));
 }
 
 #[test]

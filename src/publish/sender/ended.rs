@@ -56,7 +56,7 @@ impl PublisherTask {
                 for outcome in delivery.take_answer(answer, self.jitter.next_number()) {
                     let Outcome::Wait { wait, reason, why } = outcome else {
                         if outcome == Outcome::Shrink {
-                            self.shrink_room(super::cut::measure_request(&request));
+                            self.shrink_room(self.room.bytes);
                         }
                         continue;
                     };

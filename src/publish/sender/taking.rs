@@ -111,13 +111,14 @@ impl PublisherTask {
         match placed.get(written) {
             Some(first) if written < due => {
                 let rules = self.rules();
-                if rules.due_at(first.span).saturating_add(LOG_PATIENCE) < now {
+                let should_be = rules.round_end(first.span).saturating_add(rules.settle + LOG_PATIENCE);
+                if should_be < now {
                     return due;
                 }
-                // Of a round that cannot get another part, nothing is sent before everything is there.
-                let is_before = |window: &PlacedWindow| {
-                    !self.adds_up() || rules.round_start(window.span) < rules.round_start(first.span)
-                };
+                // Of a round that cannot get another part, or is to share requests, nothing is sent before everything is there.
+                let is_whole = self.adds_up() || !rules.batch.is_zero();
+                let batch_of = |window: &PlacedWindow| rules.batch_start(rules.round_start(window.span));
+                let is_before = |window: &PlacedWindow| !is_whole || batch_of(window) < batch_of(first);
                 placed.iter().take(written).rposition(is_before).map_or(0, |last| last + 1)
             }
             _ => due,
@@ -125,7 +126,8 @@ impl PublisherTask {
     }
 
     pub(super) fn begin_cut(&mut self, from: Cursor, windows: TakenWindows) -> Cut {
-        let oldest_due = windows.windows.iter().map(|window| window.window().span.end).min();
+        let rules = self.rules();
+        let oldest_due = windows.windows.iter().map(|window| rules.batch_end(window.window().span)).min();
         self.status.update_with(|status| status.oldest_due = oldest_due);
         Cut::new(from, windows)
     }

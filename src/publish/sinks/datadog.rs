@@ -14,9 +14,9 @@ pub(super) struct DatadogSender {
 }
 
 impl DatadogSender {
-    pub(super) fn new(sink: &DatadogSink) -> Self {
+    pub(super) fn new(sink: &DatadogSink, workers: usize) -> Self {
         let url = sink.target.url.trim_end_matches('/').to_owned();
-        let poster = HttpPoster::new(&sink.target, url, TokenHeader::Own("dd-api-key"));
+        let poster = HttpPoster::new(&sink.target, url, TokenHeader::Own("dd-api-key"), workers);
         Self { poster, compress: sink.compress }
     }
 

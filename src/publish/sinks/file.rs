@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::publish::answer::Answer;
@@ -17,27 +18,33 @@ const LONGEST_LINE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct FileWriter {
     path: PathBuf,
-    file: Option<File>,
+    /// Not there while it is written to.
+    file: Mutex<Option<File>>,
 }
 
 impl FileWriter {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, file: None }
+        Self { path, file: Mutex::default() }
     }
 
     /// Opens the file again at the next write.
-    pub(super) fn close_file(&mut self) {
-        self.file = None;
+    pub(super) fn close_file(&self) {
+        *self.lock_file() = None;
+    }
+
+    // Poisoning is ignored: the file is only ever put there or taken.
+    fn lock_file(&self) -> MutexGuard<'_, Option<File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends whole lines: all of them, or none.
-    pub(super) async fn append_body(&mut self, body: &[u8]) -> Answer {
+    pub(super) async fn append_body(&self, body: &[u8]) -> Answer {
         // A disk may take long, and a network one for ever.
-        let (path, file, body) = (self.path.clone(), self.file.take(), body.to_vec());
+        let (path, file, body) = (self.path.clone(), self.lock_file().take(), body.to_vec());
         let written = tokio::task::spawn_blocking(move || append_lines(&path, file, &body));
         match tokio::time::timeout(TIMEOUT, written).await {
             Ok(Ok(Ok(file))) => {
-                self.file = Some(file);
+                *self.lock_file() = Some(file);
                 Answer::Ok
             }
             Ok(Ok(Err(error))) => judge_error(&self.path, &error),
@@ -106,10 +113,10 @@ mod tests {
     async fn lines_are_appended_and_an_unfinished_one_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records.ndjson");
-        let mut writer = FileWriter::new(path.clone());
+        let writer = FileWriter::new(path.clone());
         assert_eq!(writer.append_body(b"{\"a\":1}\n").await, Answer::Ok);
         std::fs::write(&path, b"{\"a\":1}\n{\"b\":").unwrap();
-        let mut writer = FileWriter::new(path.clone());
+        let writer = FileWriter::new(path.clone());
         assert_eq!(writer.append_body(b"{\"b\":2}\n").await, Answer::Ok);
         assert_eq!(writer.append_body(b"{\"c\":3}\n").await, Answer::Ok);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n");

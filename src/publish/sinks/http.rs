@@ -49,9 +49,9 @@ impl HttpReply {
 }
 
 impl HttpPoster {
-    /// For URLs that begin with this one.
-    pub(super) fn new(target: &HttpTarget, url: String, token: TokenHeader) -> Self {
-        let client = build_client(target, token, LONGEST_BODY);
+    /// For URLs that begin with this one, with a connection for each worker.
+    pub(super) fn new(target: &HttpTarget, url: String, token: TokenHeader, workers: usize) -> Self {
+        let client = build_client(target, token, LONGEST_BODY, workers);
         Self { client, url }
     }
 

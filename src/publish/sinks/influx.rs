@@ -25,10 +25,10 @@ pub(super) struct InfluxWriter {
 }
 
 impl InfluxWriter {
-    pub(super) fn new(sink: &InfluxSink) -> Self {
+    pub(super) fn new(sink: &InfluxSink, workers: usize) -> Self {
         let url = format!("{}{}", sink.target.url.trim_end_matches('/'), write_route(&sink.api));
         Self {
-            poster: HttpPoster::new(&sink.target, url, TokenHeader::Scheme(token_scheme(&sink.api))),
+            poster: HttpPoster::new(&sink.target, url, TokenHeader::Scheme(token_scheme(&sink.api)), workers),
             options: InfluxOptions { fields: sink.fields, metadata: BTreeSet::new() },
             compress: sink.compress,
         }

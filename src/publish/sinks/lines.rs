@@ -2,6 +2,7 @@
 //! delivered.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -16,25 +17,31 @@ pub(super) struct LineSender {
     host: String,
     port: u16,
     timeout: Duration,
-    stream: Option<TcpStream>,
+    /// Not there while it is written to.
+    stream: Mutex<Option<TcpStream>>,
 }
 
 impl LineSender {
     pub(super) fn new(sink: &GraphiteSink) -> Self {
-        Self { host: sink.host.clone(), port: sink.port, timeout: sink.timeout, stream: None }
+        Self { host: sink.host.clone(), port: sink.port, timeout: sink.timeout, stream: Mutex::default() }
     }
 
     /// Connects again at the next request.
-    pub(super) fn close_connection(&mut self) {
-        self.stream = None;
+    pub(super) fn close_connection(&self) {
+        *self.lock_stream() = None;
+    }
+
+    // Poisoning is ignored: the connection is only ever put there or taken.
+    fn lock_stream(&self) -> MutexGuard<'_, Option<TcpStream>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends lines. After a failure the connection is made anew, so that a half line is not continued.
-    pub(super) async fn send_lines(&mut self, body: &[u8]) -> Answer {
-        let stream = self.stream.take();
+    pub(super) async fn send_lines(&self, body: &[u8]) -> Answer {
+        let stream = self.lock_stream().take();
         let why = match tokio::time::timeout(self.timeout, self.send_over(stream, body)).await {
             Ok(Ok(stream)) => {
-                self.stream = Some(stream);
+                *self.lock_stream() = Some(stream);
                 return Answer::Ok;
             }
             Ok(Err(error)) => error.to_string(),
@@ -73,13 +80,13 @@ mod tests {
 
     fn writer(port: u16) -> LineSender {
         let timeout = Duration::from_secs(5);
-        LineSender { host: "127.0.0.1".to_owned(), port, timeout, stream: None }
+        LineSender { host: "127.0.0.1".to_owned(), port, timeout, stream: Mutex::default() }
     }
 
     #[tokio::test]
     async fn a_server_that_closes_is_connected_again_before_anything_is_lost() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut writer = writer(listener.local_addr().unwrap().port());
+        let writer = writer(listener.local_addr().unwrap().port());
         for line in [b"a 1 0\n", b"b 2 0\n"] {
             let (sent, accepted) = tokio::join!(writer.send_lines(line), listener.accept());
             assert_eq!(sent, Answer::Ok);
@@ -89,8 +96,9 @@ mod tests {
             assert_eq!(&got, line);
             drop(stream);
             // The end of the connection arrives after the last byte of it was read.
-            let at_end = writer.stream.as_ref().unwrap().readable();
-            tokio::time::timeout(Duration::from_secs(5), at_end).await.unwrap().unwrap();
+            let stream = writer.lock_stream().take().unwrap();
+            tokio::time::timeout(Duration::from_secs(5), stream.readable()).await.unwrap().unwrap();
+            *writer.lock_stream() = Some(stream);
         }
     }
 

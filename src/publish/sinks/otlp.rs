@@ -15,10 +15,10 @@ pub(super) struct OtlpSender {
 }
 
 impl OtlpSender {
-    pub(super) fn new(sink: &OtlpSink) -> Self {
+    pub(super) fn new(sink: &OtlpSink, workers: usize) -> Self {
         let (url, token) = (sink.target.url.clone(), TokenHeader::Scheme("Bearer"));
         Self {
-            poster: HttpPoster::new(&sink.target, url, token),
+            poster: HttpPoster::new(&sink.target, url, token, workers),
             temporality: match sink.temporality {
                 Temporality::Cumulative => OtlpTemporality::Cumulative,
                 Temporality::Delta => OtlpTemporality::Delta,

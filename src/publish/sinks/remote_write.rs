@@ -1,5 +1,7 @@
 //! A receiver of Prometheus remote write.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::http::HttpPoster;
 use crate::config::{RemoteWriteSink, RemoteWriteVersion};
 use crate::publish::answer::{Answer, AnswerDialect};
@@ -11,48 +13,53 @@ use crate::render::publish::{RemoteWriteOptions, RemoteWriteProtocol};
 #[derive(Debug)]
 pub(super) struct RemoteWriter {
     poster: HttpPoster,
+    /// In the version that is tried first.
     options: RemoteWriteOptions,
-    /// Whether 1.0 may be spoken where 2.0 is not understood.
-    may_fall_back: bool,
+    /// In 1.0, if that may be spoken where 2.0 is not understood.
+    fallback: Option<RemoteWriteOptions>,
+    /// Whether the fallback is used.
+    falls_back: AtomicBool,
     /// Whether the receiver has shown that it understands 2.0.
-    knows_v2: bool,
+    knows_v2: AtomicBool,
 }
 
 impl RemoteWriter {
-    pub(super) fn new(sink: &RemoteWriteSink) -> Self {
+    pub(super) fn new(sink: &RemoteWriteSink, workers: usize) -> Self {
         let protocol = match sink.version {
             RemoteWriteVersion::V1 => RemoteWriteProtocol::V1,
             RemoteWriteVersion::Auto | RemoteWriteVersion::V2 => RemoteWriteProtocol::V2,
         };
         let (url, token) = (sink.target.url.clone(), TokenHeader::Scheme("Bearer"));
+        let options = RemoteWriteOptions {
+            protocol,
+            naming: sink.naming,
+            escaping: Escaping::Underscores,
+            timers: sink.timers,
+            labels: sink.labels.clone(),
+            metadata: true,
+        };
+        let in_v1 = RemoteWriteOptions { protocol: RemoteWriteProtocol::V1, ..options.clone() };
         Self {
-            poster: HttpPoster::new(&sink.target, url, token),
-            options: RemoteWriteOptions {
-                protocol,
-                naming: sink.naming,
-                escaping: Escaping::Underscores,
-                timers: sink.timers,
-                labels: sink.labels.clone(),
-                metadata: true,
-            },
-            may_fall_back: sink.version == RemoteWriteVersion::Auto,
-            knows_v2: false,
+            poster: HttpPoster::new(&sink.target, url, token, workers),
+            options,
+            fallback: (sink.version == RemoteWriteVersion::Auto).then_some(in_v1),
+            falls_back: AtomicBool::new(false),
+            knows_v2: AtomicBool::new(false),
         }
     }
 
     pub(super) fn encoding_options(&self) -> &RemoteWriteOptions {
-        &self.options
+        let fallback = self.fallback.as_ref().filter(|_| self.falls_back.load(Ordering::Relaxed));
+        fallback.unwrap_or(&self.options)
     }
 
     /// Tries 2.0 again, which the receiver may have learnt.
-    pub(super) fn try_newest_version(&mut self) {
-        if self.may_fall_back {
-            self.options.protocol = RemoteWriteProtocol::V2;
-        }
+    pub(super) fn try_newest_version(&self) {
+        self.falls_back.store(false, Ordering::Relaxed);
     }
 
     /// Posts a message. If it was not understood, the next is written in 1.0.
-    pub(super) async fn post_message(&mut self, body: &[u8], content_type: &str) -> Answer {
+    pub(super) async fn post_message(&self, body: &[u8], content_type: &str) -> Answer {
         let protocol = RemoteWriteProtocol::for_content_type(content_type);
         let headers =
             [("content-type", content_type), ("content-encoding", "snappy"), protocol.version_header()];
@@ -62,18 +69,21 @@ impl RemoteWriter {
         };
         let dialect = match protocol {
             RemoteWriteProtocol::V1 => AnswerDialect::RemoteWrite1,
-            RemoteWriteProtocol::V2 => AnswerDialect::RemoteWrite2 { is_known: self.knows_v2 },
+            RemoteWriteProtocol::V2 => {
+                AnswerDialect::RemoteWrite2 { is_known: self.knows_v2.load(Ordering::Relaxed) }
+            }
         };
         let answer = reply.judge_reply(dialect);
-        self.knows_v2 |= protocol == RemoteWriteProtocol::V2 && reply.counts_written;
+        if protocol == RemoteWriteProtocol::V2 && reply.counts_written {
+            self.knows_v2.store(true, Ordering::Relaxed);
+        }
         match answer {
-            Answer::Unspoken { why } if self.may_fall_back => {
-                if self.options.protocol == RemoteWriteProtocol::V2 {
+            Answer::Unspoken { why } if self.fallback.is_some() => {
+                if !self.falls_back.swap(true, Ordering::Relaxed) {
                     tracing::info!(
                         answer = why,
                         "the receiver does not understand remote write 2.0; 1.0 is used"
                     );
-                    self.options.protocol = RemoteWriteProtocol::V1;
                 }
                 Answer::Unspoken { why }
             }

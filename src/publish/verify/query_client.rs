@@ -20,7 +20,7 @@ pub(super) struct QueryClient {
 impl QueryClient {
     /// For a URL on the target's server. `scheme` is the word before a token in the header.
     pub(super) fn new(target: &HttpTarget, url: String, scheme: &'static str) -> Self {
-        Self { client: build_client(target, TokenHeader::Scheme(scheme), LONGEST_ANSWER), url }
+        Self { client: build_client(target, TokenHeader::Scheme(scheme), LONGEST_ANSWER, 1), url }
     }
 
     /// Sends a form, and returns the body of the answer.

@@ -238,7 +238,8 @@ fn write_rounds(source: &VerifySource, wanted: impl Fn(usize, &RoundRecord<'_>) 
         metadata: false,
     };
     let windows = source.store.kept_after(0);
-    let rules = RoundRules { interval: WINDOW, settle: source.settle, records: usize::MAX, floor: None };
+    let (batch, settle) = (Duration::ZERO, source.settle);
+    let rules = RoundRules { interval: WINDOW, batch, settle, records: usize::MAX, floor: None };
     let selection = SeriesSelection::default();
     let epoch = source.store.epoch();
     let reading = RecordReading::Became;

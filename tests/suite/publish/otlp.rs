@@ -77,10 +77,10 @@ struct HistogramPoint {
 }
 
 /// One data point: temporality (0 of a gauge), start, end, and value or count.
-type DataPoint = (i32, u64, u64, f64);
+pub(super) type DataPoint = (i32, u64, u64, f64);
 
 /// The points of a request, by name.
-fn points(request: &Received) -> Vec<(String, DataPoint)> {
+pub(super) fn points(request: &Received) -> Vec<(String, DataPoint)> {
     let decoded = ExportRequest::decode(request.body.as_slice()).unwrap();
     let scopes = decoded.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
     let mut all = Vec::new();
