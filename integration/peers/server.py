@@ -20,10 +20,12 @@ class Server:
     patience = 60
 
     def __init__(self, directory, program):
-        self.program = shutil.which(program)
-        if not self.program:
+        found = shutil.which(program)
+        if not found:
             hint = f": apt-get install {self.package}" if self.package else ""
             raise Failed(f"{program} is not installed{hint}")
+        # It is started in its directory.
+        self.program = pathlib.Path(found).absolute()
         self.directory = pathlib.Path(directory) / self.name
         self.directory.mkdir()
         self.log = self.directory / "server.log"
