@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # Where rustup installs cargo; a shell that was opened before does not know it.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-publish e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-publish e2e-peers e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ e2e-restart: ## twenty hand-overs in a row under a load of known totals, and sto
 e2e-publish: ## deliveries to a real InfluxDB, Prometheus and carbon, with known totals, through refusals and outages; needs their packages
 	scripts/setup cc rust
 	scripts/e2e-publish
+
+e2e-peers: ## the same to Prometheus 3, VictoriaMetrics, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=influxdb for one
+	scripts/setup cc rust
+	scripts/e2e-peers $(PEERS)
 
 e2e-kill: ## a hundred kills under a load of known totals, and one at every call that writes
 	scripts/setup cc rust

@@ -1,24 +1,24 @@
-"""A real carbon-cache on loopback, with a directory of its own. Stopped by its process, never by name."""
+"""A real carbon-cache."""
 
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
-from agent import Failed, free_port, until  # noqa: E402
+from agent import Failed, free_port
+from server import Server
 
 
-class Carbon:
+class Carbon(Server):
     """One server that keeps a point for each second."""
 
-    def __init__(self, directory):
-        self.binary = shutil.which("carbon-cache")
-        if not self.binary or not shutil.which("whisper-fetch"):
-            raise Failed("carbon is not installed: apt-get install graphite-carbon")
-        self.directory, self.port, self.process = pathlib.Path(directory), free_port(), None
+    name, package = "carbon", "graphite-carbon"
+
+    def __init__(self, directory, program="carbon-cache"):
+        super().__init__(directory, program)
+        if not shutil.which("whisper-fetch"):
+            raise Failed("whisper-fetch is not installed: apt-get install python3-whisper")
+        self.environment = os.environ | {"GRAPHITE_ROOT": str(self.directory)}
         (self.directory / "storage-schemas.conf").write_text("[all]\npattern = .*\nretentions = 1s:1h\n")
         (self.directory / "carbon.conf").write_text(
             f"""[cache]
@@ -39,24 +39,15 @@ CARBON_METRIC_INTERVAL = 0
 """
         )
 
-    def start(self):
-        command = [self.binary, f"--config={self.directory}/carbon.conf", "--nodaemon", "start"]
-        with open(self.directory / "carbon.log", "a") as log:
-            environment = os.environ | {"GRAPHITE_ROOT": str(self.directory)}
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    def command(self):
+        return [self.program, f"--config={self.directory}/carbon.conf", "--nodaemon", "start"]
 
-        def answers():
-            if self.process.poll() is not None:
-                raise Failed("carbon-cache ended: " + (self.directory / "carbon.log").read_text()[-2000:])
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        until("carbon answers", answers)
+    def is_ready(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(30)
+        super().stop()
         # One that was stopped in order leaves none.
         for left in self.directory.glob("*.pid"):
             left.unlink()

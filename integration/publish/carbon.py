@@ -27,8 +27,7 @@ def total(carbon):
 
 def run():
     with tempfile.TemporaryDirectory() as directory:
-        (server := pathlib.Path(directory) / "carbon").mkdir()
-        carbon = Carbon(server)
+        carbon = Carbon(directory)
         config = pathlib.Path(directory) / "agent.toml"
         config.write_text(f'[publish.g]\ntype = "graphite"\nhost = "127.0.0.1"\nport = {carbon.port}\n')
         agent = Agent(sys.argv[1], directory, ["--window", "1s", "--config", config])

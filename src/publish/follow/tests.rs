@@ -89,7 +89,7 @@ fn follow(node: &Node, spool: &Arc<Spool>, position: Position) -> WindowFollower
 
 fn rules() -> RoundRules {
     let (interval, settle) = (Duration::from_secs(10), Duration::from_secs(1));
-    RoundRules { interval, settle, records: EVERYTHING, floor: None }
+    RoundRules { interval, batch: Duration::ZERO, settle, records: EVERYTHING, floor: None }
 }
 
 #[test]

@@ -281,8 +281,9 @@ impl PrometheusAnswer {
             let values = values.iter().map(|(at, text)| (SampleNumber::Value, *at, text));
             for (number, at, text) in values.chain(counts).chain(sums) {
                 let at = to_millis(at);
-                let value = text.parse().map_err(|_| garbled("a value is no number"))?;
-                if (first..=last).contains(&at) {
+                let value: f64 = text.parse().map_err(|_| garbled("a value is no number"))?;
+                // `VictoriaMetrics` returns the markers of ended series as samples.
+                if (first..=last).contains(&at) && !value.is_nan() {
                     let series = SampleSeries { labels: labels.clone(), number };
                     found.entry(series).or_default().insert(at, value);
                 }
@@ -346,7 +347,8 @@ fn compare_increase(expected: &BTreeMap<i64, f64>, found: &FoundSamples) -> Vec<
         true => total - base,
         false => sum_increases(found),
     };
-    let expected = added.iter().sum();
+    // The sum of nothing is negative zero, which would be shown as that.
+    let expected = added.iter().fold(0.0, |sum, value| sum + value);
     // Totals are rounded at their own size, which may be far above what a few rounds add.
     let size = added.iter().map(|value| value.abs()).sum::<f64>() + base.abs() * 1e-3;
     let increase = NumberPair::if_different("increase", expected, Some(increase), size);

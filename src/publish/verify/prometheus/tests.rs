@@ -75,12 +75,14 @@ fn increases_are_those_after_the_first_sample() {
     let fallen = numbers(&[(10, 100.0), (20, 95.0), (30, 97.0)]);
     assert_eq!(shown(&compare_increase(&falling, &fallen)), []);
     assert_eq!(shown(&compare_increase(&added, &BTreeMap::new())), [("points", 3.0, Some(0.0))]);
+    let grown = compare_increase(&numbers(&[(10, 7.0)]), &numbers(&[(10, 7.0), (20, 9.0)]));
+    assert!(matches!(grown[..], [NumberPair { expected, .. }] if expected.is_sign_positive()), "{grown:?}");
 }
 
 #[test]
 fn answers_are_read_with_numbers_and_histograms() {
     let text = r#"{"status":"success","data":{"resultType":"matrix","result":[
-        {"metric":{"__name__":"hits_total","task":"web"},"values":[[9.999,"1"],[10,"2"],[20.000,"3.5"],[21,"9"]]},
+        {"metric":{"__name__":"hits_total","task":"web"},"values":[[9.999,"1"],[10,"2"],[10.001,"NaN"],[20.000,"3.5"],[21,"9"]]},
         {"metric":{"__name__":"load_seconds","task":"web"},"histograms":[[20,{"count":"4","sum":"0.5","buckets":[]}]]}]}}"#;
     let mut found = HashMap::new();
     let answer: PrometheusAnswer = serde_json::from_str(text).unwrap();
