@@ -26,7 +26,7 @@ const COLUMNS: [Column; 11] = [
     Column::new("STATE", CellKind::Word).with_rank(ColumnRank::State),
     Column::new("PID", CellKind::Number).with_rank(ColumnRank::Pid),
     Column::new("ADDRESS", CellKind::Word).with_rank(ColumnRank::Address),
-    Column::new("RECEIVED", CellKind::Number).with_rank(ColumnRank::Rate),
+    Column::new("RECEIVED", CellKind::Number).with_rank(ColumnRank::Datagrams),
     Column::new("REJECTED", CellKind::Number).with_rank(ColumnRank::Rejected),
     Column::new("DROPPED", CellKind::Number).with_rank(ColumnRank::Dropped),
     Column::new("FOLDED", CellKind::Number).with_rank(ColumnRank::Folded),

@@ -862,7 +862,7 @@ fn publish(contract: &Contract) {
     let verified = || contract.agent.admin("POST", "/v1/publishers/archive/verify", &Value::Null).1;
     contract.agent.until("there are rounds to compare", || verified()["outcome"] == "ok");
     std::fs::write(&archive, "").unwrap();
-    contract.change("POST /v1/publishers/archive/verify?part=0&parts=1", &Value::Null, 200);
+    contract.change("POST /v1/publishers/archive/verify?since=1h&part=0&parts=1", &Value::Null, 200);
     contract.agent.until("it is held", || contract.get("/v1/publishers")[1]["next_attempt"].is_string());
     for request in [
         "POST /v1/publishers/nope/check",

@@ -13,7 +13,7 @@ pub(in crate::cli) enum ColumnRank {
     Tags,
     Container,
     Unit,
-    /// Values, datagrams or records that arrived, or how many in a second.
+    /// Values or records that arrived, or how many in a second.
     Rate,
     /// What was lost by the kernel, by a limit, or while it waited.
     Dropped,
