@@ -177,9 +177,9 @@ class Container:
     Without a process it is a reservation that does not expire; it has a socket as well and costs less.
     """
 
-    def __init__(self, agent, name, labels=None, process=True, sender=None):
+    def __init__(self, agent, name, labels=None, process=True, sender=None, task=None):
         self.name, self.process = name, subprocess.Popen(["sleep", "3600"]) if process else None
-        body = {"container_id": name, "task_id": name, "labels": labels or {}}
+        body = {"container_id": name, "task_id": task or name, "labels": labels or {}}
         body |= {"pid": self.process.pid} if process else {"ttl": None}
         try:
             self.status, answer = agent.admin("POST", "/v1/containers", body)

@@ -1,17 +1,25 @@
-"""What the agent says of its only publisher."""
+"""What the agent says of its publishers."""
 
 from agent import check, until
 
 
+def publishers(agent):
+    """The publishers' documents by name. The counts of each must add up."""
+    documents = agent.get("/v1/publishers")[1]
+    for one in documents:
+        records = one["records"]
+        closed = sum(records[key] for key in ("delivered", "excluded", "dead", "pending")) + sum(records["dropped"].values())
+        check(closed == records["closed"], one["name"], "has counts that do not add up:", records)
+    return {one["name"]: one for one in documents}
+
+
 def publisher(agent):
-    """The publisher's document, whose counts must add up."""
-    publisher = agent.get("/v1/publishers")[1][0]
-    records = publisher["records"]
-    closed = sum(records[key] for key in ("delivered", "excluded", "dead", "pending")) + sum(records["dropped"].values())
-    check(closed == records["closed"], "the counts do not add up:", records)
-    return publisher
+    """The document of the only publisher."""
+    (document,) = publishers(agent).values()
+    return document
 
 
-def delivered(agent):
-    """Waits until nothing is pending."""
-    until("everything is delivered", lambda: publisher(agent)["records"]["pending"] == 0)
+def delivered(agent, patience=30):
+    """Waits until nothing is pending for any publisher."""
+    is_settled = lambda: all(one["records"]["pending"] == 0 for one in publishers(agent).values())
+    until("everything is delivered", is_settled, patience)
