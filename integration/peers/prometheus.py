@@ -36,17 +36,18 @@ def snappy(body):
 
 
 class Prometheus:
-    """One server, which also scrapes `target` under the job `scraped`."""
+    """One server, which also scrapes `target`, if there is one, under the job `scraped`, every `interval` seconds."""
 
-    def __init__(self, directory, target):
+    def __init__(self, directory, target=None, interval=1):
         self.binary = shutil.which("prometheus")
         if not self.binary:
             raise Failed("prometheus is not installed: apt-get install prometheus")
         self.directory, self.port, self.process = pathlib.Path(directory), free_port(), None
         self.url = f"http://127.0.0.1:{self.port}"
         job = {"job_name": "scraped", "metrics_path": "/metrics/tasks", "static_configs": [{"targets": [target]}]}
+        every = {"scrape_interval": f"{interval}s", "scrape_timeout": f"{interval}s"}
         # JSON is YAML, too.
-        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+        config = {"global": every, "scrape_configs": [job] if target else []}
         (self.directory / "prometheus.yml").write_text(json.dumps(config))
 
     def start(self):
