@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # Where rustup installs cargo; a shell that was opened before does not know it.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-publish e2e-clients e2e-restart e2e-kill e2e-hostile soak clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-publish bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-publish e2e-clients e2e-restart e2e-kill e2e-hostile soak soak-publish clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ soak: ## an hour of everything at random, or make soak SECONDS=600
 	scripts/setup cc rust
 	scripts/soak $(or $(SECONDS),3600)
 
+soak-publish: ## half an hour of kills, hand-overs and an outage beside a real InfluxDB and Prometheus; OPTIONS="--outage 30 --kills 10 --handovers 5" is short
+	scripts/setup cc rust
+	cargo build --release --locked --bin tallyport
+	integration/publish/soak.py target/release $(OPTIONS)
+
 check: ## everything CI asks for: format, lints, layers, names, tests, documents, dependencies
 	scripts/setup all
 	scripts/ci/check
@@ -112,6 +117,11 @@ bench: ## what the core costs: a line, an insert, a window, in time and in instr
 bench-node: ## what receiving costs: the agent beside two receivers that do nothing and other servers, as ratios
 	scripts/peers
 	cargo bench --locked --bench node -- --json target/bench-node.json
+
+bench-publish: ## what publishing costs: CPU time and memory of an agent with and without publishers, by turns, and how fast a backlog is delivered
+	scripts/setup cc rust prometheus
+	cargo build --release --locked --bin tallyport
+	integration/publish/cost.py target/release --json target/bench-publish.json $(OPTIONS)
 
 bench-nri: ## what the plugin adds to the start of a container, by turns with and without it
 	scripts/setup cc rust
