@@ -118,50 +118,34 @@ impl<'w> IntervalRecords<'w> {
         cut: &RangeInclusive<u64>,
         scope: RoundScope<'_>,
     ) -> (Self, u64, u64) {
-        let identity_of =
-            |published: &Published| SeriesIdentity::from_origin(published.origin(), scope.level);
-        let mut identities: Vec<_> = windows.iter().map(|(published, _)| identity_of(published)).collect();
-        let unsorted = identities.clone();
-        identities.sort_unstable();
-        identities.dedup();
-        let (mut parts, mut excluded) = (Vec::new(), 0);
-        for ((published, in_cut), identity) in windows.iter().zip(&unsorted) {
-            let identity = identities.binary_search(identity).unwrap_or_default();
-            let chosen = scope.selection.for_origin(published.origin());
-            let added = published.added_window().filter(|_| scope.reading == RecordReading::Added);
-            let is_late = scope.rules.is_late(published.window().span);
-            for (number, record) in published.numbered_records() {
-                let in_cut = *in_cut && cut.contains(&number.seq);
-                if !chosen.contains(record.series) {
-                    excluded += u64::from(in_cut);
-                    continue;
+        let mut of_identity: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for window in windows {
+            let identity = SeriesIdentity::from_origin(window.0.origin(), scope.level);
+            of_identity.entry(identity).or_default().push(window);
+        }
+        let span = WindowSpan { start, end, covered: Duration::ZERO };
+        let (mut identities, mut entries) = (Vec::with_capacity(of_identity.len()), Vec::new());
+        let (mut excluded, mut late) = (0, 0);
+        // Of one identity after the other: the parts of a whole interval would take more memory than what is made of them.
+        let mut parts = Vec::new();
+        for (identity, windows) in of_identity {
+            parts.clear();
+            for &(published, in_cut) in windows {
+                let cut = in_cut.then_some(cut);
+                excluded += push_parts(&mut parts, published, identities.len(), cut, scope);
+            }
+            identities.push(identity);
+            parts.sort_unstable_by(RecordPart::compare_parts);
+            for parts in parts.chunk_by(RecordPart::is_of_same_series) {
+                match Entry::from_parts(parts, span, scope.reading) {
+                    Ok(entry) => entries.extend(entry),
+                    Err(places) => late += places,
                 }
-                parts.push(RecordPart {
-                    group: (scope.group)(record.series.metric_type),
-                    identity,
-                    origin: published.origin(),
-                    series: record.series,
-                    span: published.window().span,
-                    view: record.view,
-                    added: added.and_then(|added| {
-                        let place = usize::try_from(number.seq - published.first_seq()).ok()?;
-                        Some(added.record_at(place)?.view)
-                    }),
-                    number,
-                    born: published.birth_in(scope.epoch),
-                    in_cut,
-                    is_late,
-                });
             }
         }
-        parts.sort_unstable_by(RecordPart::compare_parts);
-        let span = WindowSpan { start, end, covered: Duration::ZERO };
-        let (mut entries, mut late) = (Vec::new(), 0);
-        for parts in parts.chunk_by(RecordPart::is_of_same_series) {
-            match Entry::from_parts(parts, span, scope.reading) {
-                Ok(entry) => entries.extend(entry),
-                Err(places) => late += places,
-            }
+        let group_of = |entry: &Entry<'_>| (scope.group)(entry.series.metric_type);
+        if !entries.is_sorted_by_key(group_of) {
+            entries.sort_by_key(group_of);
         }
         (Self { start, end, level: scope.level, identities, entries }, excluded, late)
     }
@@ -215,6 +199,44 @@ impl<'w> IntervalRecords<'w> {
         let records = records.collect();
         Round { node, epoch, start: self.start, end: self.end, level: self.level, marks, records }
     }
+}
+
+/// Adds the selected records of a window to the parts of its identity. Returns how many records of the cut are not selected; with
+/// `None`, none of them is in the cut.
+fn push_parts<'w>(
+    parts: &mut Vec<RecordPart<'w>>,
+    published: &'w Published,
+    identity: usize,
+    cut: Option<&RangeInclusive<u64>>,
+    scope: RoundScope<'_>,
+) -> u64 {
+    let chosen = scope.selection.for_origin(published.origin());
+    let added = published.added_window().filter(|_| scope.reading == RecordReading::Added);
+    let is_late = scope.rules.is_late(published.window().span);
+    let mut excluded = 0;
+    for (number, record) in published.numbered_records() {
+        let in_cut = cut.is_some_and(|cut| cut.contains(&number.seq));
+        if !chosen.contains(record.series) {
+            excluded += u64::from(in_cut);
+            continue;
+        }
+        parts.push(RecordPart {
+            identity,
+            origin: published.origin(),
+            series: record.series,
+            span: published.window().span,
+            view: record.view,
+            added: added.and_then(|added| {
+                let place = usize::try_from(number.seq - published.first_seq()).ok()?;
+                Some(added.record_at(place)?.view)
+            }),
+            number,
+            born: published.birth_in(scope.epoch),
+            in_cut,
+            is_late,
+        });
+    }
+    excluded
 }
 
 #[cfg(test)]

@@ -34,7 +34,6 @@ pub(super) enum Content<'w> {
 /// A record of a window.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct RecordPart<'w> {
-    pub(super) group: u8,
     pub(super) identity: usize,
     pub(super) origin: &'w Origin,
     pub(super) series: &'w Arc<Series>,
@@ -61,20 +60,30 @@ impl Content<'_> {
 }
 
 impl RecordPart<'_> {
-    /// By series as a round is sorted, then by what the merged record must not depend on the order of: time, container, place.
+    /// Of one identity: by series as a round is sorted, then by what the merged record must not depend on the order of: time,
+    /// container, place.
     pub(super) fn compare_parts(&self, other: &Self) -> std::cmp::Ordering {
         let (a, b) = (self.series, other.series);
         let of = |part: &Self| (part.span.start, part.born, part.number.seq);
-        (self.group, self.identity, &a.name, a.metric_type, &a.tags)
-            .cmp(&(other.group, other.identity, &b.name, b.metric_type, &b.tags))
+        (&a.name, a.metric_type, &a.tags)
+            .cmp(&(&b.name, b.metric_type, &b.tags))
             .then_with(|| self.span.start.cmp(&other.span.start))
             .then_with(|| self.origin.container_id.cmp(&other.origin.container_id))
             .then_with(|| self.origin.generation.cmp(&other.origin.generation))
             .then_with(|| of(self).cmp(&of(other)))
     }
 
+    /// Of one identity.
     pub(super) fn is_of_same_series(&self, other: &Self) -> bool {
-        self.identity == other.identity && SeriesKey(self.series) == SeriesKey(other.series)
+        SeriesKey(self.series) == SeriesKey(other.series)
+    }
+
+    /// The part as a record of its own. `None` if it adds nothing, or nothing new.
+    fn choose_alone(&self, reading: RecordReading) -> Option<Self> {
+        if is_added_up(self.series, reading) {
+            return self.added.map(|view| Self { view, ..*self });
+        }
+        (!self.is_late || self.number.rev == 0).then_some(*self)
     }
 
     fn is_of_same_window(&self, other: &Self) -> bool {
@@ -87,11 +96,15 @@ impl RecordPart<'_> {
     }
 }
 
+/// Whether what windows have added to a series is sent, and not what it has become.
+fn is_added_up(series: &Series, reading: RecordReading) -> bool {
+    reading == RecordReading::Added && is_cumulative(series.metric_type)
+}
+
 /// The parts whose views add up to the record.
 fn choose_parts<'w>(parts: &[RecordPart<'w>], reading: RecordReading) -> Vec<RecordPart<'w>> {
-    let adds_up = parts.first().is_some_and(|part| is_cumulative(part.series.metric_type));
-    if reading == RecordReading::Added && adds_up {
-        return parts.iter().filter_map(|part| Some(RecordPart { view: part.added?, ..*part })).collect();
+    if parts.first().is_some_and(|part| is_added_up(part.series, reading)) {
+        return parts.iter().filter_map(|part| part.choose_alone(reading)).collect();
     }
     // Of each window, what the record has become last.
     let same_window = parts.chunk_by(RecordPart::is_of_same_window);
@@ -114,11 +127,22 @@ impl<'w> Entry<'w> {
         if places == 0 {
             return Ok(None);
         }
-        let chosen = choose_parts(parts, reading);
+        let (alone, several);
+        let chosen = match parts {
+            // Nearly all are alone.
+            [only] => {
+                alone = only.choose_alone(reading);
+                alone.as_slice()
+            }
+            parts => {
+                several = choose_parts(parts, reading);
+                several.as_slice()
+            }
+        };
         if chosen.is_empty() && parts.iter().any(|part| part.is_late) {
             return Err(places);
         }
-        Ok(Self::from_chosen(&chosen, span, places))
+        Ok(Self::from_chosen(chosen, span, places))
     }
 
     fn from_chosen(newest: &[RecordPart<'w>], span: WindowSpan, places: u64) -> Option<Self> {
