@@ -287,7 +287,7 @@ fn the_start_of_a_containers_id_selects_it_wherever_a_task_is_named() {
     };
     send();
     agent.until("both have a window", || agent.metrics("loader", "").len() == 4);
-    let start = &ids[0][..10];
+    let start = ids[0].get(..10).unwrap();
     let only = format!("only container {} of task loader", ids[0]);
     for (args, shown) in [
         (&["metrics", "details", start][..], "one"),
@@ -318,7 +318,7 @@ fn the_start_of_a_containers_id_selects_it_wherever_a_task_is_named() {
         let shown = agent.cli(&[command, &[start]].concat());
         assert!(shown.err.contains(&whole), "{shown:?}");
     }
-    let both = &ids[0][..9];
+    let both = ids[0].get(..9).unwrap();
     for args in [
         &["metrics", "details", both][..],
         &["metrics", "summary", both],
@@ -343,7 +343,7 @@ fn the_filter_of_containers_takes_the_start_of_an_id_in_every_command_that_has_i
     agent.until("both have a window", || {
         !agent.metrics("loader", "").is_empty() && !agent.metrics("other", "").is_empty()
     });
-    let (start, both) = (&ids[0][..10], &ids[0][..9]);
+    let (start, both) = (ids[0].get(..10).unwrap(), ids[0].get(..9).unwrap());
     for args in [
         &["tasks", "--container"][..],
         &["containers", "list", "--container"],
