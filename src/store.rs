@@ -55,6 +55,8 @@ pub struct Store {
 struct Inner {
     /// The last assigned place.
     last: u64,
+    /// The last place of windows that an earlier run published and this one restored before it published any.
+    restored: u64,
     /// Readers and merges clone the pointer to a history and release the lock; a writer copies a history that is
     /// shared.
     containers: SharedMap<Allocation, Arc<History>>,
@@ -402,6 +404,12 @@ impl Store {
     #[must_use]
     pub fn end_cursor(&self) -> Cursor {
         self.cursor_at(self.read().last)
+    }
+
+    /// The last place of windows that were restored at the beginning of this run. A hand-over does not keep it.
+    #[must_use]
+    pub fn restored_place(&self) -> u64 {
+        self.read().restored
     }
 
     /// Subscribes to the newest place in the sequence.

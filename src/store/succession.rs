@@ -219,6 +219,7 @@ impl Store {
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
+            let is_beginning = inner.restored == inner.last;
             let (mut all, mut came) = (Vec::new(), BTreeSet::new());
             for (allocation, mut history) in histories {
                 if inner.containers.contains_key(&allocation) {
@@ -247,6 +248,9 @@ impl Store {
                 }
             }
             inner.count_alone(came);
+            if is_beginning {
+                inner.restored = inner.last;
+            }
             inner.last
         };
         self.newest.send_if_modified(|newest| std::mem::replace(newest, last) != last);

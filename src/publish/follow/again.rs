@@ -78,7 +78,7 @@ impl WindowFollower {
         let (from, store) = (self.handout.handed_cursor(), &self.source.store);
         let end = store.end_cursor();
         if from.epoch == end.epoch {
-            return Some((end.seq.saturating_sub(from.seq), end));
+            return Some((end.seq.saturating_sub(from.seq.max(store.restored_place())), end));
         }
         let mut reader = self.source.spool.read_after(from);
         let mut records = 0;

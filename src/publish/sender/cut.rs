@@ -102,12 +102,14 @@ impl PublisherTask {
         let heading = BatchHeading { start, sending, number: self.batches };
         progress.begin_batch(heading, &parcels, self.request_rules());
         self.keep_dead(&parcels, progress);
-        let old: Vec<_> =
-            parcels.iter().map(|parcel| parcel.ranges_of(|round| self.is_too_old(round.end))).collect();
-        progress.drop_old(&old, self.request_rules());
-        let is_sent = intervals.iter().any(|interval| !self.is_too_old(interval.end));
-        if is_sent {
-            self.send_batch(&parcels, progress).await?;
+        let now = clock::wall_time();
+        let is_old = |end: Timestamp| self.is_too_old(end, now);
+        let old: Vec<_> = parcels.iter().map(|parcel| parcel.ranges_of(|round| is_old(round.end))).collect();
+        let is_sent = intervals.iter().any(|interval| !is_old(interval.end));
+        progress.drop_old(&old, is_sent, self.request_rules());
+        match is_sent {
+            true => self.send_batch(&parcels, progress).await?,
+            false => self.await_answers(progress).await,
         }
         if self.sink.sends_totals() {
             self.totals.commit_round(is_sent);
@@ -137,8 +139,8 @@ impl PublisherTask {
         RequestRules { most: self.room.records, trusted: self.unaccepted < MOST_UNACCEPTED }
     }
 
-    fn is_too_old(&self, end: Timestamp) -> bool {
-        self.config.max_age.is_some_and(|age| end.saturating_add(age) < clock::wall_time())
+    fn is_too_old(&self, end: Timestamp, now: Timestamp) -> bool {
+        self.config.max_age.is_some_and(|age| end.saturating_add(age) < now)
     }
 
     /// The other windows of rounds that this cut has a late part of, where records of several windows are merged.

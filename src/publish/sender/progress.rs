@@ -110,14 +110,15 @@ impl CutProgress {
         self.current = Some(CurrentBatch { heading, keys, tally, shares, hold: None });
     }
 
-    /// Gives up records that are too old by now: ranges of each parcel.
-    pub(super) fn drop_old(&mut self, old: &[Vec<Range<usize>>], rules: RequestRules) {
+    /// Gives up records that are too old by now: ranges of each parcel. If some of the batch are sent, a worker whose request is
+    /// under way keeps its records until it is answered: they may be delivered, and the others in it are not to be sent twice.
+    pub(super) fn drop_old(&mut self, old: &[Vec<Range<usize>>], is_sent: bool, rules: RequestRules) {
         let room = self.room(rules);
         let Some(CurrentBatch { tally, shares, .. }) = &mut self.current else { return };
         for (share, ranges) in shares.iter_mut().zip(old) {
             let of_batch = |range: &Range<usize>| share.first + range.start..share.first + range.end;
             let is_left = |range: &Range<usize>| !tally.unsettled_ranges(of_batch(range)).is_empty();
-            if !ranges.iter().any(is_left) {
+            if !ranges.iter().any(is_left) || (is_sent && share.is_under_way()) {
                 continue;
             }
             ranges.iter().for_each(|range| tally.settle_records(of_batch(range), Fate::Dropped(TOO_OLD)));

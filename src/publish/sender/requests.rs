@@ -92,12 +92,13 @@ impl PublisherTask {
             if progress.is_batch_sent() {
                 return CutEnd::Finished;
             }
-            let ends = self.is_told_to_end_at_once() && progress.is_held_up(now);
+            // Nothing is begun any more: also where a worker only waited for another's `Retry-After`.
+            let ends = self.is_told_to_end_at_once();
             if ends && self.under_way.is_empty() {
                 progress.start_over();
                 return CutEnd::Stopped;
             }
-            if progress.needs_batch(now) {
+            if !ends && progress.needs_batch(now) {
                 return CutEnd::Finished;
             }
             if let Some(ShareWait { until, reason, why }) = progress.next_wait() {
@@ -145,6 +146,14 @@ impl PublisherTask {
                 let answer = sink.send_body(body, content_type).await;
                 AnsweredRequest { worker, batch: heading.number, request, answer }
             });
+        }
+    }
+
+    /// Waits for the answers to requests whose records were all given up: a worker has one request under way.
+    pub(super) async fn await_answers(&mut self, progress: &mut CutProgress) {
+        while !self.under_way.is_empty() {
+            progress.end_waits(Some(Instant::now()));
+            self.take_next_answer(progress).await;
         }
     }
 

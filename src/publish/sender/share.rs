@@ -200,14 +200,19 @@ impl WorkerShare {
         }
     }
 
-    /// Whether something is left to be sent or kept.
+    /// Whether its request is not answered.
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.state, ShareState::UnderWay)
+    }
+
+    /// Whether something is left to be sent, answered or kept.
     pub(super) fn has_more(&self) -> bool {
         let has_stage = match self.stage {
             RoundStage::Zeros => true,
             RoundStage::Records => !self.suspects.is_empty(),
             RoundStage::Suspects => false,
         };
-        has_stage || self.delivery.next_range().is_some() || !self.dead.is_empty()
+        has_stage || self.is_under_way() || self.delivery.next_range().is_some() || !self.dead.is_empty()
     }
 
     /// Whether it could go on if its records were in hand.

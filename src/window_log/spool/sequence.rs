@@ -123,7 +123,7 @@ impl SequenceReader {
         if self.position.epoch < epoch {
             return Err(Cursor { epoch, seq: 0 });
         }
-        let mut cursor = self.position;
+        let mut cursor = self.position.max(begin_of_run(store));
         if cursor > store.end_cursor() {
             return Ok(SpoolBatch { windows: Vec::new(), cursor, missed: 0, is_waiting: false });
         }
@@ -174,11 +174,12 @@ impl SequenceReader {
         if self.position.epoch < epoch {
             return self.read_kept_of_earlier_runs(store, most);
         }
-        let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position);
-        for published in store.windows_to_write(cursor.seq).windows.into_iter().take(most.max(1)) {
-            missed += gap_between(cursor, Cursor { epoch, seq: published.first_seq() });
-            cursor.seq = published.last_seq();
-            windows.extend(published_here(published, epoch));
+        let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position.max(begin_of_run(store)));
+        let kept = store.windows_to_write(cursor.seq).windows.into_iter();
+        for window in kept.filter_map(|published| published_here(published, epoch)).take(most.max(1)) {
+            missed += gap_between(cursor, window.birth);
+            cursor = window.cursor;
+            windows.push(window);
         }
         if windows.is_empty() && cursor < lost {
             missed += lost.seq.saturating_sub(cursor.seq);
@@ -198,7 +199,7 @@ impl SequenceReader {
         kept.truncate(most.max(1));
         let windows = kept.into_iter().map(|(birth, kept)| SpooledWindow::new(kept, birth, None));
         let windows: Vec<_> = windows.collect();
-        let cursor = windows.last().map_or(Cursor { epoch, seq: 0 }, |last| last.cursor);
+        let cursor = windows.last().map_or(begin_of_run(store), |last| last.cursor);
         SpoolBatch { windows, cursor, missed: 0, is_waiting: false }
     }
 }
@@ -217,6 +218,12 @@ enum AfterMemory {
 fn published_here(published: Arc<Published>, epoch: u64) -> Option<SpooledWindow> {
     let birth = published.birth_in(epoch);
     (birth.epoch == epoch).then(|| SpooledWindow::new(published, birth, None))
+}
+
+/// The place after which this run has published. Windows before it were restored; they have the births of an earlier run, under which
+/// files have them, and what memory has lost of them since is not missing.
+fn begin_of_run(store: &Store) -> Cursor {
+    Cursor { epoch: store.epoch(), seq: store.restored_place() }
 }
 
 /// The records between a cursor and a birth. Of another epoch, and of the beginning of one, it cannot be told.

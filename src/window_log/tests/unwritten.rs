@@ -55,6 +55,27 @@ fn what_leaves_memory_before_it_is_written_is_written_all_the_same() {
 }
 
 #[test]
+fn what_memory_loses_of_restored_windows_is_not_missed() {
+    let (disk, spool) = (Disk::default(), held(MIB));
+    let mut node = Node::with_spool(&disk, 3, 4, SMALL, &spool);
+    send_unwritten(&mut node, 1..122);
+    node.follow().unwrap();
+    let (windows, _) = read_all(&mut spool.follow_after(FAR, START_OF_ALL), &node.store);
+    let last = windows.last().unwrap().cursor;
+    for forgotten in [vec![2], vec![0, 1, 2]] {
+        let (files, store): (Arc<dyn Files>, _) = (Arc::new(disk.mended()), Store::new(8, 4));
+        let spool = Arc::new(Spool::new(MIB));
+        let mut follower = spool.follow_after("near", last);
+        recover_windows(&*files, moment(125).wall, TOMBSTONE).resume_log(&files, &store, &spool, SMALL);
+        assert!(store.restored_place() > 0);
+        spool.set_written(store.end_cursor());
+        forgotten.iter().for_each(|n| store.forget_container(Allocation(*n)));
+        let (_, missed) = read_all(&mut follower, &store);
+        assert_eq!(missed, 0, "without {forgotten:?}");
+    }
+}
+
+#[test]
 fn what_could_not_be_written_is_counted_once_by_this_run_and_by_the_next_wherever_it_was() {
     // At the beginning of the sequence, within it, and at its end, where no window follows.
     for lost in [0..1, 1..2, 2..3, 0..3] {

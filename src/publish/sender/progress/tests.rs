@@ -74,7 +74,7 @@ fn of_a_batch_only_rounds_that_are_too_old_are_given_up() {
     progress.settle_records(0, records, Fate::Delivered);
     let old = [all[0].ranges_of(|round| round.end.as_secs() == 1_767_225_610)];
     for _ in 0..2 {
-        progress.drop_old(&old, RULES);
+        progress.drop_old(&old, true, RULES);
         encode_all(&mut progress, 1);
     }
     let tally = settled(&progress);
@@ -93,12 +93,31 @@ fn an_answer_for_rounds_that_were_given_up_meanwhile_settles_no_others() {
     encode_all(&mut progress, 1);
     let (worker, request, _) = progress.begin_requests(now).pop().unwrap();
     let old = [all[0].ranges_of(|round| round.end.as_secs() == 1_767_225_610)];
-    progress.drop_old(&old, RULES);
+    progress.drop_old(&old, false, RULES);
     progress.take_answer((worker, 1), request, Answer::Ok, (0.5, now));
     assert_eq!((settled(&progress).delivered, settled(&progress).sum()), (0, 4));
     encode_all(&mut progress, 1);
     let (_, request, _) = progress.begin_requests(now).pop().unwrap();
     assert_eq!(request.request.records, 4..8);
+}
+
+#[test]
+fn records_that_become_too_old_while_their_request_is_under_way_are_given_up_once_it_fails() {
+    let sources = Sources::new(1, 4);
+    let (all, now) = (parcels(&sources, &[4, 4], 1), Instant::now());
+    let old = [all[0].ranges_of(|round| round.end.as_secs() == 1_767_225_610)];
+    for (answer, delivered, given_up) in [(Answer::Ok, 8, None), (self::answer(3), 0, Some(4))] {
+        let mut progress = CutProgress::default();
+        progress.begin_batch(heading(1), &all, RULES);
+        encode_all(&mut progress, 1);
+        let (worker, request, _) = progress.begin_requests(now).pop().unwrap();
+        progress.drop_old(&old, true, RULES);
+        assert!(!progress.is_batch_sent());
+        progress.take_answer((worker, 1), request, answer, (0.5, now));
+        progress.drop_old(&old, true, RULES);
+        let tally = settled(&progress);
+        assert_eq!((tally.delivered, tally.dropped.get(TOO_OLD).copied()), (delivered, given_up));
+    }
 }
 
 #[test]
