@@ -106,14 +106,14 @@ fn records_that_become_too_old_while_their_request_is_under_way_are_given_up_onc
     let sources = Sources::new(1, 4);
     let (all, now) = (parcels(&sources, &[4, 4], 1), Instant::now());
     let old = [all[0].ranges_of(|round| round.end.as_secs() == 1_767_225_610)];
-    for (answer, delivered, given_up) in [(Answer::Ok, 8, None), (self::answer(3), 0, Some(4))] {
+    for (said, delivered, given_up) in [(Answer::Ok, 8, None), (answer(3), 0, Some(4))] {
         let mut progress = CutProgress::default();
         progress.begin_batch(heading(1), &all, RULES);
         encode_all(&mut progress, 1);
         let (worker, request, _) = progress.begin_requests(now).pop().unwrap();
         progress.drop_old(&old, true, RULES);
         assert!(!progress.is_batch_sent());
-        progress.take_answer((worker, 1), request, answer, (0.5, now));
+        progress.take_answer((worker, 1), request, said, (0.5, now));
         progress.drop_old(&old, true, RULES);
         let tally = settled(&progress);
         assert_eq!((tally.delivered, tally.dropped.get(TOO_OLD).copied()), (delivered, given_up));
