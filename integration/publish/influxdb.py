@@ -15,13 +15,13 @@ import json
 import pathlib
 import sys
 import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "common"), str(ROOT / "peers")]
 from accounts import delivered, differing, publisher, verify  # noqa: E402
 from agent import Agent, Container, check, main, until  # noqa: E402
 from influxdb import PORT, InfluxDB  # noqa: E402
+from load import send_short_lived  # noqa: E402
 
 DEFAULT = """[publish.i]
 type = "influxdb"
@@ -82,14 +82,7 @@ def poison(agent, influx):
 
 def outage(agent, influx):
     influx.stop()
-    sent = 0
-    for n in range(10):
-        container = Container(agent, f"c-{n}", process=False)
-        for _ in range(20):
-            container.send(b"hits:3|c\nhits:2|c|#route:/pay")
-            sent += 5
-        time.sleep(0.5)
-        agent.admin("DELETE", f"/v1/containers/c-{n}")
+    sent = 5 * send_short_lived(agent, 10, b"hits:3|c\nhits:2|c|#route:/pay", 0.5)
     until("it is tried again", lambda: publisher(agent)["state"] in ("retrying", "sending"))
     influx.start()
     until("the sums arrive", lambda: total(influx, "hits") == sent, patience=90)

@@ -1,7 +1,12 @@
-"""A load of a known rate."""
+"""Loads of known totals."""
 
 import threading
 import time
+
+from agent import Container
+
+# How often each short-lived container sends its datagram.
+REPEATS = 20
 
 
 class Load(threading.Thread):
@@ -25,3 +30,14 @@ class Load(threading.Thread):
         self.told.set()
         self.join()
         return self.sent
+
+
+def send_short_lived(agent, containers, datagram, pause):
+    """Lets containers live for `pause` seconds each, one after the other. Returns how often the datagram was sent."""
+    for n in range(containers):
+        container = Container(agent, f"c-{n}", process=False)
+        for _ in range(REPEATS):
+            container.send(datagram)
+        time.sleep(pause)
+        agent.admin("DELETE", f"/v1/containers/c-{n}")
+    return containers * REPEATS

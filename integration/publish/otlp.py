@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "common"), str(ROOT / "peers")]
 from accounts import delivered, publishers  # noqa: E402
 from agent import Agent, Container, check, main, until  # noqa: E402
 from collector import Collector  # noqa: E402
-from load import Load  # noqa: E402
+from load import Load, send_short_lived  # noqa: E402
 from prometheus import Prometheus3  # noqa: E402
 
 TEMPORALITIES = {"cumulative": "Cumulative", "delta": "Delta"}
@@ -110,14 +110,7 @@ def check_buckets(buckets, values):
 
 def outage(agent, collector):
     collector.stop()
-    sent = 0
-    for n in range(5):
-        container = Container(agent, f"c-{n}", process=False)
-        for _ in range(20):
-            container.send(b"orders:2|c\nduration:7|ms")
-            sent += 2
-        time.sleep(1)
-        agent.admin("DELETE", f"/v1/containers/c-{n}")
+    sent = 2 * send_short_lived(agent, 5, b"orders:2|c\nduration:7|ms", 1)
     until("it is tried again", lambda: all(one["state"] in ("retrying", "sending") for one in publishers(agent).values()))
     collector.start()
     until("the sums arrive", lambda: add_up(collector, "orders_total") == (sent, sent), patience=90)

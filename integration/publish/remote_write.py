@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "common"), str(ROOT / "peers")]
 from accounts import delivered, differing, publisher, verify  # noqa: E402
 from agent import Agent, Container, check, main, until  # noqa: E402
-from load import Load  # noqa: E402
+from load import Load, send_short_lived  # noqa: E402
 from prometheus import Prometheus, Prometheus3  # noqa: E402
 from victoriametrics import VictoriaMetrics  # noqa: E402
 
@@ -156,14 +156,7 @@ def compare(agent, series, but=frozenset()):
 
 def outage(agent, receiver):
     receiver.stop()
-    sent = 0
-    for n in range(8):
-        container = Container(agent, f"c-{n}", process=False)
-        for _ in range(20):
-            container.send(b"hits:3|c\nhits:2|c|#route:/pay")
-            sent += 5
-        time.sleep(1)
-        agent.admin("DELETE", f"/v1/containers/c-{n}")
+    sent = 5 * send_short_lived(agent, 8, b"hits:3|c\nhits:2|c|#route:/pay", 1)
     until("it is tried again", lambda: publisher(agent)["state"] in ("retrying", "sending"))
     receiver.start()
     until("the sums arrive", lambda: total(receiver, "hits_total") == sent, patience=90)
