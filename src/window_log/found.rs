@@ -81,7 +81,7 @@ impl OpenWindow {
             return;
         }
         self.span.covered = self.span.covered.max(window.span.covered);
-        self.layout = window.layout().clone();
+        self.change_layout(window.layout());
         for record in window.records() {
             let total = match record.view {
                 View::Counter { total, .. } => total,
@@ -91,6 +91,17 @@ impl OpenWindow {
                 self.states.insert(record.place, (state, total));
             }
         }
+    }
+
+    /// Continues with another layout, without the states of series that are no longer at their places: another series there would
+    /// get their values, and a vacant place would leave records that cannot be read.
+    fn change_layout(&mut self, new: &Layout) {
+        if Arc::ptr_eq(&self.layout, new) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.layout, Arc::clone(new));
+        let series_at = |layout: &Layout, place: u32| layout.get(place as usize).cloned().flatten();
+        self.states.retain(|place, _| series_at(&old, *place) == series_at(new, *place));
     }
 
     /// When it started.
@@ -176,5 +187,58 @@ impl Lasts {
         let mut checks: Vec<_> = self.checks.into_values().collect();
         checks.sort_by(|a, b| (&a.series.name, &a.series.tags).cmp(&(&b.series.name, &b.series.tags)));
         (checks, self.lasting.into_values().collect(), self.habits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::{Counter, Weight};
+    use crate::model::TagSet;
+
+    /// 2026-01-01T00:00:00Z, on the grid.
+    fn start() -> Timestamp {
+        Timestamp::from_secs(1_767_225_600)
+    }
+
+    fn layout<const N: usize>(names: [Option<&str>; N]) -> Layout {
+        let series = |name: &str| {
+            let (name, tags) = (name.into(), TagSet::default());
+            Arc::new(Series { name, tags, metric_type: MetricType::Counter, created: start() })
+        };
+        names.into_iter().map(|name| name.map(series)).collect()
+    }
+
+    fn window(layout: &Layout, counts: &[(u32, f64)]) -> Window {
+        let mut builder = WindowBuilder::new(WindowSpan {
+            start: start(),
+            end: start().saturating_add(Duration::from_secs(10)),
+            covered: Duration::from_secs(1),
+        });
+        for (place, sum) in counts {
+            let counter = Counter { samples: 1, count: Weight::ONE, sum: *sum, decremented: false };
+            builder.push(*place, &SeriesState::Counter(counter), *sum);
+        }
+        builder.build(Arc::clone(layout))
+    }
+
+    /// Names with their sums.
+    fn read_counters(window: &Window) -> Vec<(&str, f64)> {
+        let read = window.records().map(|record| match record.view {
+            View::Counter { counter, .. } => (&*record.series.name, counter.sum),
+            other => panic!("{other:?}"),
+        });
+        read.collect()
+    }
+
+    #[test]
+    fn series_that_leave_their_places_while_a_window_is_open_take_no_other_series_with_them() {
+        let first = layout([Some("a"), Some("gone"), Some("replaced"), Some("b")]);
+        let mut open = OpenWindow::new(1, &window(&first, &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0)]));
+        let second = layout([Some("a"), None, Some("new"), Some("b"), Some("c")]);
+        open.add(1, &window(&second, &[(4, 5.0)]));
+        let closed = open.close();
+        assert_eq!(read_counters(&closed), [("a", 1.0), ("b", 4.0), ("c", 5.0)]);
+        assert_eq!(closed.len(), 3);
     }
 }

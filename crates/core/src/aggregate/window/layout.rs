@@ -88,7 +88,10 @@ impl KnownLayout {
         }
         let ascending = change.places.is_sorted_by(|(a, _), (b, _)| a < b);
         let last = change.places.last().map_or(0, |(place, _)| *place);
-        if !ascending || last >= PLACES {
+        // Vacant places behind the last series do not count for the fingerprint: a forged one would only take memory.
+        let extends = last as usize >= self.layout.len();
+        let ends_vacant = change.places.last().is_some_and(|(_, series)| series.is_none());
+        if !ascending || last >= PLACES || (extends && ends_vacant) {
             return Err(CodecError::Damaged);
         }
         let mut series = self.layout.to_vec();
@@ -160,6 +163,19 @@ mod tests {
         let (short, long) = (layout([Some(series("a"))]), layout([Some(series("a")), None, None]));
         assert_eq!(short.fingerprint(), long.fingerprint());
         assert_ne!(short.fingerprint(), layout([None, Some(series("a"))]).fingerprint());
+    }
+
+    #[test]
+    fn a_change_that_only_adds_vacant_places_is_refused() {
+        let known = layout([Some(series("a"))]);
+        let of =
+            |place| ChangeV1 { from: known.fingerprint, to: known.fingerprint, places: vec![(place, None)] };
+        assert_eq!(known.apply_change(&encode(&of(PLACES - 1))).unwrap_err(), CodecError::Damaged);
+        assert_eq!(known.apply_change(&encode(&of(1))).unwrap_err(), CodecError::Damaged);
+        // One that was there may be gone.
+        let longer = layout([Some(series("a")), Some(series("b"))]);
+        let read = longer.apply_change(&known.encode_change_from(&longer)).unwrap();
+        assert_eq!(read.fingerprint(), known.fingerprint());
     }
 
     #[test]
