@@ -14,8 +14,8 @@ use super::{CodecError, Layout};
 use crate::model::Series;
 use tallyport_wal::{encode, encode_after};
 
-/// Places from this on are invalid: so many series need more memory than any container may use.
-const PLACES: u32 = 1 << 24;
+/// Places from this on are invalid: `limits.series` is at most this.
+const PLACES: u32 = 10_000_000;
 
 /// A layout, and the fingerprint that identifies it in encoded data.
 #[derive(Clone, Debug)]
@@ -51,6 +51,12 @@ impl KnownLayout {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Number of places without a series.
+    #[must_use]
+    pub fn count_vacant(&self) -> usize {
+        self.layout.iter().filter(|series| series.is_none()).count()
     }
 
     /// The fingerprint of its series and their places; vacant places at the end make no difference.
@@ -94,15 +100,16 @@ impl KnownLayout {
         if !ascending || last >= PLACES || (extends && ends_vacant) {
             return Err(CodecError::Damaged);
         }
-        let mut series = self.layout.to_vec();
         let length = if change.places.is_empty() { 0 } else { last as usize + 1 };
-        series.resize(series.len().max(length), None);
-        for (place, new) in change.places {
-            if let Some(old) = series.get_mut(place as usize) {
-                *old = new;
+        let mut changes = change.places.into_iter().peekable();
+        // Of a known length, so that the series are written where they stay.
+        let series = (0..self.layout.len().max(length)).map(|place| {
+            match changes.next_if(|(changed, _)| *changed as usize == place) {
+                Some((_, new)) => new,
+                None => self.layout.get(place).cloned().flatten(),
             }
-        }
-        let changed = Self::new(series.into());
+        });
+        let changed = Self::new(series.collect());
         // A version that computes fingerprints differently is not damage that a checksum would detect.
         if changed.fingerprint == change.to { Ok(changed) } else { Err(CodecError::OtherLayout) }
     }
