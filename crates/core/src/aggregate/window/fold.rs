@@ -47,7 +47,7 @@ impl WindowFold {
     /// Goes on with a window that was built before; `newest` is what [`WindowFold::newest_interval`] said then. `None` if one of
     /// its records cannot be read.
     #[must_use]
-    pub fn resume(window: &Window, newest: Option<(Timestamp, Duration)>) -> Option<Self> {
+    pub fn resume_window(window: &Window, newest: Option<(Timestamp, Duration)>) -> Option<Self> {
         let WindowSpan { start, end, covered } = window.span;
         let mut series = BTreeMap::new();
         for Record { place, view, .. } in window.records() {
@@ -122,7 +122,7 @@ impl WindowFold {
         }
     }
 
-    /// The last interval that was added, and how much of it was observed; for [`WindowFold::resume`].
+    /// The last interval that was added, and how much of it was observed; for [`WindowFold::resume_window`].
     #[must_use]
     pub fn newest_interval(&self) -> Option<(Timestamp, Duration)> {
         self.newest

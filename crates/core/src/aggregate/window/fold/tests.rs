@@ -38,17 +38,20 @@ impl Places {
     }
 }
 
+/// A window as bytes, and its newest interval.
+type StoredSlot = (Vec<u8>, Option<(Timestamp, Duration)>);
+
 /// Folds windows into slots of a length by their start, through bytes after each, as an archive does.
 fn fold_all(closed: &[ClosedWindow], length: Duration) -> BTreeMap<Timestamp, Window> {
     let mut places = Places::default();
-    let mut slots: BTreeMap<Timestamp, (Vec<u8>, Option<(Timestamp, Duration)>)> = BTreeMap::new();
+    let mut slots: BTreeMap<Timestamp, StoredSlot> = BTreeMap::new();
     for ClosedWindow { window, revisions, .. } in closed {
         for (part, is_late) in revisions.iter().map(|late| (late, true)).chain([(window, false)]) {
             let start = part.span.start.floor_to_window(length);
             let layout = KnownLayout::with_identity(places.layout(), 7);
             let mut fold = match slots.get(&start) {
                 Some((bytes, newest)) => {
-                    WindowFold::resume(&Window::decode(bytes, &layout).unwrap(), *newest).unwrap()
+                    WindowFold::resume_window(&Window::decode(bytes, &layout).unwrap(), *newest).unwrap()
                 }
                 None => WindowFold::new(start, length),
             };
