@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # Where rustup installs cargo; a shell that was opened before does not know it.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-publish bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-publish e2e-peers e2e-clients e2e-restart e2e-kill e2e-hostile soak soak-publish clean
+.PHONY: help setup build demo test e2e-nri e2e-runtimes check fmt lint features layers names pages doc deny docs docs-check book bench bench-node bench-publish bench-nri load fuzz fuzz-smoke install uninstall deb release image e2e-image e2e-browser e2e-rules e2e-helm e2e-deb e2e-first-run e2e-kubernetes screenshots e2e-prometheus e2e-publish e2e-archive e2e-peers e2e-clients e2e-restart e2e-kill e2e-hostile soak soak-publish clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,11 @@ e2e-publish: ## deliveries to a real InfluxDB, Prometheus and carbon, with known
 	scripts/setup cc rust
 	scripts/e2e-publish
 
-e2e-peers: ## the same to Prometheus 3, VictoriaMetrics, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=influxdb for one
+e2e-archive: ## history in the archive, exact through kills at random moments; KILLS=100 for more of them
+	scripts/setup cc rust
+	scripts/e2e-archive
+
+e2e-peers: ## the same as e2e-publish to Prometheus 3, VictoriaMetrics, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=influxdb for one
 	scripts/setup cc rust
 	scripts/e2e-peers $(PEERS)
 

@@ -82,6 +82,8 @@ pub struct AgentConfig {
     pub dcos_host: Option<IpAddr>,
     /// Containers' metrics for Prometheus.
     pub prometheus: PrometheusConfig,
+    /// The history of containers in a file.
+    pub archive: ArchiveConfig,
     /// Where windows are sent to.
     pub publish: PublishConfig,
     pub log: LogConfig,
@@ -179,6 +181,15 @@ pub struct WindowLogConfig {
     pub checkpoint: Duration,
     /// Maximum bytes of open windows written per second.
     pub checkpoint_rate: usize,
+}
+
+/// The history of containers in a file.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ArchiveConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Bytes that it may have.
+    pub size: u64,
 }
 
 /// Containers' sockets.

@@ -17,6 +17,8 @@ pub use tallyport_wire as wire;
 
 pub mod api;
 pub mod app;
+#[cfg_attr(not(feature = "archive"), path = "archive/absent.rs")]
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod containers;

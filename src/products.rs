@@ -7,6 +7,8 @@
 /// An optional part of the program.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Product {
+    /// The archive of windows.
+    Archive,
     /// The calls of the DC/OS metrics isolator, and the DC/OS metrics API.
     Dcos,
     /// The BPF guard of listeners.
@@ -23,12 +25,14 @@ pub enum Product {
 
 impl Product {
     /// All of them, in the order of their features' names.
-    pub const ALL: [Self; 6] = [Self::Dcos, Self::Guard, Self::Install, Self::Nri, Self::Page, Self::Top];
+    pub const ALL: [Self; 7] =
+        [Self::Archive, Self::Dcos, Self::Guard, Self::Install, Self::Nri, Self::Page, Self::Top];
 
     /// The name of its feature.
     #[must_use]
     pub const fn feature_name(self) -> &'static str {
         match self {
+            Self::Archive => "archive",
             Self::Dcos => "dcos",
             Self::Guard => "guard",
             Self::Install => "install",
@@ -42,6 +46,7 @@ impl Product {
     #[must_use]
     pub const fn describe_product(self) -> &'static str {
         match self {
+            Self::Archive => "the archive",
             Self::Dcos => "the DC/OS calls",
             Self::Guard => "the guard",
             Self::Install => "tallyport hook",
@@ -55,6 +60,7 @@ impl Product {
     #[must_use]
     pub const fn is_built_in(self) -> bool {
         match self {
+            Self::Archive => cfg!(feature = "archive"),
             Self::Dcos => cfg!(feature = "dcos"),
             Self::Guard => cfg!(feature = "guard"),
             Self::Install => cfg!(feature = "install"),

@@ -8,6 +8,7 @@ mod changes;
 mod data;
 mod documents;
 mod exposition;
+mod history;
 mod merged;
 mod names;
 mod parameters;
@@ -26,8 +27,10 @@ pub use documents::{
     task_document, task_short,
 };
 pub use exposition::{Wanted, build_page};
+pub(crate) use history::HISTORY;
+pub use history::{HistorySelection, HistoryTask, find_history, write_history};
 pub use names::{WantedNames, write_names};
-pub(crate) use parameters::{FILTERS, SELECTION, parse_duration};
+pub(crate) use parameters::{FILTERS, parse_duration};
 pub use parameters::{Filters, Query, Selection, Windows};
 pub use recent::RecentWindows;
 pub use records::{RecordSource, collect_sources, write_task};

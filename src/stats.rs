@@ -92,6 +92,12 @@ families! {
     PUBLISH_DEAD_LETTERS = "tallyport_publish_dead_letters", Gauge, ["publisher"], "Refused records that are kept for `tallyport publish replay`.";
     PUBLISH_RESTARTS = "tallyport_publish_restarts", Counter, ["publisher"], "How often the publisher was started again because it had failed or hung.";
     PUBLISH_SPOOL = "tallyport_publish_spool_bytes", Gauge, [], "Total size of the files of closed windows that are kept for publishers alone; at most `publish.spool`.";
+    ARCHIVE_RECORDS = "tallyport_archive_records", Counter, [], "Closed records that were folded into the archive.";
+    ARCHIVE_LEFT_OUT = "tallyport_archive_left_out", Counter, ["reason"], "Closed records that are not in the archive: gone before they were read (`missed`), more than ten minutes ahead of the clock (`ahead`), older than everything that is kept (`late`), of windows longer than ten minutes (`long`), or not readable (`unreadable`).";
+    ARCHIVE_DELETED = "tallyport_archive_deleted_slots", Counter, ["reason"], "Steps of a container that were deleted: after their time (`expired`), or because the file was larger than `archive.size` (`size`).";
+    ARCHIVE_DAMAGED = "tallyport_archive_damaged", Counter, ["what"], "Steps that were damaged and begun anew (`slot`), and files that were set aside (`file`).";
+    ARCHIVE_SIZE = "tallyport_archive_size_bytes", Gauge, [], "Size of `archive.db`.";
+    ARCHIVE_FAILING = "tallyport_archive_failing", Gauge, [], "Whether windows cannot be archived at present: 1 or 0. They are, once that works again.";
     SHARDS = "tallyport_shards", Gauge, ["state"], "Threads that receive, running and ended.";
     CLOCK_STEPS = "tallyport_clock_steps", Counter, ["direction"], "Steps of the wall clock by a second or more.";
     SHARD_PAUSES = "tallyport_shard_pauses", Counter, [], "Times that a receiving thread read nothing for two seconds or longer; the affected windows are partial.";

@@ -34,6 +34,7 @@ fn an_agent_refuses_the_settings_of_products_that_it_does_not_have() {
         ("kubernetes.mode=opt-in", Product::Nri),
         ("listeners.guard=required", Product::Guard),
         ("dcos.host=10.1.2.3", Product::Dcos),
+        ("archive.enabled=true", Product::Archive),
     ] {
         let checked = tallyport(&["config", "check", "--set", setting]);
         if product.is_built_in() {

@@ -208,6 +208,9 @@ impl From<query::Error> for ApiError {
         let (status, code) = match error {
             query::Error::UnknownParameter { .. } => (400, "unknown_parameter"),
             query::Error::BadParameter { .. } | query::Error::TooManyFilters { .. } => (400, "bad_parameter"),
+            query::Error::TooManyRecords { .. } => (400, "too_many_records"),
+            query::Error::ArchiveOff { .. } => (400, "archive_off"),
+            query::Error::Archive(_) => (503, "archive"),
             query::Error::Expired(expired) => return expired.into(),
             query::Error::Shard(gone) => return gone.into(),
             query::Error::Unfinished => return Self::unfinished_response(),

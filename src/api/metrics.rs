@@ -7,8 +7,8 @@ use super::pages::{Asker, BuildLane, Deadline, PageRequest, PageWork, PageWriter
 use super::{AgentContext, ApiResponse, JSON, NDJSON, ReaderContext};
 use crate::net::clock;
 use crate::query::{
-    self, Budget as _, FILTERS, Filters, Query, RecordFormat, SELECTION, Selection, Sink as _, Wanted,
-    Windows, build_page, write_changes,
+    self, Budget as _, FILTERS, Filters, HISTORY, HistorySelection, Query, RecordFormat, Selection,
+    Sink as _, Wanted, Windows, build_page, write_changes,
 };
 use crate::store::Cursor;
 use crate::wire;
@@ -20,7 +20,11 @@ pub(super) async fn get_task_metrics(
     id: &str,
     raw: &str,
 ) -> Result<ApiResponse, ApiError> {
-    let selection = Selection::read(&Query::read(raw, &SELECTION)?, clock::wall_time())?;
+    let (query, now) = (Query::read(raw, &HISTORY)?, clock::wall_time());
+    if let Some(selection) = HistorySelection::read(&query, &reading.data.current_config(), now)? {
+        return get_task_history(reading, asker, (id, raw), selection).await;
+    }
+    let selection = Selection::read(&query, now)?;
     let costly = selection.filters.has_patterns() || selection.windows == Windows::All || selection.hdr;
     let lane = if costly { BuildLane::Search } else { BuildLane::Short };
     let request = PageRequest::new(asker, lane, "/v1/tasks/{task_id}/metrics", format!("{id}\n{raw}"));
@@ -37,6 +41,36 @@ pub(super) async fn get_task_metrics(
         Ok(move |writer: &mut PageWriter| {
             let of_node = (&*data.current_config().node, data.store.epoch());
             query::write_task(writer, &listed, of_node, &sources, &selection)
+        })
+    };
+    reading.pages.answer_request(request, gather).await
+}
+
+/// `GET /v1/tasks/{task_id}/metrics` in steps
+async fn get_task_history(
+    reading: &ReaderContext,
+    asker: Asker,
+    (id, raw): (&str, &str),
+    selection: HistorySelection,
+) -> Result<ApiResponse, ApiError> {
+    let detail = format!("{id}\n{raw}");
+    let request = PageRequest::new(asker, BuildLane::Search, "/v1/tasks/{task_id}/metrics", detail);
+    let (of_node, id) = (reading.clone(), id.to_owned());
+    let gather = move |work: PageWork| async move {
+        let (data, archive) = (of_node.data.clone(), of_node.archive.clone());
+        let (wanted, selection) = (id.clone(), Arc::new(selection));
+        let chosen = Arc::clone(&selection);
+        let find = move |_: &Deadline| {
+            let listed = data.directory.find_task(&wanted);
+            Ok(query::find_history(&data, &archive, &wanted, listed.as_ref(), &chosen)?)
+        };
+        let Some(mut task) = work.run(find).await? else {
+            return Err(of_node.unknown_task(asker, &id).await);
+        };
+        let data = of_node.data;
+        Ok(move |writer: &mut PageWriter| {
+            let of_node = (&*data.current_config().node, data.store.epoch());
+            query::write_history(writer, of_node, &mut task, &selection, clock::wall_time())
         })
     };
     reading.pages.answer_request(request, gather).await

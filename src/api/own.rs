@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::pages::{Asker, BuildLane, PageCounts, PageRequest, PageWriter};
 use super::{AgentContext, ApiResponse};
 use crate::aggregate::{Accounting, Dropped};
+use crate::archive::FoldCounts;
 use crate::containers::{ContainerInfo, LifecycleState};
 use crate::model::{Allocation, Timestamp};
 use crate::net::http::RefusalReason;
@@ -65,6 +66,7 @@ fn render_page(
     page.write_window_log(agent);
     page.write_publishers(&agent.publishers.list_documents());
     page.write_spool(agent);
+    page.write_archive(agent);
     page.write_http(agent);
     page.write_pages(agent.reading.pages.load_counts());
     page.write_nri(&agent.reading.stats.nri, agent.reading.data.current_config().nri.enabled);
@@ -236,11 +238,53 @@ impl MetricsPage {
         }
     }
 
-    /// What is kept for publishers. Without any, nothing is.
+    /// The archive. Without one, its families have no samples.
+    fn write_archive(&mut self, agent: &AgentContext) {
+        let archive = &agent.reading.archive;
+        let status = archive.is_enabled().then(|| archive.load_status());
+        self.write_counts(
+            stats::ARCHIVE_RECORDS,
+            "",
+            status.as_ref().map(|status| [("", status.counts.folded)]),
+        );
+        let left_out = status.as_ref().map(|status| {
+            let FoldCounts { ahead, late, long, unreadable, .. } = status.counts;
+            let reasons = [("ahead", ahead), ("late", late), ("long", long), ("unreadable", unreadable)];
+            reasons.into_iter().chain([("missed", status.missed)])
+        });
+        self.write_counts(stats::ARCHIVE_LEFT_OUT, "reason", left_out);
+        let deleted = status.as_ref().map(|status| [("expired", status.expired), ("size", status.for_size)]);
+        self.write_counts(stats::ARCHIVE_DELETED, "reason", deleted);
+        let damaged =
+            status.as_ref().map(|status| [("slot", status.counts.damaged_slots), ("file", status.set_aside)]);
+        self.write_counts(stats::ARCHIVE_DAMAGED, "what", damaged);
+        self.write_counts(stats::ARCHIVE_SIZE, "", status.as_ref().map(|status| [("", status.bytes)]));
+        let failing = status.as_ref().map(|status| [("", u64::from(status.failing.is_some()))]);
+        self.write_counts(stats::ARCHIVE_FAILING, "", failing);
+    }
+
+    /// Samples of a family by the value of a label, which is empty in a family without labels.
+    fn write_counts(
+        &mut self,
+        family: AgentMetricFamily,
+        key: &str,
+        samples: Option<impl IntoIterator<Item = (&'static str, u64)>>,
+    ) {
+        let family = self.start_family(family);
+        for (value, n) in samples.into_iter().flatten() {
+            match key.is_empty() {
+                true => family.write_sample(&[], n as f64),
+                false => family.write_sample(&[(key, value)], n as f64),
+            }
+        }
+    }
+
+    /// What is kept for publishers and the archive. Without any, nothing is.
     fn write_spool(&mut self, agent: &AgentContext) {
         let (spool, has_publishers) = (agent.publishers.spool_status(), agent.publishers.is_any_running());
+        let has_followers = has_publishers || agent.reading.archive.is_enabled();
         let family = self.start_family(stats::PUBLISH_SPOOL);
-        if has_publishers {
+        if has_followers {
             family.write_sample(&[], spool.bytes as f64);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::pages::{Pages, Shows};
+use crate::archive::Archive;
 use crate::config::Layers;
 use crate::containers::{ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
@@ -22,6 +23,8 @@ use crate::window_log;
 pub struct ReaderContext {
     /// The data that responses are built from.
     pub data: Data,
+    /// The history of containers.
+    pub archive: Archive,
     /// Builds the responses, within bounds.
     pub pages: Pages,
     /// Counts scrapes.

@@ -22,9 +22,14 @@ impl ReaderContext {
         if let Some(listed) = self.data.directory.find_task(id) {
             return Ok(listed);
         }
+        Err(self.unknown_task(asker, id).await)
+    }
+
+    /// The error for an unknown task, with similar ids.
+    pub(super) async fn unknown_task(&self, asker: Asker, id: &str) -> ApiError {
         let (directory, unknown) = (Arc::clone(&self.data.directory), id.to_owned());
         let compare = move || suggest_names(&unknown, directory.task_ids(COMPARED));
-        Err(ApiError::unknown_task(id, self.pages.suggest_names(asker, compare).await))
+        ApiError::unknown_task(id, self.pages.suggest_names(asker, compare).await)
     }
 
     /// The error for an unknown container, with similar ids.

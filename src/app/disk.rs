@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::error::StartError;
+use crate::archive::Archive;
 use crate::config::AgentConfig;
 use crate::containers::{ContainerSnapshot, ContainerTable, FinishedContainer, JOURNAL, Replayed};
 use crate::model::Timestamp;
@@ -126,7 +127,7 @@ impl AgentWindowLog {
     pub(super) fn start_after(
         before: Option<Channel>,
         sources: WriterSources,
-        publishers: Publishers,
+        (publishers, archive): (Publishers, Archive),
         config: Arc<AgentConfig>,
         ended: oneshot::Sender<()>,
     ) -> Option<Self> {
@@ -143,8 +144,9 @@ impl AgentWindowLog {
             let (failing, spool) = (Arc::clone(&shown), Arc::clone(&sources.spool));
             let store = Arc::clone(&sources.store);
             wait_for_end(before, ended);
-            // Only now: until its end, that process publishes.
+            // Only now: until its end, that process publishes and writes the archive.
             publishers.hold_files(&config.publish);
+            archive.hold_files();
             let start = || {
                 let files = open(&config)?;
                 let survey = survey_log(&files);

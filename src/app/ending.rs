@@ -195,7 +195,7 @@ impl AgentShutdown {
         let Self { running, window_log, drain, holding, names, state, .. } = self;
         names.into_iter().for_each(BoundSocket::leave_to_successor);
         // Before the other process goes on at their cursors.
-        running.publishers.stop_all().await;
+        tokio::join!(running.publishers.stop_all(), running.archive.stop());
         drop((holding, running));
         let last_windows = async {
             if let Some(log) = window_log {
@@ -222,7 +222,7 @@ impl AgentShutdown {
             running.containers.drain_all().await;
             // A backend that does not answer leaves time for everything else.
             let for_backends = deadline.saturating_sub(started.elapsed()) / 2;
-            let publishers = running.publishers.clone();
+            let (publishers, archive) = (running.publishers.clone(), running.archive.clone());
             drop((running, holding));
             let last_windows = async {
                 if let Some(log) = window_log {
@@ -230,7 +230,9 @@ impl AgentShutdown {
                 }
             };
             tokio::join!(publishers.flush_all(for_backends), last_windows);
-            drop(publishers);
+            // Now the log has written the last windows.
+            archive.stop().await;
+            drop((publishers, archive));
             drain.start(deadline.saturating_sub(started.elapsed())).await
         };
         let done = tokio::select! {

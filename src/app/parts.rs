@@ -9,6 +9,7 @@ use super::disk::{AgentWindowLog, PreviousLog};
 use super::entrance::{self, Entrance};
 use super::error::StartError;
 use crate::api::{AgentContext, ConfigRequest, MaintenanceContext, Pages, ReaderContext, Routes};
+use crate::archive::Archive;
 use crate::config::{AgentConfig, UnixMode};
 use crate::containers::{self, ContainerSnapshot, ContainerTable, ContainerTableHandle, Guarded};
 use crate::host::CpuMeter;
@@ -39,6 +40,8 @@ pub(super) struct Running {
     pub(super) spool: Arc<Spool>,
     /// What delivers windows to backends.
     pub(super) publishers: Publishers,
+    /// The history of containers.
+    pub(super) archive: Archive,
     /// Counters that belong to no other module.
     pub(super) stats: Arc<Stats>,
     /// Answers that are being built or sent.
@@ -66,7 +69,8 @@ impl Running {
             config: Arc::clone(&self.config),
         };
         let (pages, stats) = (self.pages.clone(), Arc::clone(&self.stats));
-        ReaderContext { data, pages, stats, drain: self.drain.clone() }
+        let archive = self.archive.clone();
+        ReaderContext { data, archive, pages, stats, drain: self.drain.clone() }
     }
 
     /// What the window log is written from.
@@ -147,6 +151,7 @@ impl AgentParts {
             false => Spool::without_files(),
         });
         let publishers = new_publishers(&config, &store, &spool);
+        let archive = Archive::new(&config, Arc::clone(&store), Arc::clone(&spool));
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let (missed, missed_requests) = mpsc::channel(8);
         let pages = Pages::new(&config);
@@ -157,6 +162,7 @@ impl AgentParts {
             config,
             spool,
             publishers,
+            archive,
             stats,
             pages,
             readiness,
@@ -205,6 +211,7 @@ impl AgentParts {
         images: &[ContainerSnapshot],
     ) -> Result<(), StartError> {
         self.running.publishers.hold_files(&self.running.current_config().publish);
+        self.running.archive.hold_files();
         let log = AgentWindowLog::start(
             self.running.window_sources(),
             &self.running.current_config(),

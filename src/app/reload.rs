@@ -9,6 +9,7 @@ use super::entrance::{self, Entrance};
 use super::parts::{Running, table_settings};
 use super::plugin::PluginControl;
 use crate::api::ConfigRequest;
+use crate::archive::Archive;
 use crate::config::{
     AgentConfig, ConfigError, ConfigErrors, DEFAULT_FILE, Environment, Layers, ProcessEnvironment,
     SettingOrigin,
@@ -104,7 +105,7 @@ pub(super) async fn serve_config(
     parts: ReloadParts,
 ) {
     let ConfigSources { loader, mut layers } = sources;
-    let ReloadParts { pool, containers, publishers, stats, config, pods, entrance } = parts;
+    let ReloadParts { pool, containers, publishers, archive, stats, config, pods, entrance } = parts;
     while let Some(request) = requests.recv().await {
         let (force, reply) = match request {
             ConfigRequest::Reload { force, reply } => (force, reply),
@@ -123,6 +124,7 @@ pub(super) async fn serve_config(
                 containers.apply_settings(table_settings(&applied)).await;
                 pods.apply_settings(&applied);
                 publishers.apply_settings(&applied.publish).await;
+                archive.apply_settings(&applied.archive);
                 // The main loop notices shards that have ended.
                 let _either_way = pool.apply_settings(
                     &settings,
@@ -178,6 +180,7 @@ pub(super) struct ReloadParts {
     pool: Arc<ShardPool>,
     containers: ContainerTableHandle,
     publishers: Publishers,
+    archive: Archive,
     stats: Arc<Stats>,
     config: Arc<RwLock<Arc<AgentConfig>>>,
     pods: PluginControl,
@@ -190,6 +193,7 @@ impl ReloadParts {
             pool: Arc::clone(&running.pool),
             containers: running.containers.clone(),
             publishers: running.publishers.clone(),
+            archive: running.archive.clone(),
             stats: Arc::clone(&running.stats),
             config: Arc::clone(&running.config),
             pods,
@@ -246,9 +250,9 @@ mod tests {
         let limits = (node_limits.memory, node_limits.remembered);
         let access = (&http.tls, &http.tokens, &http.hosts, http.page_memory);
         let ending = (process.drain_deadline, process.after_hand_over, &process.instance);
-        let publish = &config.publish;
+        let (publish, archive) = (&config.publish, config.archive.size);
         format!(
-            "{shards:?} {limits:?} {access:?} {prometheus:?} {publish:?} {ending:?} {}",
+            "{shards:?} {limits:?} {access:?} {prometheus:?} {publish:?} {archive} {ending:?} {}",
             config.log.filter
         )
     }

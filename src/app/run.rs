@@ -13,6 +13,7 @@ use super::parts::{AgentParts, Running};
 use super::reload::{self, ConfigSources};
 use super::{missed, plugin, serve};
 use crate::api::ConfigRequest;
+use crate::archive::Archive;
 use crate::config::{AfterHandOver, AgentConfig};
 use crate::net::passing::Channel;
 use crate::nri::Carried;
@@ -162,25 +163,29 @@ async fn wait_for_reason(
 /// What publishers are started with. Not the whole agent: the store is to be free when it ends.
 struct PublisherParts {
     publishers: Publishers,
+    archive: Archive,
     config: Arc<RwLock<Arc<AgentConfig>>>,
     drain: Drain,
 }
 
 impl PublisherParts {
     fn new(running: &Running) -> Self {
-        let Running { publishers, config, drain, .. } = running;
-        Self { publishers: publishers.clone(), config: Arc::clone(config), drain: drain.clone() }
+        let Running { publishers, archive, config, drain, .. } = running;
+        let (publishers, archive) = (publishers.clone(), archive.clone());
+        Self { publishers, archive, config: Arc::clone(config), drain: drain.clone() }
     }
 }
 
-/// Starts publishers, once no other process publishes at the same cursors, and keeps them running until the agent ends.
+/// Starts publishers and the archive, once no other process goes on at the same cursors, and keeps publishers running until the
+/// agent ends.
 async fn run_publishers(parts: PublisherParts, predecessor_ended: Option<oneshot::Receiver<()>>) {
-    let PublisherParts { publishers, config, mut drain } = parts;
+    let PublisherParts { publishers, archive, config, mut drain } = parts;
     if let Some(ended) = predecessor_ended {
         // Closed without a word where the wait for it failed.
         let _either_way = ended.await;
     }
     let settings = move || config.read().unwrap_or_else(PoisonError::into_inner).publish.clone();
+    archive.start();
     publishers.apply_settings(&settings()).await;
     tokio::select! {
         () = publishers.restart_failed(settings) => {}

@@ -134,9 +134,9 @@ async fn resume_agent(
     timing.log_pause(receiving, source.name(), containers);
     let window_sources = parts.running.window_sources();
     let (ended, predecessor_ended) = oneshot::channel();
-    let publishers = parts.running.publishers.clone();
+    let followers = (parts.running.publishers.clone(), parts.running.archive.clone());
     parts.window_log =
-        AgentWindowLog::start_after(source.into_connection(), window_sources, publishers, config, ended);
+        AgentWindowLog::start_after(source.into_connection(), window_sources, followers, config, ended);
     parts.predecessor_ended = Some(predecessor_ended);
     parts.routes.agent.window_log = parts.window_log.as_ref().map(|log| Arc::clone(&log.status));
     Ok(BoundAgent { parts, held, sources, log, nri })

@@ -329,6 +329,8 @@ Examples:
   tallyport metrics details web.1 'response.*' --tag route=/pay
   tallyport metrics details web.1 --type timer --sort p99 --limit 5
   tallyport metrics details web.1 --since 5m --merge --json
+  tallyport metrics details web.1 --since 2d --step 10m
+  tallyport metrics details web.1 --at 2026-01-01T03:00:00Z
   tallyport metrics details web.1 --window all -o hdr > web.1.hlog
   tallyport metrics details -n shop web-0 -c main
   tallyport metrics details web.1 -o csv > web.1.csv
@@ -336,7 +338,7 @@ Examples:
 Without --window, each series shows its newest closed record, or the open one if none is
 closed yet. Percentiles cover that record's window, or with --merge all selected windows; those
 of -o prom and of Prometheus cover the last 60 s.")]
-    Details(DetailsArgs),
+    Details(Box<DetailsArgs>),
     /// Show a task at a glance: state, rates, drops, its largest series
     #[command(after_help = "\
 Examples:

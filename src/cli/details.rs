@@ -18,7 +18,7 @@ use super::wait::{find_sending_task, repeat_until_complete};
 use crate::client::Client;
 use crate::model::Glob;
 use crate::net::clock;
-use crate::wire::{RecordDocument, TaskMetrics};
+use crate::wire::{CountsDocument, RecordDocument, Task, TaskMetrics, TaskShort};
 
 pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Result<(), Failure> {
     let patience = args.wait.find_patience(&[Some(&args.task_id), args.filters.metric.as_deref()])?;
@@ -58,7 +58,11 @@ pub(super) async fn show_details(args: &DetailsArgs, out: &mut Console) -> Resul
 
 /// The records that match the arguments, and their task.
 async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<(Vec<Value>, FoundTask), Failure> {
-    let found = find_task(client, &args.pod.of, &args.task_id).await?;
+    let found = match find_task(client, &args.pod.of, &args.task_id).await {
+        // A task that is long gone may have left its history.
+        Err(unknown) if args.may_be_history() => find_archived_task(args, client).await.ok_or(unknown)?,
+        found => found?,
+    };
     let query = details_query(args, &found)?;
     let path = format!("/v1/tasks/{}/metrics{query}", encode_segment(&found.task.task_id));
     let TaskMetrics::<Value> { mut metrics, .. } = parse_response(&client.get(&path).await?)?;
@@ -66,6 +70,27 @@ async fn fetch_metrics(args: &DetailsArgs, client: &Client) -> Result<(Vec<Value
         metrics.retain(|record| record.get("type").and_then(Value::as_str) == Some(wanted));
     }
     Ok((metrics, found))
+}
+
+/// The task of exactly this name, if the archive has it.
+async fn find_archived_task(args: &DetailsArgs, client: &Client) -> Option<FoundTask> {
+    let path = format!("/v1/tasks/{}/metrics?at=0s", encode_segment(&args.task_id));
+    let TaskMetrics::<Value> { task, .. } = parse_response(&client.get(&path).await.ok()?).ok()?;
+    let TaskShort { task_id, state, finished, generation, labels, .. } = task;
+    Some(FoundTask::from(Task {
+        task_id,
+        state,
+        finished,
+        generation,
+        labels,
+        containers: Vec::new(),
+        last_datagram: None,
+        series: 0,
+        widest_tags: None,
+        totals: CountsDocument::default(),
+        recent_rejected: Vec::new(),
+        last_scrape: None,
+    }))
 }
 
 /// Writes the log, and reports on standard error what it does not contain.
@@ -111,6 +136,7 @@ fn no_data_failure(args: &DetailsArgs, found: &FoundTask, records: &[RecordDocum
         || args.pod.pod_container.is_some()
         || args.window.is_some()
         || args.since.is_some()
+        || args.history.list_pairs().next().is_some()
         || args.metric_type.is_some();
     let said = if filtered { "has no matching record" } else { "has sent nothing yet" };
     let hint = match suggest_name(args, records) {
@@ -153,6 +179,7 @@ fn details_query(args: &DetailsArgs, found: &FoundTask) -> Result<String, Failur
     if let Some(since) = &args.since {
         pairs.push(("since", since));
     }
+    pairs.extend(args.history.list_pairs());
     if args.merge {
         pairs.push(("merge", "true"));
     }

@@ -7,9 +7,9 @@ use super::layers::{Layers, SettingOrigin};
 use super::publish::{self, PublishConfig, PublisherValues};
 use super::values::SettingValues;
 use super::{
-    AdminConfig, AfterHandOver, AgentConfig, ContainersConfig, Guarding, HttpConfig, KubernetesConfig,
-    ListenersConfig, LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig, PrometheusConfig,
-    TlsFiles, UnixConfig, UnixMode, WindowLogConfig, checks, labels,
+    AdminConfig, AfterHandOver, AgentConfig, ArchiveConfig, ContainersConfig, Guarding, HttpConfig,
+    KubernetesConfig, ListenersConfig, LogConfig, LogFormat, NodeLimits, NriConfig, PodMode, ProcessConfig,
+    PrometheusConfig, TlsFiles, UnixConfig, UnixMode, WindowLogConfig, checks, labels,
 };
 use crate::aggregate::{AggregatorSettings, Counting, GaugeSign, LimitMode, Limits, TimerUnit};
 use crate::render::prometheus::{Level, Naming, Timers};
@@ -110,6 +110,10 @@ pub(super) fn build_config(
         kubernetes: read_kubernetes(&values),
         dcos_host: values.ip_value("dcos.host"),
         prometheus: build_prometheus(&values),
+        archive: ArchiveConfig {
+            enabled: values.bool_value("archive.enabled"),
+            size: values.count_value("archive.size"),
+        },
         publish: build_publish(&values, &publishers),
         log: LogConfig {
             filter: values.raw_text("log.filter"),

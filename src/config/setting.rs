@@ -625,6 +625,21 @@ pub const SETTINGS: &[Setting] = &[
                values. This should exceed the scrape interval; values above containers.tombstone have no effect.",
     },
     Setting {
+        key: "archive.enabled",
+        kind: SettingKind::Switch,
+        default: "false",
+        effect: Effect::Restart,
+        help: "Keep the history of every container in the file archive.db in state_dir: a day in steps of a minute, and 30 \
+               days in steps of ten minutes.",
+    },
+    Setting {
+        key: "archive.size",
+        kind: SettingKind::Size(8 * MIB, 1024 * GIB),
+        default: "2GiB",
+        effect: Effect::AtOnce,
+        help: "Maximum size of archive.db. Above it, the oldest steps of a minute are deleted, and then those of ten minutes.",
+    },
+    Setting {
         key: "publish.spool",
         kind: SettingKind::Size(0, 1024 * GIB),
         default: "1GiB",
@@ -744,6 +759,7 @@ impl Setting {
     #[must_use]
     pub fn find_product(&self) -> Option<Product> {
         match self.key.split_once('.') {
+            Some(("archive", _)) => Some(Product::Archive),
             Some(("dcos", _)) => Some(Product::Dcos),
             Some(("listeners", "guard")) => Some(Product::Guard),
             Some(("nri" | "kubernetes", _)) => Some(Product::Nri),

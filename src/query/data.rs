@@ -88,6 +88,26 @@ pub enum Error {
     /// A shard that the query needs has ended.
     #[error(transparent)]
     Shard(#[from] ShardGone),
+    /// More records than an answer may have.
+    #[error(
+        "the answer would have more than {most} records; ask for a shorter time (since, until), a longer step, or fewer series (name, tag, container)"
+    )]
+    TooManyRecords {
+        /// The limit.
+        most: u64,
+    },
+    /// There is no archive, and memory has nothing of the time.
+    #[error(
+        "the archive is off, and memory reaches back {} only; set archive.enabled and restart the agent for the history from then on",
+        humantime::format_duration(*.memory)
+    )]
+    ArchiveOff {
+        /// How far back memory goes.
+        memory: std::time::Duration,
+    },
+    /// The archive cannot be read.
+    #[error("the archive cannot be read ({0}); the log of the agent says more")]
+    Archive(String),
     /// Its time budget was used up.
     #[error("the answer was not finished in time")]
     Unfinished,

@@ -69,7 +69,7 @@ impl Query {
     /// # Errors
     /// When it is neither.
     pub fn parse_since(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        self.last_value("since").map(|text| parse_since(text, now)).transpose()
+        self.last_value("since").map(|text| parse_moment("since", text, now)).transpose()
     }
 }
 
@@ -259,15 +259,13 @@ pub(super) fn parse_keys(text: &str) -> Result<Vec<String>, Error> {
 }
 
 /// Parses a timestamp, or a time before `now`.
-fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
+pub(super) fn parse_moment(key: &str, text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }
     match humantime::parse_duration(text) {
         Ok(ago) => Ok(now.saturating_sub(ago)),
-        Err(_) => {
-            Err(Error::bad_parameter("since", text, "is not a time such as 5m, nor a moment in RFC 3339"))
-        }
+        Err(_) => Err(Error::bad_parameter(key, text, "is not a time such as 5m, nor a moment in RFC 3339")),
     }
 }
 

@@ -210,6 +210,12 @@ impl Spool {
         !state.failing && !matches!(state.access, FileAccess::Never)
     }
 
+    /// Whether there is a log, or will be one. Without it, nothing comes back after a kill.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        !matches!(self.lock().access, FileAccess::Never)
+    }
+
     /// Sizes, damage, and how far publishers are.
     #[must_use]
     pub fn snapshot(&self) -> SpoolStatus {

@@ -106,6 +106,11 @@ impl Disk {
         self.0.lock().unwrap().reads.len()
     }
 
+    /// Makes reading a file fail from now on.
+    pub(crate) fn make_unreadable(&self, name: &str) {
+        self.0.lock().unwrap().unreadable.insert(name.to_owned());
+    }
+
     /// Removes a file that its users believe to be there.
     pub(crate) fn lose_file(&self, name: &str) {
         self.0.lock().unwrap().files.remove(name).unwrap();
@@ -304,6 +309,12 @@ impl Node {
             secs % 3
         );
         self.aggregators[container].ingest_datagram(lines.as_bytes(), moment(secs), None);
+    }
+
+    /// Sends a number to a counter of its own.
+    pub(crate) fn send_count(&mut self, container: usize, secs: u64, count: u64) {
+        let line = format!("sent:{count}|c");
+        self.aggregators[container].ingest_datagram(line.as_bytes(), moment(secs), None);
     }
 
     pub(crate) fn roll(&mut self, secs: u64) {

@@ -12,6 +12,7 @@
 mod access;
 mod agent;
 mod aggregate;
+mod archive;
 mod background;
 mod cli;
 mod clients;

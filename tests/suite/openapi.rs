@@ -622,6 +622,7 @@ fn read_everything(contract: &Contract) {
         "/v1/tasks/web.1/metrics?window=all",
         "/v1/tasks/batch/metrics",
         "/v1/tasks/web.1/metrics?window=all&merge",
+        "/v1/tasks/web.1/metrics?step=1m",
         "/v1/tasks/web.1/metrics?window=all&hdr",
         "/v1/tasks/web.1/metrics?window=all&merge&container=c-42&tag=route",
         "/v1/tasks/idle/metrics",
@@ -770,6 +771,7 @@ fn ask_for_what_cannot_be(contract: &Contract) {
         ("/v1/tasks/nope/watch", 404, "unknown_task"),
         ("/v1/tasks/nope/tail", 404, "unknown_task"),
         ("/v1/tasks/web.1/metrics?since=soon", 400, "bad_parameter"),
+        ("/v1/tasks/web.1/metrics?at=2h", 400, "archive_off"),
         ("/v1/metrics?since=1", 400, "bad_parameter"),
         ("/v1/metrics?hdr=v2", 400, "bad_parameter"),
         ("/metrics/tasks?shard=4/4", 400, "bad_parameter"),
@@ -930,6 +932,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
     let codes = contract.document.words("ErrorCode").into_iter().map(str::to_owned);
     let rare = [
         "another_namespace",
+        "archive",
         "busy",
         "cannot_enter",
         "cannot_watch",
@@ -942,6 +945,7 @@ fn every_answer_is_as_the_document_says_and_every_promise_is_kept() {
         "no_token",
         "shard_gone",
         "slow_body",
+        "too_many_records",
         "unfinished",
         "unknown_route",
         "unknown_token",

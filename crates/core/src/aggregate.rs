@@ -39,4 +39,6 @@ pub use sketch::{PERCENTILES, Percentiles};
 pub use state::{CheckOutcome, CheckState, Counter, SeriesState};
 pub use tallyport_wal::{encode, encode_after};
 pub use weight::Weight;
-pub use window::{CodecError, KnownLayout, Layout, Record, View, Window, WindowBuilder, WindowSpan};
+pub use window::{
+    CodecError, KnownLayout, Layout, Record, View, Window, WindowBuilder, WindowFold, WindowSpan,
+};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{TallyMap, Word};
 
 /// Everything that is counted of one container, of a task, or of the node.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct CountsDocument {
     /// Datagrams.
     pub datagrams: DatagramsDocument,
@@ -31,7 +31,7 @@ pub struct CountsDocument {
 }
 
 /// Datagrams.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct DatagramsDocument {
     /// Received or dropped by the kernel.
     #[serde(default)]
@@ -48,7 +48,7 @@ pub struct DatagramsDocument {
 }
 
 /// Lines.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct LinesDocument {
     /// Received.
     pub received: u64,
@@ -59,7 +59,7 @@ pub struct LinesDocument {
 }
 
 /// Values.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct ValuesDocument {
     /// Accepted.
     pub accepted: u64,

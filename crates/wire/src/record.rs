@@ -115,6 +115,9 @@ impl RecordDocument {
 pub struct TaskMetrics<R = RecordDocument> {
     /// The task.
     pub task: TaskShort,
+    /// The length of a step in seconds, where records are those of steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// Its records.
     pub metrics: Vec<R>,
 }

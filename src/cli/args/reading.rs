@@ -141,6 +141,28 @@ pub(in crate::cli) enum WindowSelection {
     All,
 }
 
+/// Steps of the history instead of windows.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct HistoryArgs {
+    /// One record per series and step of this length, from the archive: 1m, 10m, 1h, or auto for one that suits the time
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["window", "merge"])]
+    pub(in crate::cli) step: Option<String>,
+    /// Only steps that start before this time ago, or before this moment in RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = times::check_since, conflicts_with_all = ["window", "merge"])]
+    pub(in crate::cli) until: Option<String>,
+    /// The step that contains this time ago, or this moment in RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = times::check_since, conflicts_with_all = ["window", "merge", "since", "until"])]
+    pub(in crate::cli) at: Option<String>,
+}
+
+impl HistoryArgs {
+    /// The parameters of a query.
+    pub(in crate::cli) fn list_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = [("step", &self.step), ("until", &self.until), ("at", &self.at)];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DetailsArgs {
     /// The task, or the start of its name; the id of a container, or the start of it, selects that container alone
@@ -154,6 +176,8 @@ pub(in crate::cli) struct DetailsArgs {
     /// Only windows that ended within this time, such as 5m, or since this moment in RFC 3339
     #[arg(long, value_name = "TIME", value_parser = times::check_since)]
     pub(in crate::cli) since: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) history: HistoryArgs,
     /// One record per series, merged from all selected records
     #[arg(long)]
     pub(in crate::cli) merge: bool,
@@ -172,6 +196,13 @@ pub(in crate::cli) struct DetailsArgs {
     pub(in crate::cli) precision: RawArgs,
     #[command(flatten)]
     pub(in crate::cli) output: OutputArgs<DetailsFormat>,
+}
+
+impl DetailsArgs {
+    /// Whether the answer may be about a time that only the archive has.
+    pub(in crate::cli) fn may_be_history(&self) -> bool {
+        self.since.is_some() || self.history.list_pairs().next().is_some()
+    }
 }
 
 #[derive(Debug, Args)]

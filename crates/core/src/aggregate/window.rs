@@ -9,6 +9,7 @@
 
 mod builder;
 mod codec;
+mod fold;
 mod layout;
 mod view;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use builder::WindowBuilder;
 pub use codec::CodecError;
 use codec::short;
+pub use fold::WindowFold;
 pub use layout::KnownLayout;
 pub use view::{Record, View};
 

@@ -47,6 +47,13 @@ impl KnownLayout {
         Self { layout, fingerprint }
     }
 
+    /// A layout that is known by a number instead of its contents. It may have grown since a window was encoded with the number,
+    /// if each series is still at its place.
+    #[must_use]
+    pub fn with_identity(layout: Layout, identity: u64) -> Self {
+        Self { layout, fingerprint: identity }
+    }
+
     /// The layout.
     #[must_use]
     pub fn layout(&self) -> &Layout {
