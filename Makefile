@@ -51,7 +51,7 @@ e2e-publish: ## deliveries to a real InfluxDB, Prometheus and carbon, with known
 	scripts/setup cc rust
 	scripts/e2e-publish
 
-e2e-peers: ## the same to Prometheus 3, VictoriaMetrics, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=influxdb for one
+e2e-peers: ## the same to Prometheus 3, VictoriaMetrics, Mimir, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=mimir for one
 	scripts/setup cc rust
 	scripts/e2e-peers $(PEERS)
 
