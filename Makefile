@@ -55,7 +55,7 @@ e2e-archive: ## history in the archive, exact through kills at random moments; K
 	scripts/setup cc rust
 	scripts/e2e-archive
 
-e2e-peers: ## the same as e2e-publish to Prometheus 3, VictoriaMetrics, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=influxdb for one
+e2e-peers: ## the same as e2e-publish to Prometheus 3, VictoriaMetrics, Mimir, InfluxDB 1.13 and the OpenTelemetry Collector, each built once; PEERS=mimir for one
 	scripts/setup cc rust
 	scripts/e2e-peers $(PEERS)
 

@@ -15,7 +15,7 @@ mod unwritten;
 
 use std::collections::BTreeMap;
 use std::iter;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
@@ -47,6 +47,9 @@ pub struct Store {
     keep: usize,
     inner: RwLock<Inner>,
     newest: watch::Sender<u64>,
+    /// The last place of windows that an earlier run published and this one restored before it published any. Publishers ask for it
+    /// at every look, so it takes no lock.
+    restored: AtomicU64,
     /// Bytes that shards hold for containers, outside the store.
     live: Arc<AtomicUsize>,
 }
@@ -55,8 +58,6 @@ pub struct Store {
 struct Inner {
     /// The last assigned place.
     last: u64,
-    /// The last place of windows that an earlier run published and this one restored before it published any.
-    restored: u64,
     /// Readers and merges clone the pointer to a history and release the lock; a writer copies a history that is
     /// shared.
     containers: SharedMap<Allocation, Arc<History>>,
@@ -114,7 +115,14 @@ impl Store {
 
     fn with_inner(epoch: u64, keep: usize, inner: Inner) -> Self {
         let newest = watch::Sender::new(inner.last);
-        Self { epoch, keep, inner: RwLock::new(inner), newest, live: Arc::default() }
+        Self {
+            epoch,
+            keep,
+            inner: RwLock::new(inner),
+            newest,
+            restored: AtomicU64::new(0),
+            live: Arc::default(),
+        }
     }
 
     /// The life of the agent that this sequence belongs to.
@@ -406,10 +414,10 @@ impl Store {
         self.cursor_at(self.read().last)
     }
 
-    /// The last place of windows that were restored at the beginning of this run. A hand-over does not keep it.
+    /// The last place of windows that were restored at the beginning of this run, also in a process that has taken over.
     #[must_use]
     pub fn restored_place(&self) -> u64 {
-        self.read().restored
+        self.restored.load(Ordering::Acquire)
     }
 
     /// Subscribes to the newest place in the sequence.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Publishes to a real receiver of remote write: remote_write.py BINARIES RECEIVER [PROGRAM]
 
-BINARIES is the directory of tallyport, RECEIVER one of prometheus2, prometheus and victoriametrics, and PROGRAM its program.
+BINARIES is the directory of tallyport, RECEIVER one of prometheus2, prometheus, victoriametrics and mimir, and PROGRAM its program.
 
 1. rate() and increase() agree with the load within 1 %, in the version of the protocol that the receiver understands.
 2. Jobs that live for one window count.
@@ -26,11 +26,12 @@ sys.path[:0] = [str(ROOT / "common"), str(ROOT / "peers")]
 from accounts import delivered, differing, publisher, verify  # noqa: E402
 from agent import Agent, Container, check, main, until  # noqa: E402
 from load import Load, send_short_lived  # noqa: E402
+from mimir import Mimir  # noqa: E402
 from prometheus import Prometheus, Prometheus3  # noqa: E402
 from victoriametrics import VictoriaMetrics  # noqa: E402
 
 PUSHED = 'job="tallyport"'
-RECEIVERS = {"prometheus2": Prometheus, "prometheus": Prometheus3, "victoriametrics": VictoriaMetrics}
+RECEIVERS = {"prometheus2": Prometheus, "prometheus": Prometheus3, "victoriametrics": VictoriaMetrics, "mimir": Mimir}
 NOT_UNDERSTOOD = "the receiver does not understand remote write 2.0; 1.0 is used"
 
 
@@ -195,14 +196,17 @@ def run():
     with tempfile.TemporaryDirectory() as directory:
         config = pathlib.Path(directory) / "agent.toml"
         agent = Agent(binaries, directory, ["--window", "1s", "--keep", "300", "--config", config])
-        receiver = RECEIVERS[name](directory, target="%s:%d" % agent.address, **({"program": program[0]} if program else {}))
+        scraped = {"target": "%s:%d" % agent.address} if name != "mimir" else {}
+        receiver = RECEIVERS[name](directory, **scraped, **({"program": program[0]} if program else {}))
         headers = json.dumps([f"{key}={value}" for key, value in receiver.headers.items()])
         config.write_text(f'[publish.p]\ntype = "remote_write"\nurl = "{receiver.write_url}"\nheaders = {headers}\n')
         try:
             receiver.start()
             agent.start()
             for part in parts:
-                part(agent, receiver)
+                # Mimir scrapes nothing.
+                if part is not labels or scraped:
+                    part(agent, receiver)
         finally:
             agent.stop()
             receiver.stop()

@@ -25,6 +25,7 @@ use self::cut::Cut;
 use self::passing::SentBefore;
 use self::progress::CutProgress;
 use self::requests::AnsweredRequest;
+use self::share::ShareWait;
 use super::backoff::Jitter;
 use super::cursor_file::Position;
 use super::dead_letters::DeadLetters;
@@ -125,6 +126,8 @@ pub(super) struct PublisherTask {
     room: RequestRoom,
     /// The requests of workers that are not answered.
     under_way: JoinSet<AnsweredRequest>,
+    /// The wait that the server has asked for before the next request, whatever that is.
+    hold: Option<ShareWait>,
     /// The number of the last batch.
     batches: u64,
     unaccepted: u32,
@@ -185,6 +188,7 @@ impl PublisherTask {
             unfinished,
             room: Destination::request_room(),
             under_way: JoinSet::new(),
+            hold: None,
             batches: 0,
             sink: Arc::new(sink),
             selection,
@@ -240,7 +244,9 @@ impl PublisherTask {
             let flushing = matches!(*self.stop.borrow(), Some(StopOrder::Flush(_)));
             let next = match self.resume_cut() {
                 Some(unfinished) => Ok(unfinished),
-                None => self.next_cut(clock::wall_time(), flushing).map(|cut| (cut, CutProgress::default())),
+                None => self
+                    .next_cut(clock::wall_time(), flushing)
+                    .map(|cut| (cut, CutProgress::with_hold(self.hold.take()))),
             };
             let wake = match next {
                 Ok((cut, progress)) => {
@@ -303,6 +309,7 @@ impl PublisherTask {
                 return CutEnd::Stopped;
             }
         }
+        self.hold = progress.take_hold();
         self.finish_cut(&cut, &progress);
         CutEnd::Finished
     }

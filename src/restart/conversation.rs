@@ -19,7 +19,7 @@ use crate::net::passing::Channel;
 use crate::store::HISTORY_VERSION;
 
 /// The version of a hand-over.
-const PROTOCOL: u16 = 6;
+const PROTOCOL: u16 = 7;
 /// How long the other process may take for one step. While receiving is paused, the kernel's buffers must not overflow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a process that takes over waits for the next message before the pause. Datagrams are still read then, so it can be

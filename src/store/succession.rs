@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::iter;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ pub struct SentStore {
 #[derive(Debug, Default)]
 pub struct ReceivedStore {
     end: Option<Cursor>,
+    restored: u64,
     containers: HashMap<Allocation, history::ReceivedHistory>,
     losses: Losses,
     past: past::KnownTotals,
@@ -54,9 +56,11 @@ pub struct StorePart {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartV4 {
+struct PartV5 {
     /// The epoch, and the last assigned place.
     end: (u64, u64),
+    /// The last place of windows that were restored at the beginning of the run.
+    restored: u64,
     /// All containers in the store.
     here: Vec<Allocation>,
     /// What is new in the histories that have changed.
@@ -108,7 +112,8 @@ impl Store {
             sent.seq = seq;
         }
         let losses = snapshot.losses.changes_since(&mut sent.forgotten);
-        let part = PartV4 { end: (self.epoch, seq), here, histories, past, losses, names };
+        let (end, restored) = ((self.epoch, seq), self.restored_place());
+        let part = PartV5 { end, restored, here, histories, past, losses, names };
         StorePart { bytes: encode(&part), is_complete }
     }
 }
@@ -135,7 +140,7 @@ impl ReceivedStore {
     /// # Errors
     /// When the bytes are not a part, have another version, are damaged, or do not follow the previous part.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), HistoryError> {
-        let part: PartV4 = crate::wal::decode(bytes).ok_or(HistoryError::Damaged)?;
+        let part: PartV5 = crate::wal::decode(bytes).ok_or(HistoryError::Damaged)?;
         let here: HashSet<_> = part.here.iter().copied().collect();
         self.containers.retain(|allocation, _| here.contains(allocation));
         if let Some((whole, changes, at)) = part.names {
@@ -153,6 +158,7 @@ impl ReceivedStore {
         self.past.apply_changes(part.past);
         self.claim_names();
         self.end = Some(Cursor { epoch: part.end.0, seq: part.end.1 });
+        self.restored = part.restored.min(part.end.1);
         Ok(())
     }
 
@@ -199,7 +205,9 @@ impl ReceivedStore {
             );
             inner.containers.insert(allocation, Arc::new(history));
         }
-        Some(Store::with_inner(end.epoch, keep, inner))
+        let store = Store::with_inner(end.epoch, keep, inner);
+        store.restored.store(self.restored, Ordering::Release);
+        Some(store)
     }
 }
 
@@ -219,7 +227,7 @@ impl Store {
         let last = {
             let mut guard = self.write();
             let inner = &mut *guard;
-            let is_beginning = inner.restored == inner.last;
+            let is_beginning = self.restored_place() == inner.last;
             let (mut all, mut came) = (Vec::new(), BTreeSet::new());
             for (allocation, mut history) in histories {
                 if inner.containers.contains_key(&allocation) {
@@ -249,7 +257,7 @@ impl Store {
             }
             inner.count_alone(came);
             if is_beginning {
-                inner.restored = inner.last;
+                self.restored.store(inner.last, Ordering::Release);
             }
             inner.last
         };

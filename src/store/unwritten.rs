@@ -1,7 +1,7 @@
 //! Windows that are no longer kept before the window log has written them: of a container that keeps few windows or was
 //! forgotten, while the disk is slow. They are held back for the writer of the log, so that publishers find them in its files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Published, Store};
@@ -15,16 +15,31 @@ const MOST_BYTES: usize = 16 << 20;
 pub(super) struct UnwrittenWindows {
     /// The last place that is written, or lost for the log.
     written: u64,
-    /// Each with the time when its container was registered.
-    windows: BTreeMap<u64, (Arc<Published>, Timestamp)>,
+    windows: BTreeMap<u64, Arc<Published>>,
+    /// When the container of each was registered. Asked for every window that is written, so it is not searched for.
+    containers: HashMap<Allocation, HeldContainer>,
     bytes: usize,
     limit: usize,
+}
+
+/// A container of which windows are held back.
+#[derive(Debug)]
+struct HeldContainer {
+    opened: Timestamp,
+    /// How many of its windows are held back.
+    windows: usize,
 }
 
 impl Default for UnwrittenWindows {
     /// Without a log, nothing is waited for.
     fn default() -> Self {
-        Self { written: u64::MAX, windows: BTreeMap::new(), bytes: 0, limit: MOST_BYTES }
+        Self {
+            written: u64::MAX,
+            windows: BTreeMap::new(),
+            containers: HashMap::new(),
+            bytes: 0,
+            limit: MOST_BYTES,
+        }
     }
 }
 
@@ -44,31 +59,45 @@ impl UnwrittenWindows {
             return;
         }
         self.bytes += byte_length(published);
-        self.windows.insert(published.first_seq(), (Arc::clone(published), opened));
+        self.windows.insert(published.first_seq(), Arc::clone(published));
+        let new = HeldContainer { opened, windows: 0 };
+        self.containers.entry(published.allocation()).or_insert(new).windows += 1;
         while self.bytes > self.limit
-            && let Some((_, (oldest, _))) = self.windows.pop_first()
+            && let Some((_, oldest)) = self.windows.pop_first()
         {
-            self.bytes -= byte_length(&oldest);
+            self.count_out(&oldest);
         }
     }
 
     /// Lets go of windows up to a place. They are returned, to be freed without the lock.
-    fn note_written(&mut self, written: u64) -> Vec<(Arc<Published>, Timestamp)> {
+    fn note_written(&mut self, written: u64) -> Vec<Arc<Published>> {
         self.written = written;
         let mut released = Vec::new();
         while let Some(first) = self.windows.first_entry()
-            && first.get().0.last_seq() <= written
+            && first.get().last_seq() <= written
         {
-            released.push(first.remove());
+            let published = first.remove();
+            self.count_out(&published);
+            released.push(published);
         }
-        self.bytes -= released.iter().map(|(published, _)| byte_length(published)).sum::<usize>();
         released
+    }
+
+    /// Notes that a window is no longer held back.
+    fn count_out(&mut self, published: &Published) {
+        self.bytes -= byte_length(published);
+        let allocation = published.allocation();
+        if let Some(container) = self.containers.get_mut(&allocation) {
+            container.windows = container.windows.saturating_sub(1);
+            if container.windows == 0 {
+                self.containers.remove(&allocation);
+            }
+        }
     }
 
     /// When the container of a window that is held back was registered.
     pub(super) fn opened_at(&self, allocation: Allocation) -> Option<Timestamp> {
-        let of_it = self.windows.values().find(|(published, _)| published.allocation() == allocation);
-        of_it.map(|(_, opened)| *opened)
+        self.containers.get(&allocation).map(|container| container.opened)
     }
 
     /// Bytes of the windows that are held back. Their layouts are not counted, which most of them share.
@@ -77,7 +106,7 @@ impl UnwrittenWindows {
     }
 
     pub(super) fn recount_bytes(&self) -> usize {
-        self.windows.values().map(|(published, _)| byte_length(published)).sum()
+        self.windows.values().map(|published| byte_length(published)).sum()
     }
 }
 
@@ -109,7 +138,7 @@ impl Store {
             .unwritten
             .windows
             .range(after.saturating_add(1)..)
-            .map(|(_, (held, _))| Arc::clone(held))
+            .map(|(_, held)| Arc::clone(held))
             .collect();
         let snapshot = inner.snapshot_after(after);
         drop(inner);

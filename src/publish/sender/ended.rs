@@ -51,6 +51,9 @@ impl PublisherTask {
                 if delivery.next_range().as_ref() != Some(&request.records) {
                     break;
                 }
+                if self.wait_for_server().await == CutEnd::Stopped {
+                    return CutEnd::Stopped;
+                }
                 let answer = self.send_request(&request).await;
                 failures += u32::from(matches!(answer, Answer::Retry { of_content: true, .. }));
                 for outcome in delivery.take_answer(answer, self.jitter.next_number()) {

@@ -23,6 +23,8 @@ pub(super) struct CutProgress {
     /// The starts of the rounds that are finished.
     finished: BTreeSet<Timestamp>,
     current: Option<CurrentBatch>,
+    /// The server has asked for no request before the end of this wait. It outlasts the batch and the cut.
+    hold: Option<ShareWait>,
     /// What became of records outside the current batch.
     tally: RecordTally,
     counted: bool,
@@ -43,8 +45,6 @@ struct CurrentBatch {
     tally: RoundTally,
     /// One for each worker.
     shares: Vec<WorkerShare>,
-    /// The server has asked for no request before this.
-    hold: Option<Instant>,
 }
 
 /// Which batch it is.
@@ -67,6 +67,16 @@ pub(super) struct RequestRules {
 }
 
 impl CutProgress {
+    /// Nothing is sent yet, of a cut or of the one before it that the server has asked to wait after.
+    pub(super) fn with_hold(hold: Option<ShareWait>) -> Self {
+        Self { hold, ..Self::default() }
+    }
+
+    /// The wait that the server has asked for, for whatever is sent next.
+    pub(super) fn take_hold(&mut self) -> Option<ShareWait> {
+        self.hold.take()
+    }
+
     /// Counts, once, records of the cut that are not sent.
     pub(super) fn count_unsent(&mut self, records: &CutRecords<'_>, sent_before: u64) {
         if !std::mem::replace(&mut self.counted, true) {
@@ -107,7 +117,7 @@ impl CutProgress {
             shares.push(WorkerShare::new(parcel, first, groups, self.room(rules)));
             first += parcel.record_places().len();
         }
-        self.current = Some(CurrentBatch { heading, keys, tally, shares, hold: None });
+        self.current = Some(CurrentBatch { heading, keys, tally, shares });
     }
 
     /// Gives up records that are too old by now: ranges of each parcel. If some of the batch are sent, a worker whose request is
@@ -148,10 +158,10 @@ impl CutProgress {
 
     /// Takes the requests that can be sent at this time, at most one for each worker, and whether each is a repeat.
     pub(super) fn begin_requests(&mut self, now: Instant) -> Vec<(usize, PreparedRequest, bool)> {
-        let Some(current) = &mut self.current else { return Vec::new() };
-        if current.hold.is_some_and(|hold| hold > now) {
+        if self.is_on_hold(now) {
             return Vec::new();
         }
+        let Some(current) = &mut self.current else { return Vec::new() };
         let shares = current.shares.iter_mut().enumerate();
         let begun = shares.filter_map(|(worker, share)| {
             let (request, is_repeat) = share.begin_request(now)?;
@@ -179,7 +189,8 @@ impl CutProgress {
         let outcomes = share.take_answer(request, answer, (random, now));
         if asks {
             // It is the server that is busy, whichever worker asks.
-            current.hold = current.hold.max(share.current_wait().map(|wait| wait.until));
+            let asked = share.current_wait().cloned();
+            self.hold = self.hold.take().into_iter().chain(asked).max_by_key(|wait| wait.until);
         }
         self.settle_outcomes(worker, outcomes)
     }
@@ -245,17 +256,17 @@ impl CutProgress {
 
     /// The wait that ends first, at the time at which a request may be sent again.
     pub(super) fn next_wait(&self) -> Option<ShareWait> {
-        let wait = self.shares().filter_map(WorkerShare::current_wait).min_by_key(|wait| wait.until)?.clone();
-        let hold = self.current.as_ref().and_then(|current| current.hold);
-        Some(ShareWait { until: hold.map_or(wait.until, |hold| wait.until.max(hold)), ..wait })
+        let first = self.shares().filter_map(WorkerShare::current_wait).min_by_key(|wait| wait.until);
+        // No worker waits of itself at the beginning of a batch.
+        first.into_iter().chain(&self.hold).max_by_key(|wait| wait.until).cloned()
     }
 
     /// Ends the waits that are over at this time; all of them, if there is no time to wait.
     pub(super) fn end_waits(&mut self, now: Option<Instant>) {
-        let Some(current) = &mut self.current else { return };
-        if now.is_none() {
-            current.hold = None;
+        if now.is_none_or(|now| !self.is_on_hold(now)) {
+            self.hold = None;
         }
+        let Some(current) = &mut self.current else { return };
         for share in &mut current.shares {
             if let Some(until) = now.or_else(|| share.current_wait().map(|wait| wait.until)) {
                 share.end_wait(until);
@@ -264,8 +275,7 @@ impl CutProgress {
     }
 
     fn is_on_hold(&self, now: Instant) -> bool {
-        let hold = self.current.as_ref().and_then(|current| current.hold);
-        hold.is_some_and(|hold| hold > now)
+        self.hold.as_ref().is_some_and(|hold| hold.until > now)
     }
 
     fn shares(&self) -> impl Iterator<Item = &WorkerShare> {
@@ -280,8 +290,8 @@ impl CutProgress {
 
     /// Drops requests and waits, for a task that goes on with the cut.
     pub(super) fn start_over(&mut self) {
+        self.hold = None;
         let Some(current) = &mut self.current else { return };
-        current.hold = None;
         current.shares.iter_mut().for_each(WorkerShare::start_over);
     }
 

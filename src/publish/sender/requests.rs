@@ -198,6 +198,16 @@ impl PublisherTask {
         }
     }
 
+    /// Waits as long as the server has asked for, before a request that is not part of a batch.
+    pub(super) async fn wait_for_server(&mut self) -> CutEnd {
+        match self.hold.take() {
+            Some(ShareWait { until, reason, why }) if until > Instant::now() => {
+                self.repeat_later(time_until(until), reason, why).await
+            }
+            _ => CutEnd::Finished,
+        }
+    }
+
     /// Waits before a request is repeated that is not part of a batch.
     pub(super) async fn repeat_later(&mut self, wait: Duration, reason: WaitReason, why: String) -> CutEnd {
         self.log_wait(reason, &why);

@@ -68,3 +68,26 @@ fn what_is_held_back_is_bounded_and_the_oldest_goes_first() {
     assert_eq!(places(&node, 0), [7, 8, 9, 10], "three are held back, and one is kept");
     assert_eq!(node.store.held_bytes(), node.store.recount_held_bytes());
 }
+
+#[test]
+fn a_container_is_known_as_long_as_one_of_its_windows_is_held_back() {
+    let mut node = node(0);
+    node.store.note_written(0);
+    for window in 0..3 {
+        (0..2).for_each(|container| {
+            node.send(container, window * 10 + 1, "a:1|c");
+        });
+    }
+    node.roll(30);
+    (0..2).for_each(|n| node.store.forget_container(Allocation(n)));
+    let known = |node: &Node| [0, 1].map(|n| node.store.opened_at(Allocation(n)).is_some());
+    assert_eq!((places(&node, 0).len(), known(&node)), (6, [true, true]));
+    node.store.note_written(5);
+    assert_eq!((places(&node, 0), known(&node)), (vec![6], [false, true]));
+    // Beyond the limit, too.
+    node.store.open(Allocation(0), origin("c0"), moment(30).wall);
+    node.store.hold_back_at_most(0);
+    node.send(0, 31, "a:1|c").send(0, 41, "a:1|c").roll(50);
+    node.store.forget_container(Allocation(0));
+    assert_eq!((places(&node, 0), known(&node)), (vec![], [false, false]));
+}

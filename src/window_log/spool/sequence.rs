@@ -77,7 +77,10 @@ impl SequenceReader {
                     Err(lost) => match self.open_next_file(lost)? {
                         AfterMemory::File => continue,
                         AfterMemory::Wait => return Ok(SpoolBatch::waiting_at(self.position)),
-                        AfterMemory::Rest => (self.read_kept(store, lost, most), false),
+                        AfterMemory::Rest => match self.read_rest(store, lost, most) {
+                            Some(found) => (found, false),
+                            None => return Ok(SpoolBatch::waiting_at(self.position)),
+                        },
                     },
                 },
             };
@@ -168,16 +171,32 @@ impl SequenceReader {
         Ok(AfterMemory::File)
     }
 
-    /// What memory still has after a loss that no file makes good.
-    fn read_kept(&self, store: &Store, lost: Cursor, most: usize) -> SpoolBatch {
+    /// What memory still has after a loss that no file makes good; `None` if a file may make it good after all.
+    fn read_rest(&self, store: &Store, lost: Cursor, most: usize) -> Option<SpoolBatch> {
+        let (found, missing_to) = self.read_kept(store, lost, most);
+        // The files are looked at again, after memory: what has left memory since the first look is in one of them by now, or
+        // about to be.
+        let state = self.spool.lock();
+        let is_final = state.next_file(self.position, self.done).is_none();
+        (is_final && state.has_nothing_before(missing_to)).then_some(found)
+    }
+
+    /// What memory has now, and the last place that is missing in it.
+    fn read_kept(&self, store: &Store, lost: Cursor, most: usize) -> (SpoolBatch, Cursor) {
         let epoch = store.epoch();
         if self.position.epoch < epoch {
-            return self.read_kept_of_earlier_runs(store, most);
+            return (self.read_kept_of_earlier_runs(store, most), lost);
         }
         let (mut windows, mut missed, mut cursor) = (Vec::new(), 0, self.position.max(begin_of_run(store)));
+        let mut missing_to = lost;
         let kept = store.windows_to_write(cursor.seq).windows.into_iter();
         for window in kept.filter_map(|published| published_here(published, epoch)).take(most.max(1)) {
-            missed += gap_between(cursor, window.birth);
+            let gap = gap_between(cursor, window.birth);
+            if gap > 0 {
+                let before = Cursor { seq: window.birth.seq.saturating_sub(1), ..window.birth };
+                missing_to = missing_to.max(before);
+            }
+            missed += gap;
             cursor = window.cursor;
             windows.push(window);
         }
@@ -185,7 +204,7 @@ impl SequenceReader {
             missed += lost.seq.saturating_sub(cursor.seq);
             cursor = lost;
         }
-        SpoolBatch { windows, cursor, missed, is_waiting: false }
+        (SpoolBatch { windows, cursor, missed, is_waiting: false }, missing_to)
     }
 
     /// What memory has of windows that an earlier run published and this one restored: none that were read from files before,
@@ -261,3 +280,6 @@ impl SpoolState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

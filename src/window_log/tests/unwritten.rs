@@ -3,6 +3,7 @@
 
 use super::spool::{FAR, START_OF_ALL, all_records, dropped, held, read_all, records};
 use super::*;
+use crate::store::{ReceivedStore, SentStore};
 use crate::window_log::spool::SpooledWindow;
 
 /// A node that keeps one window of each container and holds back this many bytes.
@@ -62,16 +63,21 @@ fn what_memory_loses_of_restored_windows_is_not_missed() {
     node.follow().unwrap();
     let (windows, _) = read_all(&mut spool.follow_after(FAR, START_OF_ALL), &node.store);
     let last = windows.last().unwrap().cursor;
-    for forgotten in [vec![2], vec![0, 1, 2]] {
-        let (files, store): (Arc<dyn Files>, _) = (Arc::new(disk.mended()), Store::new(8, 4));
+    for (forgotten, is_handed_over) in [(vec![2], false), (vec![0, 1, 2], false), (vec![0, 1, 2], true)] {
+        let (files, mut store): (Arc<dyn Files>, _) = (Arc::new(disk.mended()), Store::new(8, 4));
         let spool = Arc::new(Spool::new(MIB));
         let mut follower = spool.follow_after("near", last);
         recover_windows(&*files, moment(125).wall, TOMBSTONE).resume_log(&files, &store, &spool, SMALL);
         assert!(store.restored_place() > 0);
+        if is_handed_over {
+            let mut received = ReceivedStore::default();
+            received.add(&store.next_part(&mut SentStore::default(), usize::MAX).bytes).unwrap();
+            store = received.into_store(4).unwrap();
+        }
         spool.set_written(store.end_cursor());
         forgotten.iter().for_each(|n| store.forget_container(Allocation(*n)));
         let (_, missed) = read_all(&mut follower, &store);
-        assert_eq!(missed, 0, "without {forgotten:?}");
+        assert_eq!(missed, 0, "without {forgotten:?}, handed over: {is_handed_over}");
     }
 }
 

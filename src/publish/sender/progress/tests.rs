@@ -122,6 +122,39 @@ fn records_that_become_too_old_while_their_request_is_under_way_are_given_up_onc
 }
 
 #[test]
+fn a_wait_that_the_server_asked_for_outlasts_the_batch_and_the_cut() {
+    let sources = Sources::new(1, 4);
+    let (all, now) = (parcels(&sources, &[4], 1), Instant::now());
+    let mut progress = CutProgress::default();
+    progress.begin_batch(heading(1), &all, RULES);
+    encode_all(&mut progress, 1);
+    let (worker, request, _) = progress.begin_requests(now).pop().unwrap();
+    progress.take_answer((worker, 1), request, answer(4), (0.0, now));
+    let asked = now + Duration::from_secs(2);
+    // Meanwhile its records become too old, and the batch ends.
+    let old = [all[0].ranges_of(|_| true)];
+    progress.drop_old(&old, false, RULES);
+    progress.finish_batch(std::iter::empty());
+    for is_next_cut in [false, true] {
+        if is_next_cut {
+            progress = CutProgress::with_hold(progress.take_hold());
+        }
+        let later = heading(2 + u64::from(is_next_cut));
+        progress.begin_batch(
+            BatchHeading { start: later.start.saturating_add(Duration::from_secs(10)), ..later },
+            &all,
+            RULES,
+        );
+        encode_all(&mut progress, 1);
+        assert!(progress.begin_requests(now).is_empty(), "next cut: {is_next_cut}");
+        assert!(progress.is_held_up(now));
+        assert_eq!(progress.next_wait().map(|wait| wait.until), Some(asked));
+    }
+    progress.end_waits(Some(asked));
+    assert_eq!(progress.begin_requests(asked).len(), 1);
+}
+
+#[test]
 fn what_arrived_is_not_sent_again_by_another_number_of_workers() {
     let sources = Sources::new(20, 3);
     let rounds = [3, 2];
