@@ -17,7 +17,7 @@ use crate::render::publish::{Encoded, EncodedRequest, Framing, LeftOut, RequestR
 
 /// The records of a round in order, each of which is made when it is needed: a round of them would take more memory than the
 /// windows that it is made of.
-pub(super) trait RecordSource: std::fmt::Debug + Sync {
+pub(super) trait RoundSource: std::fmt::Debug + Sync {
     /// Number of records.
     fn len(&self) -> usize;
     /// The record at an index.
@@ -37,7 +37,7 @@ pub(super) trait RecordSource: std::fmt::Debug + Sync {
 pub(super) struct RoundShare<'a> {
     /// The round, without records.
     round: Round<'a>,
-    source: &'a dyn RecordSource,
+    source: &'a dyn RoundSource,
     /// The indices of the records in the source; `None` if it has all of them.
     chosen: Option<Vec<u32>>,
 }
@@ -68,7 +68,7 @@ struct Piece {
 impl<'a> RoundShare<'a> {
     /// All records of a source, which are those of a round without records.
     #[must_use]
-    pub(super) fn of_all(round: Round<'a>, source: &'a dyn RecordSource) -> Self {
+    pub(super) fn of_all(round: Round<'a>, source: &'a dyn RoundSource) -> Self {
         Self { round, source, chosen: None }
     }
 
@@ -99,7 +99,7 @@ impl<'a> RoundShare<'a> {
 
     /// Divides records between workers by their identity. Each share has its records in the order of the round.
     #[must_use]
-    pub(super) fn divide(self, workers: usize) -> Vec<Self> {
+    pub(super) fn divide_records(self, workers: usize) -> Vec<Self> {
         if workers <= 1 {
             return vec![self];
         }

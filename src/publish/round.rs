@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use self::entry::{Entry, RecordPart};
 pub(super) use self::rules::{PlacedWindow, RoundRules};
-use super::parcel::RecordSource;
+use super::parcel::RoundSource;
 use super::selection::SeriesSelection;
 use super::totals::{RunningTotals, SeriesRunning};
 use crate::aggregate::WindowSpan;
@@ -211,7 +211,7 @@ impl<'w> IntervalRecords<'w> {
     }
 }
 
-impl RecordSource for IntervalRecords<'_> {
+impl RoundSource for IntervalRecords<'_> {
     fn len(&self) -> usize {
         self.entries.len()
     }

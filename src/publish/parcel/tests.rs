@@ -32,7 +32,7 @@ impl<'a> TestRound<'a> {
     }
 }
 
-impl RecordSource for TestRound<'_> {
+impl RoundSource for TestRound<'_> {
     fn len(&self) -> usize {
         self.0.records.len()
     }
@@ -190,7 +190,7 @@ fn a_worker_has_all_records_of_an_identity_in_every_round() {
     let mut worker_of = std::collections::BTreeMap::new();
     for n in 0..3 {
         let round = sources.round(n, 4, 1);
-        let (whole, shares) = (&round.0, round.share().divide(4));
+        let (whole, shares) = (&round.0, round.share().divide_records(4));
         assert_eq!(shares.len(), 4);
         assert_eq!(shares.iter().map(RoundShare::len).sum::<usize>(), whole.records.len());
         for (worker, share) in shares.iter().enumerate() {
@@ -210,7 +210,7 @@ fn a_worker_has_all_records_of_an_identity_in_every_round() {
         }
     }
     let round = sources.round(0, 4, 1);
-    let alone = round.share().divide(1);
+    let alone = round.share().divide_records(1);
     assert_eq!((alone.len(), alone[0].len()), (1, round.0.records.len()));
 }
 

@@ -129,7 +129,7 @@ impl PublisherTask {
         let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for interval in intervals {
             let round = interval.as_empty_round(node, epoch, marks);
-            let divided = RoundShare::of_all(round, interval).divide(workers);
+            let divided = RoundShare::of_all(round, interval).divide_records(workers);
             shares.iter_mut().zip(divided).for_each(|(share, part)| share.push(part));
         }
         shares.into_iter().map(|rounds| Parcel::new(rounds, self.sink.type_groups())).collect()

@@ -29,7 +29,7 @@ fn make_rounds<'s>(sources: &'s Sources, counters: &[usize]) -> Vec<TestRound<'s
 fn parcels<'r>(rounds: &'r [TestRound<'r>], workers: usize) -> Vec<Parcel<'r>> {
     let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     for round in rounds {
-        let divided = round.share().divide(workers);
+        let divided = round.share().divide_records(workers);
         shares.iter_mut().zip(divided).for_each(|(share, part)| share.push(part));
     }
     shares.into_iter().map(|rounds| Parcel::new(rounds, one_group)).collect()

@@ -8,20 +8,20 @@ use crate::publish::labels::LabelOf;
 pub(super) const NAME: &str = "__name__";
 
 /// A name and a value.
-type Label<'l> = (&'l str, &'l str);
+type NamedValue<'l> = (&'l str, &'l str);
 
 /// The labels that series of one identity have without their tags.
 #[derive(Debug)]
 pub(super) struct IdentityLabels<'r> {
     identity: &'r [LabelOf<'r>],
-    external: &'r [Label<'r>],
+    external: &'r [NamedValue<'r>],
     untagged: SeriesLabels<'r>,
 }
 
 /// The labels of a series, sorted by name, each name once.
 #[derive(Clone, Debug)]
 pub(super) struct SeriesLabels<'r> {
-    labels: Vec<Label<'r>>,
+    labels: Vec<NamedValue<'r>>,
     /// The place of [`NAME`], whose value is that of each sample.
     name_at: usize,
 }
@@ -32,12 +32,12 @@ pub(super) struct SampleLabels<'l> {
     pub(super) series: &'l SeriesLabels<'l>,
     pub(super) name: &'l str,
     /// The label that tells it from other samples of its name. It takes the place of a label of the series.
-    pub(super) more: Option<Label<'l>>,
+    pub(super) more: Option<NamedValue<'l>>,
 }
 
 impl<'r> IdentityLabels<'r> {
     /// `external` labels are added to those of the identity.
-    pub(super) fn new(identity: &'r [LabelOf<'r>], external: &'r [Label<'r>]) -> Self {
+    pub(super) fn new(identity: &'r [LabelOf<'r>], external: &'r [NamedValue<'r>]) -> Self {
         Self { identity, external, untagged: SeriesLabels::new(identity, &[], external) }
     }
 
@@ -54,7 +54,7 @@ impl<'r> IdentityLabels<'r> {
 }
 
 impl<'r> SeriesLabels<'r> {
-    fn new(identity: &'r [LabelOf<'r>], tags: &'r [LabelOf<'r>], external: &'r [Label<'r>]) -> Self {
+    fn new(identity: &'r [LabelOf<'r>], tags: &'r [LabelOf<'r>], external: &'r [NamedValue<'r>]) -> Self {
         let own = identity.iter().chain(tags).map(|(name, value)| (name.as_ref(), value.as_ref()));
         let mut labels = Vec::with_capacity(1 + identity.len() + tags.len() + external.len());
         labels.push((NAME, ""));
@@ -69,7 +69,7 @@ impl<'r> SeriesLabels<'r> {
 
 impl<'l> SampleLabels<'l> {
     /// The number of slots.
-    pub(super) fn slots(&self) -> usize {
+    pub(super) fn count_slots(&self) -> usize {
         self.series.labels.len() + 1
     }
 

@@ -72,7 +72,7 @@ impl SeriesBody for SampleList {
             }
             PointValue::NoValues | PointValue::Stale | PointValue::StaleNative => return,
         };
-        let mut listed = Vec::with_capacity(labels.slots() + 1);
+        let mut listed = Vec::with_capacity(labels.count_slots() + 1);
         labels.for_each(|_, name, value| listed.push((name.to_owned(), value.to_owned())));
         self.0.push(ScrapedSample { labels: listed, value, cumulative: point.created.is_some() });
     }

@@ -127,7 +127,7 @@ impl SeriesBody for InternedRequest {
         }
         let (first, start) = (self.references.len(), self.points.len());
         let Self { symbols, references, recent, .. } = self;
-        recent.of_slots.resize(recent.of_slots.len().max(labels.slots()), (0, 0));
+        recent.of_slots.resize(recent.of_slots.len().max(labels.count_slots()), (0, 0));
         labels.for_each(|slot, name, value| {
             let Some(numbers) = recent.of_slots.get_mut(slot) else { return };
             *numbers = (symbols.intern_again(name, numbers.0), symbols.intern_again(value, numbers.1));
