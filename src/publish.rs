@@ -22,6 +22,7 @@ mod follow;
 mod lease;
 mod parcel;
 mod place;
+mod rehearsal;
 mod round;
 mod selection;
 mod sender;
@@ -60,6 +61,7 @@ use crate::wire::{
 };
 
 pub use answer::{ANSWER_CLASSES, Answer, AnswerDialect, HttpAnswer, judge_answer};
+pub use rehearsal::{RehearsedBatch, RoundRehearsal};
 pub use sinks::{SinkError, check_support};
 pub use tally::DROP_REASONS;
 pub use verify::{MOST_PARTS, VerifyRequest};

@@ -7,19 +7,46 @@
 //!
 //! Rounds are divided between workers by the identity of their records, so a series always belongs to one worker.
 
-use std::hash::{Hash as _, Hasher as _};
 use std::ops::Range;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::model::{MetricType, Origin, SeriesKey};
+use crate::model::{MetricType, Timestamp};
+use crate::render::prometheus::SeriesIdentity;
 use crate::render::publish::{Encoded, EncodedRequest, Framing, LeftOut, RequestRoom, Round, RoundRecord};
+
+/// The records of a round in order, each of which is made when it is needed: a round of them would take more memory than the
+/// windows that it is made of.
+pub(super) trait RoundSource: std::fmt::Debug + Sync {
+    /// Number of records.
+    fn len(&self) -> usize;
+    /// The record at an index.
+    fn record_at(&self, index: usize) -> Option<RoundRecord<'_>>;
+    /// The type of its series.
+    fn type_at(&self, index: usize) -> Option<MetricType>;
+    /// Its identity.
+    fn identity_at(&self, index: usize) -> Option<&SeriesIdentity>;
+    /// How many places of the sequence it stands for.
+    fn places_at(&self, index: usize) -> u64;
+    /// Whether nothing was sent of its series before.
+    fn begins_at(&self, index: usize) -> bool;
+}
+
+/// The records of a round, or those of them that one worker sends.
+#[derive(Clone, Debug)]
+pub(super) struct RoundShare<'a> {
+    /// The round, without records.
+    round: Round<'a>,
+    source: &'a dyn RoundSource,
+    /// The indices of the records in the source; `None` if it has all of them.
+    chosen: Option<Vec<u32>>,
+}
 
 /// Records that are sent together, of one or several rounds.
 #[derive(Debug)]
 pub(super) struct Parcel<'a> {
     /// Oldest first.
-    rounds: Vec<Round<'a>>,
+    rounds: Vec<RoundShare<'a>>,
     /// In the order in which they are sent.
     pieces: Vec<Piece>,
     /// How many places of the sequence each record stands for.
@@ -38,8 +65,70 @@ struct Piece {
     start: usize,
 }
 
-/// A round, and how many places of the sequence each of its records stands for.
-pub(super) type PlacedRound<'a> = (Round<'a>, Vec<u64>);
+impl<'a> RoundShare<'a> {
+    /// All records of a source, which are those of a round without records.
+    #[must_use]
+    pub(super) fn of_all(round: Round<'a>, source: &'a dyn RoundSource) -> Self {
+        Self { round, source, chosen: None }
+    }
+
+    /// Number of records.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.chosen.as_ref().map_or_else(|| self.source.len(), Vec::len)
+    }
+
+    fn index_of(&self, record: usize) -> Option<usize> {
+        match &self.chosen {
+            Some(chosen) => chosen.get(record).map(|index| *index as usize),
+            None => Some(record),
+        }
+    }
+
+    pub(super) fn record_at(&self, record: usize) -> Option<RoundRecord<'a>> {
+        self.source.record_at(self.index_of(record)?)
+    }
+
+    fn identity_at(&self, record: usize) -> Option<&'a SeriesIdentity> {
+        self.source.identity_at(self.index_of(record)?)
+    }
+
+    fn type_at(&self, record: usize) -> Option<MetricType> {
+        self.source.type_at(self.index_of(record)?)
+    }
+
+    /// Divides records between workers by their identity. Each share has its records in the order of the round.
+    #[must_use]
+    pub(super) fn divide_records(self, workers: usize) -> Vec<Self> {
+        if workers <= 1 {
+            return vec![self];
+        }
+        let mut shares = vec![Self { chosen: Some(Vec::new()), ..self.clone() }; workers];
+        for record in 0..self.len() {
+            let identity = self.identity_at(record).map_or("", SeriesIdentity::as_str);
+            let share = shares.get_mut(choose_worker(identity, workers));
+            let chosen = share.and_then(|share| share.chosen.as_mut());
+            let index = self.index_of(record).and_then(|index| u32::try_from(index).ok());
+            chosen.into_iter().for_each(|chosen| chosen.extend(index));
+        }
+        shares
+    }
+
+    /// A round with these records, and the index of the first of them in it. It has all others of their identities as well, since
+    /// their names decide how these are spelled.
+    fn make_round(&self, records: &Range<usize>) -> (Round<'a>, usize) {
+        let is_same = |a: usize, b: usize| self.identity_at(a) == self.identity_at(b);
+        let (mut first, mut end) = (records.start, records.end);
+        while first.checked_sub(1).is_some_and(|before| is_same(before, records.start)) {
+            first -= 1;
+        }
+        while end < self.len() && end > records.start && is_same(end, end - 1) {
+            end += 1;
+        }
+        let made = (first..end).filter_map(|record| self.record_at(record)).collect();
+        (Round { records: made, ..self.round.clone() }, records.start - first)
+    }
+}
 
 impl Piece {
     /// Its numbers in the parcel.
@@ -61,29 +150,29 @@ impl<'a> Parcel<'a> {
     /// The records of rounds, oldest first. Those of different groups are never in one request; a round has its records in the
     /// order of the groups.
     #[must_use]
-    pub(super) fn new(rounds: Vec<PlacedRound<'a>>, group: fn(MetricType) -> u8) -> Self {
-        let group_of = |record: &RoundRecord<'_>| group(record.series.metric_type);
-        let mut pieces = Vec::new();
-        for (round, (of, _)) in rounds.iter().enumerate() {
-            let mut first = 0;
-            for records in of.records.chunk_by(|a, b| group_of(a) == group_of(b)) {
-                let range = first..first + records.len();
-                first = range.end;
-                let group = records.first().map_or(0, group_of);
-                pieces.push(Piece { group, round, records: range, start: 0 });
+    pub(super) fn new(rounds: Vec<RoundShare<'a>>, group: fn(MetricType) -> u8) -> Self {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (round, share) in rounds.iter().enumerate() {
+            for record in 0..share.len() {
+                let of_record = share.type_at(record).map_or(0, group);
+                match pieces.last_mut().filter(|last| last.round == round && last.group == of_record) {
+                    Some(last) => last.records.end = record + 1,
+                    None => {
+                        pieces.push(Piece { group: of_record, round, records: record..record + 1, start: 0 })
+                    }
+                }
             }
         }
         // Stable, so that rounds stay in order.
         pieces.sort_by_key(|piece| piece.group);
-        let mut places = Vec::new();
+        let mut places = Vec::with_capacity(rounds.iter().map(RoundShare::len).sum());
         for piece in &mut pieces {
             piece.start = places.len();
-            let of_round = rounds.get(piece.round).and_then(|(_, places)| places.get(piece.records.clone()));
-            places.extend_from_slice(of_round.unwrap_or_default());
-            // A record without a count stands for none.
-            places.resize(piece.numbers().end, 0);
+            let Some(share) = rounds.get(piece.round) else { continue };
+            let places_of = |record| share.index_of(record).map_or(0, |index| share.source.places_at(index));
+            places.extend(piece.records.clone().map(places_of));
         }
-        Self { rounds: rounds.into_iter().map(|(round, _)| round).collect(), pieces, places }
+        Self { rounds, pieces, places }
     }
 
     /// How many places of the sequence each record stands for.
@@ -103,22 +192,24 @@ impl<'a> Parcel<'a> {
     /// The records of the rounds for which a condition holds.
     #[must_use]
     pub(super) fn ranges_of(&self, holds: impl Fn(&Round<'_>) -> bool) -> Vec<Range<usize>> {
-        let of = |piece: &&Piece| self.rounds.get(piece.round).is_some_and(&holds);
+        let of = |piece: &&Piece| self.rounds.get(piece.round).is_some_and(|share| holds(&share.round));
         self.pieces.iter().filter(of).map(Piece::numbers).collect()
     }
 
     /// Whether a series is among them of which nothing was sent before.
     #[must_use]
     pub(super) fn begins_series(&self) -> bool {
-        let mut records = self.rounds.iter().flat_map(|round| &round.records);
-        records.any(|record| record.running.is_some_and(|running| running.first))
+        let begins = |share: &RoundShare<'_>, record| {
+            share.index_of(record).is_some_and(|index| share.source.begins_at(index))
+        };
+        self.rounds.iter().any(|share| (0..share.len()).any(|record| begins(share, record)))
     }
 
-    /// The round of a record, and the index that it has there.
+    /// A round with a record, and the index that it has there.
     #[must_use]
-    pub(super) fn find_record(&self, number: usize) -> Option<(&Round<'a>, usize)> {
+    pub(super) fn find_record(&self, number: usize) -> Option<(Round<'a>, usize)> {
         let piece = self.pieces.iter().find_map(|piece| piece.clip(&(number..number.saturating_add(1))))?;
-        Some((self.rounds.get(piece.round)?, piece.records.start))
+        Some(self.rounds.get(piece.round)?.make_round(&piece.records))
     }
 
     /// Encodes a range of records, which are of one group. `framing` says how the bodies of rounds are joined.
@@ -133,11 +224,11 @@ impl<'a> Parcel<'a> {
         let mut joined =
             JoinedRequests { room, framing: Framing::BARE, encoded: Encoded::default(), open: Vec::new() };
         for piece in self.pieces.iter().filter_map(|piece| piece.clip(&numbers)) {
-            let Some(round) = self.rounds.get(piece.round) else { continue };
-            let first = round.records.get(piece.records.start);
-            joined.framing = first.map_or(Framing::BARE, |record| framing(record.series.metric_type));
-            let Encoded { requests, left_out } = encode(round, piece.records.clone());
-            let number = |index: usize| piece.start + index.saturating_sub(piece.records.start);
+            let Some(share) = self.rounds.get(piece.round) else { continue };
+            joined.framing = share.type_at(piece.records.start).map_or(Framing::BARE, &framing);
+            let (round, first) = share.make_round(&piece.records);
+            let Encoded { requests, left_out } = encode(&round, first..first + piece.records.len());
+            let number = |index: usize| piece.start + index.saturating_sub(first);
             for request in requests {
                 let records = number(request.records.start)..number(request.records.end);
                 joined.push_request(EncodedRequest { records, ..request });
@@ -152,22 +243,43 @@ impl<'a> Parcel<'a> {
     /// A hash of what each record is of. It is the same when the batch is read again, from memory or from files.
     #[must_use]
     pub(super) fn record_keys(&self) -> Vec<u64> {
-        let of_piece = |piece: &Piece| {
-            let round = self.rounds.get(piece.round);
-            let records = round.and_then(|round| round.records.get(piece.records.clone()));
-            let start = round.map(|round| round.start);
-            records.unwrap_or_default().iter().map(move |record| {
-                let mut hasher = Xxh3::new();
-                (start, record.identity.as_str(), SeriesKey(record.series)).hash(&mut hasher);
-                // Of a merged record, any of its containers may be gone.
-                if let Some(number) = record.number {
-                    let Origin { container_id, generation, .. } = record.origin;
-                    (container_id.as_str(), generation.0, record.span.start, number.rev).hash(&mut hasher);
-                }
-                hasher.finish()
-            })
-        };
-        self.pieces.iter().flat_map(of_piece).collect()
+        let mut keys = Vec::with_capacity(self.places.len());
+        let mut text = Vec::new();
+        for piece in &self.pieces {
+            let Some(share) = self.rounds.get(piece.round) else { continue };
+            for record in piece.records.clone() {
+                text.clear();
+                write_key(&mut text, share.round.start, share.record_at(record).as_ref());
+                keys.push(xxh3_64(&text));
+            }
+        }
+        keys
+    }
+}
+
+/// Writes what a record is of, so that different records are different bytes.
+fn write_key(text: &mut Vec<u8>, start: Timestamp, record: Option<&RoundRecord<'_>>) {
+    let Some(record) = record else { return };
+    let mut push_text = |part: &str| {
+        text.extend_from_slice(part.as_bytes());
+        text.push(0xff);
+    };
+    push_text(record.identity.as_str());
+    push_text(&record.series.name);
+    record.series.tags.iter().for_each(|(key, value)| {
+        push_text(key);
+        push_text(value);
+    });
+    // Of a merged record, any of its containers may be gone.
+    if record.number.is_some() {
+        push_text(record.origin.container_id.as_str());
+    }
+    text.push(record.series.metric_type as u8);
+    text.extend_from_slice(&start.as_micros().to_le_bytes());
+    if let Some(number) = record.number {
+        text.extend_from_slice(&record.origin.generation.0.to_le_bytes());
+        text.extend_from_slice(&record.span.start.as_micros().to_le_bytes());
+        text.extend_from_slice(&number.rev.to_le_bytes());
     }
 }
 
@@ -213,24 +325,6 @@ impl JoinedRequests {
         self.end_request();
         self.encoded
     }
-}
-
-/// Divides a round between workers by the identity of its records. Each share has its records in the order of the round.
-#[must_use]
-pub(super) fn divide_round((mut round, places): PlacedRound<'_>, workers: usize) -> Vec<PlacedRound<'_>> {
-    if workers <= 1 {
-        return vec![(round, places)];
-    }
-    let records = std::mem::take(&mut round.records);
-    let mut shares = vec![(round, Vec::new()); workers];
-    for (record, places) in records.into_iter().zip(places) {
-        let worker = choose_worker(record.identity.as_str(), workers);
-        if let Some((share, of_share)) = shares.get_mut(worker) {
-            share.records.push(record);
-            of_share.push(places);
-        }
-    }
-    shares
 }
 
 /// The worker that sends the records of an identity; the same in every run of the agent.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use self::entry::{Entry, RecordPart};
 pub(super) use self::rules::{PlacedWindow, RoundRules};
+use super::parcel::RoundSource;
 use super::selection::SeriesSelection;
 use super::totals::{RunningTotals, SeriesRunning};
 use crate::aggregate::WindowSpan;
@@ -124,26 +125,27 @@ impl<'w> IntervalRecords<'w> {
             of_identity.entry(identity).or_default().push(window);
         }
         let span = WindowSpan { start, end, covered: Duration::ZERO };
-        let (mut identities, mut entries) = (Vec::with_capacity(of_identity.len()), Vec::new());
+        let most = windows.iter().map(|(published, _)| published.window().len()).sum();
+        let (mut identities, mut entries) = (Vec::with_capacity(of_identity.len()), Vec::with_capacity(most));
         let (mut excluded, mut late) = (0, 0);
         // Of one identity after the other: the parts of a whole interval would take more memory than what is made of them.
         let mut parts = Vec::new();
-        for (identity, windows) in of_identity {
+        for (number, (identity, windows)) in (0..).zip(of_identity) {
             parts.clear();
             for &(published, in_cut) in windows {
                 let cut = in_cut.then_some(cut);
-                excluded += push_parts(&mut parts, published, identities.len(), cut, scope);
+                excluded += push_parts(&mut parts, published, cut, scope);
             }
             identities.push(identity);
-            parts.sort_unstable_by(RecordPart::compare_parts);
+            parts.sort_unstable_by(|a, b| a.compare_parts(b, scope.epoch));
             for parts in parts.chunk_by(RecordPart::is_of_same_series) {
-                match Entry::from_parts(parts, span, scope.reading) {
+                match Entry::from_parts(parts, number, span, scope.reading) {
                     Ok(entry) => entries.extend(entry),
                     Err(places) => late += places,
                 }
             }
         }
-        let group_of = |entry: &Entry<'_>| (scope.group)(entry.series.metric_type);
+        let group_of = |entry: &Entry<'_>| (scope.group)(entry.metric_type);
         if !entries.is_sorted_by_key(group_of) {
             entries.sort_by_key(group_of);
         }
@@ -153,12 +155,20 @@ impl<'w> IntervalRecords<'w> {
     /// Adds what the interval adds to the totals of its series, and takes the totals for its records.
     pub(super) fn stage_totals(&mut self, totals: &mut RunningTotals) {
         let span = (self.start, self.end);
-        for entry in &mut self.entries {
-            let Some(identity) = self.identities.get(entry.identity) else { continue };
-            let running = entry.content.record_view().and_then(|(view, ..)| {
-                totals.stage_record((identity, entry.origin), entry.series, &view, span)
-            });
-            entry.running = running;
+        for entries in self.entries.chunk_by_mut(|a, b| a.identity == b.identity) {
+            let Some((identity, origin)) = entries.first().and_then(|first| {
+                let (origin, ..) = first.read_view()?;
+                Some((self.identities.get(first.identity as usize)?, origin))
+            }) else {
+                continue;
+            };
+            let mut of_identity = totals.stage_identity(identity, origin);
+            for entry in entries {
+                let running = entry
+                    .read_view()
+                    .and_then(|(_, series, view)| of_identity.stage_record(series, &view, span));
+                entry.running = running;
+            }
         }
     }
 
@@ -166,7 +176,7 @@ impl<'w> IntervalRecords<'w> {
     #[must_use]
     pub(super) fn group_ranges(&self, group: fn(MetricType) -> u8) -> Vec<Range<usize>> {
         let mut start = 0;
-        let groups = self.entries.chunk_by(|a, b| group(a.series.metric_type) == group(b.series.metric_type));
+        let groups = self.entries.chunk_by(|a, b| group(a.metric_type) == group(b.metric_type));
         let ranges = groups.map(|entries| {
             let range = start..start + entries.len();
             start = range.end;
@@ -176,28 +186,56 @@ impl<'w> IntervalRecords<'w> {
     }
 
     /// How many places of the cut each record stands for.
+    #[cfg(test)]
     pub(super) fn record_places(&self) -> impl Iterator<Item = u64> {
         self.entries.iter().map(|entry| entry.places)
     }
 
-    /// The records as a round.
+    /// All records as a round.
     #[must_use]
     pub(super) fn as_round<'s>(&'s self, node: &'s str, epoch: u64, marks: &'s MarksOfAll) -> Round<'s> {
-        let records = self.entries.iter().filter_map(|entry| {
-            let (view, number, merged) = entry.content.record_view()?;
-            Some(RoundRecord {
-                origin: entry.origin,
-                identity: self.identities.get(entry.identity)?,
-                span: entry.span,
-                series: entry.series,
-                view,
-                number,
-                merged,
-                running: entry.running.as_ref().map(SeriesRunning::as_total),
-            })
-        });
-        let records = records.collect();
-        Round { node, epoch, start: self.start, end: self.end, level: self.level, marks, records }
+        let records = (0..self.entries.len()).filter_map(|index| self.record_at(index)).collect();
+        Round { records, ..self.as_empty_round(node, epoch, marks) }
+    }
+
+    /// A round of the interval without records.
+    #[must_use]
+    pub(super) fn as_empty_round<'s>(
+        &'s self,
+        node: &'s str,
+        epoch: u64,
+        marks: &'s MarksOfAll,
+    ) -> Round<'s> {
+        let Self { start, end, level, .. } = *self;
+        Round { node, epoch, start, end, level, marks, records: Vec::new() }
+    }
+}
+
+impl RoundSource for IntervalRecords<'_> {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn record_at(&self, index: usize) -> Option<RoundRecord<'_>> {
+        let entry = self.entries.get(index)?;
+        entry.to_record(self.identities.get(entry.identity as usize)?)
+    }
+
+    fn type_at(&self, index: usize) -> Option<MetricType> {
+        self.entries.get(index).map(|entry| entry.metric_type)
+    }
+
+    fn identity_at(&self, index: usize) -> Option<&SeriesIdentity> {
+        self.identities.get(self.entries.get(index)?.identity as usize)
+    }
+
+    fn places_at(&self, index: usize) -> u64 {
+        self.entries.get(index).map_or(0, |entry| entry.places)
+    }
+
+    fn begins_at(&self, index: usize) -> bool {
+        let running = self.entries.get(index).and_then(|entry| entry.running.as_ref());
+        running.is_some_and(SeriesRunning::is_first)
     }
 }
 
@@ -206,12 +244,10 @@ impl<'w> IntervalRecords<'w> {
 fn push_parts<'w>(
     parts: &mut Vec<RecordPart<'w>>,
     published: &'w Published,
-    identity: usize,
     cut: Option<&RangeInclusive<u64>>,
     scope: RoundScope<'_>,
 ) -> u64 {
     let chosen = scope.selection.for_origin(published.origin());
-    let added = published.added_window().filter(|_| scope.reading == RecordReading::Added);
     let is_late = scope.rules.is_late(published.window().span);
     let mut excluded = 0;
     for (number, record) in published.numbered_records() {
@@ -220,21 +256,9 @@ fn push_parts<'w>(
             excluded += u64::from(in_cut);
             continue;
         }
-        parts.push(RecordPart {
-            identity,
-            origin: published.origin(),
-            series: record.series,
-            span: published.window().span,
-            view: record.view,
-            added: added.and_then(|added| {
-                let place = usize::try_from(number.seq - published.first_seq()).ok()?;
-                Some(added.record_at(place)?.view)
-            }),
-            number,
-            born: published.birth_in(scope.epoch),
-            in_cut,
-            is_late,
-        });
+        // A window with more records than that would not fit in memory.
+        let Ok(index) = u32::try_from(number.seq - published.first_seq()) else { continue };
+        parts.push(RecordPart { published, series: record.series, index, rev: number.rev, in_cut, is_late });
     }
     excluded
 }

@@ -307,6 +307,14 @@ impl Destination {
         }
     }
 
+    /// The number of bytes that are sent for a request, after compression.
+    pub(super) fn measure_sent(&self, request: &EncodedRequest) -> usize {
+        match &self.target {
+            SinkTarget::Influx(writer) => writer.prepare_lines(&request.body, request.content_type).1.len(),
+            _ => request.body.len(),
+        }
+    }
+
     /// Makes it as it was at the start, after a reload: a file that was moved away is opened again, and a version of the protocol
     /// that was not understood is tried again.
     pub(super) fn open_again(&self) {

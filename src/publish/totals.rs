@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::aggregate::{Native, View, Weight};
 use crate::model::{ByIdentity, MetricType, Origin, Series, Timestamp};
 use crate::render::prometheus::{SeriesIdentity, Total};
@@ -29,7 +31,14 @@ pub struct RunningTotals {
 struct IdentityTotals {
     /// One of the identity's containers.
     origin: Arc<Origin>,
-    of_series: HashMap<ByIdentity, SeriesTotal>,
+    of_series: HashMap<ByIdentity, SeriesTotal, RandomState>,
+}
+
+/// The totals of one identity, while a round adds to them.
+#[derive(Debug)]
+pub struct StagedIdentity<'t> {
+    totals: &'t mut IdentityTotals,
+    in_buckets: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +70,9 @@ struct SeriesSums {
 #[derive(Clone, Debug)]
 pub struct SeriesRunning {
     created: Timestamp,
-    sums: SeriesSums,
+    total: f64,
+    count: f64,
+    buckets: Option<Arc<Native>>,
     first: bool,
 }
 
@@ -112,11 +123,17 @@ impl SeriesRunning {
     pub fn as_total(&self) -> RunningTotal<'_> {
         RunningTotal {
             created: self.created,
-            total: self.sums.total.as_f64(),
-            count: self.sums.count.to_rounded_f64(),
-            buckets: self.sums.buckets.as_deref(),
+            total: self.total,
+            count: self.count,
+            buckets: self.buckets.as_deref(),
             first: self.first,
         }
+    }
+
+    /// Whether this is the first value that is sent of the series.
+    #[must_use]
+    pub(super) const fn is_first(&self) -> bool {
+        self.first
     }
 }
 
@@ -136,35 +153,14 @@ impl RunningTotals {
         Self { of_identity: HashMap::new(), most, in_buckets }
     }
 
-    /// Stages what the round with this span adds to a series, and returns its total as of this round. Nothing is added a
-    /// second time by a round that is read again. `None` for types without a total.
-    pub fn stage_record(
-        &mut self,
-        (identity, origin): (&SeriesIdentity, &Origin),
-        series: &Arc<Series>,
-        view: &View<'_>,
-        (start, end): (Timestamp, Timestamp),
-    ) -> Option<SeriesRunning> {
+    /// The totals of an identity, to which a round adds something. `origin` is one of its containers.
+    pub fn stage_identity(&mut self, identity: &SeriesIdentity, origin: &Origin) -> StagedIdentity<'_> {
         let in_buckets = self.in_buckets;
-        let known = self.of_identity.entry(identity.clone());
-        let known = known.or_insert_with(|| IdentityTotals {
+        let totals = self.of_identity.entry(identity.clone()).or_insert_with(|| IdentityTotals {
             origin: Arc::new(origin.clone()),
-            of_series: HashMap::new(),
+            of_series: HashMap::default(),
         });
-        let of = known.of_series.entry(ByIdentity(Arc::clone(series))).or_insert_with(|| SeriesTotal {
-            created: start,
-            sums: SeriesSums::zero(),
-            staged: None,
-            last_seen: end,
-            sent: false,
-        });
-        if of.staged.as_ref().is_none_or(|staged| staged.start != start) {
-            of.commit();
-            let sums = SeriesSums::from_view(view, series.metric_type, in_buckets);
-            of.staged = Some(Staged { start, sums });
-        }
-        of.last_seen = of.last_seen.max(end);
-        is_cumulative(series.metric_type).then(|| of.running())
+        StagedIdentity { totals, in_buckets }
     }
 
     /// Counts for good what is staged. `sent` says whether the round was sent, or was too old for it.
@@ -223,6 +219,33 @@ impl RunningTotals {
     }
 }
 
+impl StagedIdentity<'_> {
+    /// Stages what the round with this span adds to a series, and returns its total as of this round. Nothing is added a
+    /// second time by a round that is read again. `None` for types without a total.
+    pub fn stage_record(
+        &mut self,
+        series: &Arc<Series>,
+        view: &View<'_>,
+        (start, end): (Timestamp, Timestamp),
+    ) -> Option<SeriesRunning> {
+        let known = self.totals.of_series.entry(ByIdentity(Arc::clone(series)));
+        let of = known.or_insert_with(|| SeriesTotal {
+            created: start,
+            sums: SeriesSums::zero(),
+            staged: None,
+            last_seen: end,
+            sent: false,
+        });
+        if of.staged.as_ref().is_none_or(|staged| staged.start != start) {
+            of.commit();
+            let sums = SeriesSums::from_view(view, series.metric_type, self.in_buckets);
+            of.staged = Some(Staged { start, sums });
+        }
+        of.last_seen = of.last_seen.max(end);
+        is_cumulative(series.metric_type).then(|| of.running())
+    }
+}
+
 fn sent_series(series: impl IntoIterator<Item = (ByIdentity, SeriesTotal)>) -> Vec<Arc<Series>> {
     series.into_iter().filter(|(_, of)| of.sent).map(|(ByIdentity(series), _)| series).collect()
 }
@@ -239,7 +262,13 @@ impl SeriesTotal {
         if let Some(staged) = &self.staged {
             sums.add(&staged.sums);
         }
-        SeriesRunning { created: self.created, sums, first: !self.sent }
+        SeriesRunning {
+            created: self.created,
+            total: sums.total.as_f64(),
+            count: sums.count.to_rounded_f64(),
+            buckets: sums.buckets,
+            first: !self.sent,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::{Counter, View, Weight, WindowSpan};
-use crate::model::{ContainerId, Generation, Series, TagSet, TaskId, Timestamp};
+use crate::model::{ContainerId, Generation, Origin, Series, TagSet, TaskId, Timestamp};
 use crate::render::prometheus::{Level, MarksOfAll, SeriesIdentity};
 use crate::render::publish::{
     DatadogRoute, InfluxOptions, LeftOutReason, encode_datadog, encode_influx, encode_json,
@@ -19,6 +19,48 @@ pub(in crate::publish) struct Sources {
     counters: Vec<Series>,
     checks: Vec<Series>,
     marks: MarksOfAll,
+}
+
+/// A round with its records, each of which stands for so many places.
+#[derive(Debug)]
+pub(in crate::publish) struct TestRound<'a>(Round<'a>, u64);
+
+impl<'a> TestRound<'a> {
+    /// All of it.
+    pub(in crate::publish) fn share(&'a self) -> RoundShare<'a> {
+        RoundShare::of_all(Round { records: Vec::new(), ..self.0.clone() }, self)
+    }
+}
+
+impl RoundSource for TestRound<'_> {
+    fn len(&self) -> usize {
+        self.0.records.len()
+    }
+
+    fn record_at(&self, index: usize) -> Option<RoundRecord<'_>> {
+        self.0.records.get(index).copied()
+    }
+
+    fn type_at(&self, index: usize) -> Option<MetricType> {
+        self.0.records.get(index).map(|record| record.series.metric_type)
+    }
+
+    fn identity_at(&self, index: usize) -> Option<&SeriesIdentity> {
+        self.0.records.get(index).map(|record| record.identity)
+    }
+
+    fn places_at(&self, _: usize) -> u64 {
+        self.1
+    }
+
+    fn begins_at(&self, index: usize) -> bool {
+        let running = self.0.records.get(index).and_then(|record| record.running);
+        running.is_some_and(|running| running.first)
+    }
+}
+
+fn shares<'a>(rounds: &'a [TestRound<'a>]) -> Vec<RoundShare<'a>> {
+    rounds.iter().map(TestRound::share).collect()
 }
 
 impl Sources {
@@ -48,7 +90,7 @@ impl Sources {
     }
 
     /// A round of ten seconds, the n-th, with these series of every task, each of which stands for `n + 1` places.
-    pub(in crate::publish) fn round(&self, n: usize, counters: usize, checks: usize) -> PlacedRound<'_> {
+    pub(in crate::publish) fn round(&self, n: usize, counters: usize, checks: usize) -> TestRound<'_> {
         let start = Timestamp::from_secs(START + 10 * i64::try_from(n).unwrap());
         let end = start.saturating_add(Duration::from_secs(10));
         let counter = Counter { samples: 1, count: Weight::ONE, sum: 1.5, ..Counter::default() };
@@ -70,9 +112,8 @@ impl Sources {
             })
         };
         let records: Vec<_> = of_each("counters", counters).chain(of_each("checks", checks)).collect();
-        let places = vec![n as u64 + 1; records.len()];
         let (level, marks) = (Level::Orchestrator, &self.marks);
-        (Round { node: "n1", epoch: 7, start, end, level, marks, records }, places)
+        TestRound(Round { node: "n1", epoch: 7, start, end, level, marks, records }, n as u64 + 1)
     }
 }
 
@@ -100,7 +141,7 @@ fn influx(parcel: &Parcel<'_>, numbers: Range<usize>, room: RequestRoom) -> Enco
 fn rounds_share_a_request_and_each_record_keeps_its_time() {
     let sources = Sources::new(2, 3);
     let rounds: Vec<_> = (0..3).map(|n| sources.round(n, 3, 0)).collect();
-    let parcel = Parcel::new(rounds, one_group);
+    let parcel = Parcel::new(shares(&rounds), one_group);
     assert_eq!(parcel.group_ranges(), vec![0..18; 1]);
     assert_eq!(parcel.record_places(), [[1; 6], [2; 6], [3; 6]].concat());
     let Encoded { requests, left_out } = influx(&parcel, 0..18, ROOM);
@@ -122,7 +163,7 @@ fn rounds_share_a_request_and_each_record_keeps_its_time() {
 fn what_has_a_route_of_its_own_shares_requests_with_its_like_of_other_rounds() {
     let sources = Sources::new(1, 2);
     let rounds: Vec<_> = (0..3).map(|n| sources.round(n, 2, 1)).collect();
-    let parcel = Parcel::new(rounds, by_route);
+    let parcel = Parcel::new(shares(&rounds), by_route);
     assert_eq!(parcel.group_ranges(), [0..6, 6..9]);
     assert_eq!(parcel.record_places(), [1, 1, 2, 2, 3, 3, 1, 2, 3]);
     let encode = |numbers: Range<usize>, route: DatadogRoute| {
@@ -148,17 +189,18 @@ fn a_worker_has_all_records_of_an_identity_in_every_round() {
     let sources = Sources::new(50, 4);
     let mut worker_of = std::collections::BTreeMap::new();
     for n in 0..3 {
-        let shares = divide_round(sources.round(n, 4, 1), 4);
+        let round = sources.round(n, 4, 1);
+        let (whole, shares) = (&round.0, round.share().divide_records(4));
         assert_eq!(shares.len(), 4);
-        let whole = sources.round(n, 4, 1).0;
-        assert_eq!(shares.iter().map(|(share, _)| share.records.len()).sum::<usize>(), whole.records.len());
-        for (worker, (share, places)) in shares.iter().enumerate() {
-            assert_eq!((share.start, share.end, share.records.len()), (whole.start, whole.end, places.len()));
-            assert!(share.records.len() > 4 * 5, "worker {worker} has {}", share.records.len());
-            for record in &share.records {
-                assert_eq!(*worker_of.entry(record.identity.as_str()).or_insert(worker), worker);
+        assert_eq!(shares.iter().map(RoundShare::len).sum::<usize>(), whole.records.len());
+        for (worker, share) in shares.iter().enumerate() {
+            assert_eq!((share.round.start, share.round.end), (whole.start, whole.end));
+            assert!(share.len() > 4 * 5, "worker {worker} has {}", share.len());
+            let records: Vec<_> = (0..share.len()).map(|record| share.record_at(record).unwrap()).collect();
+            for record in &records {
+                assert_eq!(*worker_of.entry(record.identity.as_str().to_owned()).or_insert(worker), worker);
             }
-            let order = share.records.iter().map(|record| {
+            let order = records.iter().map(|record| {
                 let same = |of: &RoundRecord<'_>| {
                     std::ptr::eq(of.series, record.series) && of.identity == record.identity
                 };
@@ -167,18 +209,18 @@ fn a_worker_has_all_records_of_an_identity_in_every_round() {
             assert!(order.is_sorted(), "in the order of the round");
         }
     }
-    let (round, places) = sources.round(0, 4, 1);
-    let alone = divide_round((round.clone(), places.clone()), 1);
-    assert_eq!((alone.len(), alone[0].0.records.len(), &alone[0].1), (1, round.records.len(), &places));
+    let round = sources.round(0, 4, 1);
+    let alone = round.share().divide_records(1);
+    assert_eq!((alone.len(), alone[0].len()), (1, round.0.records.len()));
 }
 
 #[test]
 fn a_series_of_two_rounds_has_two_keys_that_do_not_depend_on_the_rest() {
     let sources = Sources::new(2, 2);
-    let keys = |rounds: Vec<PlacedRound<'_>>| Parcel::new(rounds, one_group).record_keys();
-    let both = keys(vec![sources.round(0, 2, 0), sources.round(1, 2, 0)]);
+    let keys = |rounds: &[TestRound<'_>]| Parcel::new(shares(rounds), one_group).record_keys();
+    let both = keys(&[sources.round(0, 2, 0), sources.round(1, 2, 0)]);
     assert_eq!(both.iter().collect::<BTreeSet<_>>().len(), 8);
-    assert_eq!(keys(vec![sources.round(1, 2, 0)]), both[4..]);
+    assert_eq!(keys(&[sources.round(1, 2, 0)]), both[4..]);
 }
 
 proptest! {
@@ -191,8 +233,9 @@ proptest! {
         json in any::<bool>(),
     ) {
         let sources = Sources::new(2, 6);
-        let rounds = counters.iter().enumerate().map(|(n, count)| sources.round(n, *count, 0)).collect();
-        let parcel = Parcel::new(rounds, one_group);
+        let rounds: Vec<_> =
+            counters.iter().enumerate().map(|(n, count)| sources.round(n, *count, 0)).collect();
+        let parcel = Parcel::new(shares(&rounds), one_group);
         let room = RequestRoom { bytes, records };
         let encode = |numbers: Range<usize>| match json {
             true => parcel.encode_range(numbers, room, |_| Framing::BARE, |round, records| {

@@ -9,7 +9,7 @@ use crate::net::clock;
 use crate::publish::cursor_file::SendingRound;
 use crate::publish::dead_letters::request_document;
 use crate::publish::follow::TakenWindows;
-use crate::publish::parcel::{Parcel, divide_round};
+use crate::publish::parcel::{Parcel, RoundShare};
 use crate::publish::round::{CutRecords, IntervalRecords};
 use crate::publish::tally::Fate;
 use crate::render::prometheus::{Level, MarksOfAll};
@@ -128,8 +128,8 @@ impl PublisherTask {
         let workers = self.config.workers.max(1);
         let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for interval in intervals {
-            let round = interval.as_round(node, epoch, marks);
-            let divided = divide_round((round, interval.record_places().collect()), workers);
+            let round = interval.as_empty_round(node, epoch, marks);
+            let divided = RoundShare::of_all(round, interval).divide_records(workers);
             shares.iter_mut().zip(divided).for_each(|(share, part)| share.push(part));
         }
         shares.into_iter().map(|rounds| Parcel::new(rounds, self.sink.type_groups())).collect()
@@ -202,8 +202,8 @@ impl PublisherTask {
         const ANY_SIZE: RequestRoom = RequestRoom { bytes: usize::MAX, records: 1 };
         let (round, record) = parcel.find_record(record)?;
         let only = record..record.saturating_add(1);
-        let request = self.sink.encode_round(round, only.clone(), ANY_SIZE).requests.into_iter().next()?;
-        let document = encode_json(round, only, ANY_SIZE).requests.into_iter().next();
+        let request = self.sink.encode_round(&round, only.clone(), ANY_SIZE).requests.into_iter().next()?;
+        let document = encode_json(&round, only, ANY_SIZE).requests.into_iter().next();
         let record = document.and_then(|document| serde_json::from_slice(&document.body).ok());
         let name = &self.config.name;
         tracing::warn!(

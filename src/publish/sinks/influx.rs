@@ -38,9 +38,18 @@ impl InfluxWriter {
         &self.options
     }
 
+    /// The headers and the body that are sent for lines.
+    pub(super) fn prepare_lines<'h>(
+        &self,
+        body: &[u8],
+        content_type: &'h str,
+    ) -> (Vec<(&'h str, &'h str)>, Vec<u8>) {
+        prepare_body(body, content_type, self.compress)
+    }
+
     /// Posts lines.
     pub(super) async fn post_lines(&self, body: &[u8], content_type: &str) -> Answer {
-        let (headers, body) = prepare_body(body, content_type, self.compress);
+        let (headers, body) = self.prepare_lines(body, content_type);
         match self.poster.post_body(&headers, body).await {
             Ok(reply) => reply.judge_reply(AnswerDialect::Influxdb),
             Err(answer) => answer,

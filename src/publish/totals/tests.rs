@@ -36,10 +36,9 @@ fn identity(task: &str) -> SeriesIdentity {
 /// Stages a window in the round that starts after so many seconds. Returns the totals by name.
 fn stage(totals: &mut RunningTotals, window: &Window, task: &str, start: u64) -> Vec<SeriesRunning> {
     let span = (at(start).wall, at(start + 10).wall);
-    let records = window.records();
-    let staged = records.filter_map(|record| {
-        totals.stage_record((&identity(task), &origin(task)), record.series, &record.view, span)
-    });
+    let mut of_identity = totals.stage_identity(&identity(task), &origin(task));
+    let staged =
+        window.records().filter_map(|record| of_identity.stage_record(record.series, &record.view, span));
     staged.collect()
 }
 

@@ -185,9 +185,34 @@ const PLACES: i32 = 40;
 #[derive(Copy, Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Total {
     /// In units of 2^-40.
-    units: i128,
+    units: Units,
     /// The sum of values that are too large for that.
     huge: f64,
+}
+
+/// An [`i128`] in two halves: a whole one would require 16-byte alignment, and publishers keep a total for each series.
+#[derive(Copy, Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "i128", into = "i128")]
+struct Units {
+    high: i64,
+    low: u64,
+}
+
+impl From<i128> for Units {
+    fn from(units: i128) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "each half is what is wanted"
+        )]
+        Self { high: (units >> u64::BITS) as i64, low: units as u64 }
+    }
+}
+
+impl From<Units> for i128 {
+    fn from(units: Units) -> Self {
+        Self::from(units.high) << u64::BITS | Self::from(units.low)
+    }
 }
 
 impl Total {
@@ -195,13 +220,14 @@ impl Total {
     #[must_use]
     pub fn saturating_add(self, other: Self) -> Self {
         let huge = (self.huge + other.huge).clamp(f64::MIN, f64::MAX);
-        Self { units: self.units.saturating_add(other.units), huge }
+        let units = i128::from(self.units).saturating_add(other.units.into());
+        Self { units: units.into(), huge }
     }
 
     /// Rounded once.
     #[must_use]
     pub fn as_f64(self) -> f64 {
-        let units = self.units as f64 / 2_f64.powi(PLACES);
+        let units = i128::from(self.units) as f64 / 2_f64.powi(PLACES);
         (units + self.huge).clamp(f64::MIN, f64::MAX)
     }
 }
@@ -209,11 +235,12 @@ impl Total {
 impl From<f64> for Total {
     fn from(value: f64) -> Self {
         if value.abs() >= 2_f64.powi(86) {
-            return Self { units: 0, huge: value };
+            return Self { units: Units::default(), huge: value };
         }
         // Rounded towards zero, so that a growing sum never decreases.
         #[expect(clippy::cast_possible_truncation, reason = "what is finer than a unit is meant to go")]
-        Self { units: (value * 2_f64.powi(PLACES)) as i128, huge: 0.0 }
+        let units = (value * 2_f64.powi(PLACES)) as i128;
+        Self { units: units.into(), huge: 0.0 }
     }
 }
 

@@ -173,7 +173,9 @@ fn non_empty(value: &str) -> &str {
 /// The value of a label, as a page has it once its escapes are read.
 pub(crate) fn label_value(value: &str) -> Cow<'_, str> {
     let value = non_empty(value);
-    if value.chars().all(|c| c == '\n' || control_picture(c).is_none()) {
+    let is_changed = |byte: u8| byte != b'\n' && byte.is_ascii_control();
+    // Looks at every byte, which is faster than to stop at one.
+    if !value.bytes().fold(false, |found, byte| found | is_changed(byte)) {
         return Cow::Borrowed(value);
     }
     let shown = |c| if c == '\n' { c } else { control_picture(c).unwrap_or(c) };

@@ -107,16 +107,21 @@ fn sanitize_metric(name: &str, metric_type: MetricType, spelling: NameSpelling) 
         Escaping::Underscores => replace_invalid_chars(name),
         Escaping::Utf8 => replace_control_chars(name).into_owned(),
     };
-    let reserved = name != OVERFLOW && is_reserved(&format!("{base}{}", openmetrics_suffix(metric_type)));
+    let reserved = name != OVERFLOW && is_reserved(&base, openmetrics_suffix(metric_type));
     match spelling.mark.or(reserved.then_some(0)) {
         Some(mark) => append_mark(&base, name, mark, "metric"),
         None => base,
     }
 }
 
-/// Whether Prometheus or the agent has metrics of this name: an application's metrics could trigger alerts on these.
-fn is_reserved(name: &str) -> bool {
-    name.starts_with(OF_THE_AGENT) || OF_PROMETHEUS.contains(&name)
+/// Whether Prometheus or the agent has metrics with the name that these two are together: an application's metrics could
+/// trigger alerts on these.
+fn is_reserved(base: &str, suffix: &str) -> bool {
+    let of_the_agent = match OF_THE_AGENT.strip_prefix(base) {
+        Some(rest) => suffix.starts_with(rest),
+        None => base.starts_with(OF_THE_AGENT),
+    };
+    of_the_agent || OF_PROMETHEUS.iter().any(|name| name.strip_suffix(suffix) == Some(base))
 }
 
 /// A label's name. Prometheus drops labels that begin with two underscores, so only one is kept.
@@ -175,8 +180,13 @@ pub(crate) fn append_mark(name: &str, text: &str, mark: u8, otherwise: &str) -> 
 
 /// Replaces each character that is not a letter, digit or underscore with an underscore.
 fn replace_invalid_chars(text: &str) -> String {
-    let mut name: String =
-        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    let valid = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'_' };
+    let bytes = match text.is_ascii() {
+        true => text.bytes().map(valid).collect(),
+        false => text.chars().map(|c| u8::try_from(c).map_or(b'_', valid)).collect::<Vec<u8>>(),
+    };
+    // They are all of ASCII.
+    let mut name = String::from_utf8(bytes).unwrap_or_default();
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
         name.insert(0, '_');
     }

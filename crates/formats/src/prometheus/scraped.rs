@@ -19,7 +19,8 @@ pub(crate) struct SeriesNames<'m> {
 
 /// What the help text of a family says.
 pub(crate) fn format_help(series: &Series) -> String {
-    format!("The {} {} of StatsD.", series.metric_type, series.name)
+    // Without `format!`, because publishers need it for each series of each round.
+    ["The ", series.metric_type.as_str(), " ", &series.name, " of StatsD."].concat()
 }
 
 impl SeriesNames<'_> {
@@ -34,8 +35,12 @@ impl SeriesNames<'_> {
         let shape = Shape::for_metric_type(self.naming, series.metric_type)?;
         let mark = self.metric_mark(&series.name, series.metric_type);
         let spelling = NameSpelling { escaping: self.escaping, mark };
-        let name = self.naming.metric_name(&series.name, series.metric_type, spelling);
-        Some((format!("{}{name}{}", shape.prefix, shape.suffix), shape))
+        let mut name = self.naming.metric_name(&series.name, series.metric_type, spelling);
+        name.push_str(shape.suffix);
+        if !shape.prefix.is_empty() {
+            name.insert_str(0, shape.prefix);
+        }
+        Some((name, shape))
     }
 
     /// The label that a tag becomes.

@@ -9,8 +9,9 @@ mod fields;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::ops::Range;
+
+use tallyport_core::model::MetricType;
 
 use super::body::{BodyFormat, split_records};
 use super::labels::{LabelReader, TYPE_LABEL};
@@ -66,14 +67,41 @@ pub fn encode_influx(
     room: RequestRoom,
 ) -> Encoded {
     let mut labels = LabelReader::with_plain_names(round);
+    let mut untagged = UntaggedSeries::default();
+    let end = format!(" {}\n", round.end.as_micros().div_euclid(1000));
     split_records(round, records, room, FORMAT, |record, out| {
-        labels.enter_identity(record);
+        if labels.enter_identity(record) {
+            untagged = UntaggedSeries::default();
+        }
         push_measurement(out, &record.series.name);
-        push_tags(out, &labels, record, options);
+        if record.series.tags.is_empty() {
+            out.extend_from_slice(untagged.find_tags(&labels, record, options));
+        } else {
+            push_tags(out, &labels, record, options);
+        }
         push_fields(out, round, record, &labels, options)?;
-        let _infallible = writeln!(out, " {}", round.end.as_micros().div_euclid(1000));
+        out.extend_from_slice(end.as_bytes());
         Ok(())
     })
+}
+
+/// The tags that series of one identity have which have none of their own, for each type.
+#[derive(Default)]
+struct UntaggedSeries([Vec<u8>; MetricType::ALL.len()]);
+
+impl UntaggedSeries {
+    fn find_tags(
+        &mut self,
+        labels: &LabelReader<'_>,
+        record: &RoundRecord<'_>,
+        options: &InfluxOptions,
+    ) -> &[u8] {
+        let Some(tags) = self.0.get_mut(record.series.metric_type as usize) else { return &[] };
+        if tags.is_empty() {
+            push_tags(tags, labels, record, options);
+        }
+        tags
+    }
 }
 
 /// Writes the tags, sorted by key, which InfluxDB asks for.

@@ -39,7 +39,8 @@ impl<'a> LabelReader<'a> {
 
     /// Moves to the identity of a record; returns whether it is another one.
     pub(super) fn enter_identity(&mut self, record: &RoundRecord<'a>) -> bool {
-        if self.identity == Some(record.identity) {
+        if self.identity.is_some_and(|known| std::ptr::eq(known, record.identity) || known == record.identity)
+        {
             return false;
         }
         self.identity = Some(record.identity);

@@ -97,13 +97,20 @@ impl ProtoWriter {
     pub(super) fn write_message(&mut self, tag: u32, fill: impl FnOnce(&mut Self)) {
         self.write_key(tag, WireType::Delimited);
         let start = self.out.len();
+        // Most messages have less than 128 bytes, so that one is enough for the length.
+        self.out.push(0);
         fill(self);
-        let length = (self.out.len() - start) as u64;
-        // The length is known only now, and stands before the message.
-        self.write_varint(length);
-        let prefix = self.out.len() - start - usize::try_from(length).unwrap_or_default();
-        if let Some(message) = self.out.get_mut(start..) {
-            message.rotate_right(prefix);
+        let length = self.out.len() - start - 1;
+        let prefix = varint_length(length as u64);
+        self.out.resize(self.out.len() + prefix - 1, 0);
+        let Some(message) = self.out.get_mut(start..) else { return };
+        if prefix > 1 {
+            message.copy_within(1..=length, prefix);
+        }
+        let (mut rest, last) = (length as u64, prefix - 1);
+        for (place, byte) in message.iter_mut().take(prefix).enumerate() {
+            *byte = low_byte(rest) & 0x7f | if place < last { 0x80 } else { 0 };
+            rest >>= 7;
         }
     }
 

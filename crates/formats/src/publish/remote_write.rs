@@ -9,6 +9,7 @@
 //! of new series are requests of their own before the round's, and stale markers are requests after it.
 
 mod ended;
+mod labels;
 mod listed;
 mod point;
 mod samples;
@@ -24,9 +25,10 @@ use super::{Encoded, EncodedRequest, LeftOutReason, RequestRoom, Round};
 use crate::exposition::Escaping;
 use crate::prometheus::{Level, MarksOfAll, Naming, Timers};
 pub use ended::{EndedRound, EndedSeries};
+use labels::{IdentityLabels, NAME};
 pub use listed::{ScrapedSample, ScrapedValue, list_samples};
 use point::SeriesBody;
-use samples::{NAME, SampleWriter};
+use samples::SampleWriter;
 use v1::WriteRequest;
 use v2::InternedRequest;
 
@@ -221,12 +223,13 @@ impl<T: NamedItem> Source<'_, T> {
         let range = self.range.start.min(end)..end;
         let mut requests = RequestSplitter::new(body, self.room, range.clone());
         for run in IdentityRuns::new(self.items, range, self.names, self.options.spelling()) {
+            let labels = IdentityLabels::new(&run.identity, &external);
             for series in &run.series {
                 if series.clashes {
                     requests.leave_out(series.index, LeftOutReason::Clash);
                 } else if wanted(series.index) {
                     requests.add_record(series.index, |body| {
-                        let mut out = SampleWriter::new(body, series, &run.identity, &external);
+                        let mut out = SampleWriter::new(body, series, &labels);
                         write(&mut out, series);
                         out.has_written()
                     });

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use tallyport_core::aggregate::{Counting, DistributionSummary, Native, Percentiles, View};
 use tallyport_core::model::{MetricType, Origin, Series};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::RoundRecord;
 use super::labels::{LabelOf, find_marks, identity_values, tag_values};
@@ -167,13 +167,21 @@ impl Namer<'_> {
 /// Marks each series of which another one has a name and the labels. A page also shows what is no native histogram and no
 /// check, so these come first.
 fn mark_clashes(series: &mut [ScrapedSeries<'_>]) {
-    let mut claimed = HashSet::new();
+    let (mut claims, mut text) = (Vec::with_capacity(2 * series.len()), Vec::new());
+    series.iter().for_each(|series| series.push_claims(&mut claims, &mut text));
+    claims.sort_unstable();
+    if claims.is_sorted_by(|a, b| a < b) {
+        // Nearly always.
+        return;
+    }
+    let mut claimed: HashSet<u64> = HashSet::new();
     for rank in 0..3 {
         for series in series.iter_mut().filter(|series| rank_of(&series.shape) == rank) {
-            let claims = series.claim_hashes();
+            claims.clear();
+            series.push_claims(&mut claims, &mut text);
             series.clashes = claims.iter().any(|claim| claimed.contains(claim));
             if !series.clashes {
-                claimed.extend(claims);
+                claimed.extend(&claims);
             }
         }
     }
@@ -193,23 +201,23 @@ impl ScrapedSeries<'_> {
         self.shape.parts.iter().copied().filter(|(stat, _)| *stat != Stat::Created)
     }
 
-    /// Hashes of the names of its samples with its labels.
-    fn claim_hashes(&self) -> Vec<u64> {
-        let mut labels = Xxh3::new();
+    /// Adds hashes of the names of its samples with its labels, which are written into `text` for this.
+    fn push_claims(&self, claims: &mut Vec<u64>, text: &mut Vec<u8>) {
+        text.clear();
         for (name, value) in &self.tags {
-            for text in [name, value] {
-                labels.update(text.as_bytes());
-                labels.update(&[0xff]);
+            for part in [name, value] {
+                text.extend_from_slice(part.as_bytes());
+                text.push(0xff);
             }
         }
-        let claim = |(stat, suffix): (Stat, &str)| {
-            let mut hash = labels.clone();
-            hash.update(self.family.as_bytes());
-            hash.update(suffix.as_bytes());
-            hash.update(&[u8::from(Shape::is_labelled(stat))]);
-            hash.digest()
-        };
-        self.sent_parts().map(claim).collect()
+        text.extend_from_slice(self.family.as_bytes());
+        let of_all = text.len();
+        for (stat, suffix) in self.sent_parts() {
+            text.truncate(of_all);
+            text.extend_from_slice(suffix.as_bytes());
+            text.push(u8::from(Shape::is_labelled(stat)));
+            claims.push(xxh3_64(text));
+        }
     }
 }
 

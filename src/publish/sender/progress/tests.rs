@@ -5,8 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::MetricType;
-use crate::publish::parcel::divide_round;
-use crate::publish::parcel::tests::Sources;
+use crate::publish::parcel::tests::{Sources, TestRound};
 use crate::store::Cursor;
 
 const RULES: RequestRules = RequestRules { most: 16, trusted: true };
@@ -21,11 +20,16 @@ fn one_group(_: MetricType) -> u8 {
     0
 }
 
-/// The parcels of each worker, for these numbers of counters in each round.
-fn parcels<'s>(sources: &'s Sources, rounds: &[usize], workers: usize) -> Vec<Parcel<'s>> {
+/// Rounds with these numbers of counters.
+fn make_rounds<'s>(sources: &'s Sources, counters: &[usize]) -> Vec<TestRound<'s>> {
+    counters.iter().enumerate().map(|(n, counters)| sources.round(n, *counters, 0)).collect()
+}
+
+/// The parcels of each worker.
+fn parcels<'r>(rounds: &'r [TestRound<'r>], workers: usize) -> Vec<Parcel<'r>> {
     let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for (n, counters) in rounds.iter().enumerate() {
-        let divided = divide_round(sources.round(n, *counters, 0), workers);
+    for round in rounds {
+        let divided = round.share().divide_records(workers);
         shares.iter_mut().zip(divided).for_each(|(share, part)| share.push(part));
     }
     shares.into_iter().map(|rounds| Parcel::new(rounds, one_group)).collect()
@@ -65,7 +69,8 @@ fn settled(progress: &CutProgress) -> RecordTally {
 #[test]
 fn of_a_batch_only_rounds_that_are_too_old_are_given_up() {
     let sources = Sources::new(1, 4);
-    let (all, now) = (parcels(&sources, &[4, 4, 4], 1), Instant::now());
+    let of_rounds = make_rounds(&sources, &[4, 4, 4]);
+    let (all, now) = (parcels(&of_rounds, 1), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &all, RequestRules { most: 2, ..RULES });
     // Two records of the first round arrive, then it becomes too old.
@@ -87,7 +92,8 @@ fn of_a_batch_only_rounds_that_are_too_old_are_given_up() {
 #[test]
 fn an_answer_for_rounds_that_were_given_up_meanwhile_settles_no_others() {
     let sources = Sources::new(1, 4);
-    let (all, now) = (parcels(&sources, &[4, 4], 1), Instant::now());
+    let of_rounds = make_rounds(&sources, &[4, 4]);
+    let (all, now) = (parcels(&of_rounds, 1), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &all, RULES);
     encode_all(&mut progress, 1);
@@ -104,7 +110,8 @@ fn an_answer_for_rounds_that_were_given_up_meanwhile_settles_no_others() {
 #[test]
 fn records_that_become_too_old_while_their_request_is_under_way_are_given_up_once_it_fails() {
     let sources = Sources::new(1, 4);
-    let (all, now) = (parcels(&sources, &[4, 4], 1), Instant::now());
+    let of_rounds = make_rounds(&sources, &[4, 4]);
+    let (all, now) = (parcels(&of_rounds, 1), Instant::now());
     let old = [all[0].ranges_of(|round| round.end.as_secs() == 1_767_225_610)];
     // The records of the second round are of two windows.
     for (said, delivered, given_up) in [(Answer::Ok, 12, None), (answer(3), 0, Some(4))] {
@@ -159,7 +166,8 @@ fn what_arrived_is_not_sent_again_by_another_number_of_workers() {
     let sources = Sources::new(20, 3);
     let rounds = [3, 2];
     let closed: u64 = 20 * 3 + 20 * 2 * 2;
-    let (four, now) = (parcels(&sources, &rounds, 4), Instant::now());
+    let of_rounds = make_rounds(&sources, &rounds);
+    let (four, now) = (parcels(&of_rounds, 4), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &four, RULES);
     encode_all(&mut progress, 4);
@@ -168,7 +176,7 @@ fn what_arrived_is_not_sent_again_by_another_number_of_workers() {
     }
     let arrived = settled(&progress).delivered;
     assert!(arrived > 0 && arrived < closed, "{arrived} of {closed}");
-    let three = parcels(&sources, &rounds, 3);
+    let three = parcels(&of_rounds, 3);
     progress.begin_batch(heading(2), &three, RULES);
     assert_eq!(settled(&progress).delivered, arrived);
     let left: usize = three.iter().map(|parcel| parcel.record_places().len()).sum();
@@ -187,7 +195,9 @@ fn what_arrived_is_not_sent_again_by_another_number_of_workers() {
 #[test]
 fn an_answer_to_a_request_of_a_batch_that_was_begun_anew_settles_nothing() {
     let sources = Sources::new(2, 2);
-    let (whole, part, now) = (parcels(&sources, &[2, 2], 1), parcels(&sources, &[2], 1), Instant::now());
+    let of_rounds = make_rounds(&sources, &[2, 2]);
+    let of_part = make_rounds(&sources, &[2]);
+    let (whole, part, now) = (parcels(&of_rounds, 1), parcels(&of_part, 1), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &whole, RULES);
     encode_all(&mut progress, 1);
@@ -202,7 +212,8 @@ fn an_answer_to_a_request_of_a_batch_that_was_begun_anew_settles_nothing() {
 #[test]
 fn a_busy_server_is_sent_nothing_by_any_worker() {
     let sources = Sources::new(20, 3);
-    let (all, now) = (parcels(&sources, &[3], 4), Instant::now());
+    let of_rounds = make_rounds(&sources, &[3]);
+    let (all, now) = (parcels(&of_rounds, 4), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &all, RULES);
     encode_all(&mut progress, 4);
@@ -227,7 +238,8 @@ fn a_busy_server_is_sent_nothing_by_any_worker() {
 #[test]
 fn workers_that_only_repeat_hold_no_batch() {
     let sources = Sources::new(20, 3);
-    let (all, now) = (parcels(&sources, &[3], 2), Instant::now());
+    let of_rounds = make_rounds(&sources, &[3]);
+    let (all, now) = (parcels(&of_rounds, 2), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &all, RULES);
     encode_all(&mut progress, 2);
@@ -257,7 +269,8 @@ proptest! {
         answers in proptest::collection::vec((0_u8..12, any::<u8>()), 0..200),
     ) {
         let sources = Sources::new(9, 4);
-        let all = parcels(&sources, &rounds, workers);
+        let of_rounds = make_rounds(&sources, &rounds);
+        let all = parcels(&of_rounds, workers);
         let closed: u64 = all.iter().flat_map(Parcel::record_places).sum();
         let mut progress = CutProgress::default();
         progress.begin_batch(heading(1), &all, RULES);

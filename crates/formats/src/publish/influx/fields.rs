@@ -49,7 +49,7 @@ pub(super) fn push_fields(
     for key in options.metadata.iter().filter(|key| !key.is_empty()) {
         let known = labels.identity_labels().iter().any(|(name, _)| *name == key.as_str());
         if let Some(text) = find_metadata(key, round.node, record).filter(|_| !known) {
-            fields.put_text(&name_metadata(key), &text);
+            fields.put_metadata(&name_metadata(key), &text);
         }
     }
     Ok(())
@@ -115,23 +115,35 @@ struct FieldWriter<'o> {
 
 impl FieldWriter<'_> {
     /// Writes a number, unless it is none that InfluxDB can hold.
-    fn put_number(&mut self, key: &str, number: Option<f64>) {
+    fn put_number(&mut self, name: &'static str, number: Option<f64>) {
         if let Some(number) = number.and_then(finite_value) {
-            self.begin_field(key);
+            self.begin_named(name);
             push_number(self.out, number);
             self.numbers += 1;
         }
     }
 
-    fn put_text(&mut self, key: &str, text: &str) {
-        self.begin_field(key);
+    fn put_text(&mut self, name: &'static str, text: &str) {
+        self.begin_named(name);
         push_string(self.out, text);
     }
 
-    fn begin_field(&mut self, key: &str) {
-        self.out.push(if self.written == 0 { b' ' } else { b',' });
-        self.written += 1;
+    fn put_metadata(&mut self, key: &str, text: &str) {
+        self.begin_field();
         push_key(self.out, key);
         self.out.push(b'=');
+        push_string(self.out, text);
+    }
+
+    /// Begins a field whose name needs no escape.
+    fn begin_named(&mut self, name: &'static str) {
+        self.begin_field();
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.push(b'=');
+    }
+
+    fn begin_field(&mut self) {
+        self.out.push(if self.written == 0 { b' ' } else { b',' });
+        self.written += 1;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::labels::{IdentityLabels, SampleLabels};
 use super::point::{FamilyText, PointValue, SamplePoint, SeriesBody};
 use super::{IdentityRuns, RemoteWriteOptions, SampleWriter};
 use crate::publish::{Round, RoundRecord};
@@ -43,9 +44,10 @@ pub fn list_samples(
     let external = options.external_labels(round.node);
     let names = (round.level, round.marks);
     for run in IdentityRuns::<RoundRecord<'_>>::new(&round.records, records, names, options.spelling()) {
+        let labels = IdentityLabels::new(&run.identity, &external);
         for series in run.series.iter().filter(|series| !series.clashes) {
             if let Some(record) = round.records.get(series.index) {
-                let mut writer = SampleWriter::new(&mut list, series, &run.identity, &external);
+                let mut writer = SampleWriter::new(&mut list, series, &labels);
                 writer.write_record(record, series, round.end);
             }
         }
@@ -59,7 +61,7 @@ struct SampleList(Vec<ScrapedSample>);
 impl SeriesBody for SampleList {
     fn push_series(
         &mut self,
-        labels: &[(&str, &str)],
+        labels: SampleLabels<'_>,
         point: &SamplePoint<'_>,
         _family: Option<FamilyText<'_>>,
     ) {
@@ -70,7 +72,8 @@ impl SeriesBody for SampleList {
             }
             PointValue::NoValues | PointValue::Stale | PointValue::StaleNative => return,
         };
-        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.0.push(ScrapedSample { labels, value, cumulative: point.created.is_some() });
+        let mut listed = Vec::with_capacity(labels.count_slots() + 1);
+        labels.for_each(|_, name, value| listed.push((name.to_owned(), value.to_owned())));
+        self.0.push(ScrapedSample { labels: listed, value, cumulative: point.created.is_some() });
     }
 }

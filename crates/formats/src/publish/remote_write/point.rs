@@ -3,6 +3,7 @@
 use tallyport_core::aggregate::{FINEST_SCHEMA, Native, Weight, ZERO_THRESHOLD};
 use tallyport_core::model::Timestamp;
 
+use super::labels::SampleLabels;
 use crate::prometheus::messages::BucketSpan;
 use crate::prometheus::protobuf::{collect_spans, count_to_u64, encode_deltas};
 use crate::publish::protobuf::ProtoWriter;
@@ -38,7 +39,8 @@ pub(super) enum PointValue<'a> {
 /// What a receiver shows of a family.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct FamilyText<'a> {
-    pub(super) name: &'a str,
+    /// In two parts.
+    pub(super) name: (&'a str, &'static str),
     pub(super) kind: FamilyType,
     pub(super) help: &'a str,
     pub(super) unit: &'static str,
@@ -56,10 +58,10 @@ pub(super) enum FamilyType {
 
 /// A request that takes series.
 pub(super) trait SeriesBody {
-    /// Adds a series with one sample. Its labels are sorted by name, `__name__` among them.
+    /// Adds a series with one sample.
     fn push_series(
         &mut self,
-        labels: &[(&str, &str)],
+        labels: SampleLabels<'_>,
         point: &SamplePoint<'_>,
         family: Option<FamilyText<'_>>,
     );

@@ -1,19 +1,17 @@
 //! The samples of one series of a round.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tallyport_core::model::Timestamp;
 
+use super::labels::{IdentityLabels, SampleLabels, SeriesLabels};
 use super::point::{FamilyText, FamilyType, PointValue, SamplePoint, SeriesBody};
 use crate::prometheus::scraped::format_help;
 use crate::prometheus::shape::{Declared, Stat};
 use crate::prometheus::stat::{QUANTILES, Reading, emit_numbers};
 use crate::publish::RoundRecord;
-use crate::publish::labels::LabelOf;
 use crate::publish::scraped::ScrapedSeries;
-
-/// The label that is the name.
-pub(super) const NAME: &str = "__name__";
 
 /// How long after the start of its first window the zero of a series is. A series of this name can have been in the window before,
 /// and have ended a millisecond after it with a stale marker ([`super::ENDED_AFTER`]).
@@ -23,8 +21,9 @@ const ZERO_AFTER: Duration = Duration::from_millis(2);
 pub(super) struct SampleWriter<'w> {
     body: &'w mut dyn SeriesBody,
     family: &'w str,
-    /// All labels but those of single samples, sorted by name.
-    labels: Vec<(&'w str, &'w str)>,
+    labels: Cow<'w, SeriesLabels<'w>>,
+    /// The name of the last sample.
+    name: String,
     written: bool,
 }
 
@@ -32,15 +31,10 @@ impl<'w> SampleWriter<'w> {
     pub(super) fn new(
         body: &'w mut dyn SeriesBody,
         series: &'w ScrapedSeries<'_>,
-        identity: &'w [LabelOf<'_>],
-        external: &[(&'w str, &'w str)],
+        labels: &'w IdentityLabels<'_>,
     ) -> Self {
-        let own = identity.iter().chain(&series.tags).map(|(name, value)| (name.as_ref(), value.as_ref()));
-        let mut labels: Vec<_> = own.chain(external.iter().copied()).collect();
-        // Of two with one name, the first is kept.
-        labels.sort_by_key(|(name, _)| *name);
-        labels.dedup_by_key(|(name, _)| *name);
-        Self { body, family: &series.family, labels, written: false }
+        let labels = labels.of_series(&series.tags);
+        Self { body, family: &series.family, labels, name: String::new(), written: false }
     }
 
     /// Whether there was any sample.
@@ -58,8 +52,7 @@ impl<'w> SampleWriter<'w> {
         let help = format_help(record.series);
         let divisor = series.shape.divisor();
         for (stat, suffix) in series.sent_parts() {
-            let family = self.describe(record, series, suffix);
-            let text = family.as_text(&help);
+            let text = self.describe(record, series, (suffix, &help));
             let created = record.running.filter(|_| is_cumulative(stat)).map(|running| running.created);
             let point = |value| SamplePoint { value, at, created };
             if stat == Stat::Native {
@@ -91,8 +84,8 @@ impl<'w> SampleWriter<'w> {
                 _ => PointValue::Number(0.0),
             };
             let at = record.span.start.saturating_add(ZERO_AFTER);
-            let family = self.describe(record, series, suffix);
-            self.put(suffix, None, &SamplePoint { value, at, created: None }, Some(family.as_text(&help)));
+            let text = self.describe(record, series, (suffix, &help));
+            self.put(suffix, None, &SamplePoint { value, at, created: None }, Some(text));
         }
     }
 
@@ -113,14 +106,16 @@ impl<'w> SampleWriter<'w> {
     }
 
     /// Describes the family of a part. A family with a single sample has the sample's name, as in the older formats of a page.
-    fn describe(
+    fn describe<'t>(
         &self,
         record: &RoundRecord<'_>,
         series: &ScrapedSeries<'_>,
-        suffix: &str,
-    ) -> FamilyDescription {
+        (suffix, help): (&'static str, &'t str),
+    ) -> FamilyText<'t>
+    where
+        'w: 't,
+    {
         let alone = series.sent_parts().count() == 1 || series.shape.declared == Declared::Unknown;
-        let name = if alone { format!("{}{suffix}", self.family) } else { self.family.to_owned() };
         let kind = match series.shape.declared {
             Declared::Counter | Declared::Summary if record.can_decrease() => FamilyType::Unknown,
             Declared::Counter => FamilyType::Counter,
@@ -129,7 +124,8 @@ impl<'w> SampleWriter<'w> {
             Declared::Histogram | Declared::Native => FamilyType::Histogram,
             Declared::Unknown => FamilyType::Unknown,
         };
-        FamilyDescription { name, kind, unit: series.shape.unit }
+        let name = (self.family, if alone { suffix } else { "" });
+        FamilyText { name, kind, help, unit: series.shape.unit }
     }
 
     fn put(
@@ -139,30 +135,11 @@ impl<'w> SampleWriter<'w> {
         point: &SamplePoint<'_>,
         family: Option<FamilyText<'_>>,
     ) {
-        let name = format!("{}{suffix}", self.family);
-        let mut labels: Vec<(&str, &str)> = Vec::with_capacity(self.labels.len() + 2);
-        labels.extend(&self.labels);
-        for (key, value) in [(NAME, name.as_str())].into_iter().chain(more) {
-            match labels.binary_search_by_key(&key, |(name, _)| *name) {
-                Ok(at) => labels.get_mut(at).into_iter().for_each(|label| label.1 = value),
-                Err(at) => labels.insert(at, (key, value)),
-            }
-        }
-        self.body.push_series(&labels, point, family);
+        self.name.clear();
+        self.name.push_str(self.family);
+        self.name.push_str(suffix);
+        self.body.push_series(SampleLabels { series: &self.labels, name: &self.name, more }, point, family);
         self.written = true;
-    }
-}
-
-/// A [`FamilyText`] that owns its name.
-struct FamilyDescription {
-    name: String,
-    kind: FamilyType,
-    unit: &'static str,
-}
-
-impl FamilyDescription {
-    fn as_text<'t>(&'t self, help: &'t str) -> FamilyText<'t> {
-        FamilyText { name: &self.name, kind: self.kind, help, unit: self.unit }
     }
 }
 

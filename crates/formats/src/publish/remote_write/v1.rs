@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::labels::SampleLabels;
 use super::point::{FamilyText, PointTags, SamplePoint, SeriesBody};
 use crate::publish::protobuf::ProtoWriter;
 use crate::publish::remote_write::{RemoteWriteProtocol, compress};
@@ -20,6 +21,8 @@ pub(super) struct WriteRequest {
     described: BTreeSet<String>,
     /// Those of them since the last mark.
     newly_described: Vec<String>,
+    /// The name of the last family.
+    family: String,
 }
 
 impl WriteRequest {
@@ -29,22 +32,27 @@ impl WriteRequest {
             metadata: metadata.then(ProtoWriter::default),
             described: BTreeSet::new(),
             newly_described: Vec::new(),
+            family: String::new(),
         }
     }
 
     fn describe(&mut self, family: FamilyText<'_>) {
         let Some(metadata) = &mut self.metadata else { return };
-        if self.described.contains(family.name) {
+        self.family.clear();
+        self.family.push_str(family.name.0);
+        self.family.push_str(family.name.1);
+        let name = &self.family;
+        if self.described.contains(name) {
             return;
         }
         metadata.write_message(3, |out| {
             out.write_uint(1, u64::from(family.kind as u8));
-            out.write_string(2, family.name);
+            out.write_string(2, name);
             out.write_string(4, family.help);
             out.write_string(5, family.unit);
         });
-        self.described.insert(family.name.to_owned());
-        self.newly_described.push(family.name.to_owned());
+        self.described.insert(name.clone());
+        self.newly_described.push(name.clone());
     }
 
     fn metadata_len(&self) -> usize {
@@ -55,17 +63,17 @@ impl WriteRequest {
 impl SeriesBody for WriteRequest {
     fn push_series(
         &mut self,
-        labels: &[(&str, &str)],
+        labels: SampleLabels<'_>,
         point: &SamplePoint<'_>,
         family: Option<FamilyText<'_>>,
     ) {
         self.series.write_message(1, |out| {
-            for (name, value) in labels {
+            labels.for_each(|_, name, value| {
                 out.write_message(1, |out| {
                     out.write_string(1, name);
                     out.write_string(2, value);
                 });
-            }
+            });
             point.write_fields(out, TAGS);
         });
         if let Some(family) = family {

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
+use super::labels::SampleLabels;
 use super::point::{FamilyText, FamilyType, PointTags, SamplePoint, SeriesBody};
 use crate::publish::protobuf::{ProtoWriter, varint_length};
 use crate::publish::remote_write::{RemoteWriteProtocol, compress};
@@ -28,6 +31,16 @@ pub(super) struct InternedRequest {
     /// The samples of all series, as fields.
     points: ProtoWriter,
     series: Vec<InternedSeries>,
+    recent: RecentTexts,
+}
+
+/// The numbers of texts that the last series had, which are those of the next one as well in most cases.
+#[derive(Default, Debug)]
+struct RecentTexts {
+    /// Name and value of the label in each slot.
+    of_slots: Vec<(u32, u32)>,
+    help: u32,
+    unit: u32,
 }
 
 /// One series.
@@ -49,13 +62,21 @@ struct InternedFamily {
 /// Texts, by the order in which they came.
 #[derive(Default, Debug)]
 struct SymbolTable {
-    numbers: HashMap<Arc<str>, u32>,
+    numbers: HashMap<Arc<str>, u32, RandomState>,
     texts: Vec<Arc<str>>,
     /// Bytes of all texts as elements of the table.
     bytes: usize,
 }
 
 impl SymbolTable {
+    /// The number of a text that probably has this number already.
+    fn intern_again(&mut self, text: &str, number: u32) -> u32 {
+        match self.texts.get(number as usize) {
+            Some(known) if **known == *text => number,
+            _ => self.intern(text),
+        }
+    }
+
     fn intern(&mut self, text: &str) -> u32 {
         if let Some(number) = self.numbers.get(text) {
             return *number;
@@ -97,20 +118,26 @@ fn element_length(text: &str) -> usize {
 impl SeriesBody for InternedRequest {
     fn push_series(
         &mut self,
-        labels: &[(&str, &str)],
+        labels: SampleLabels<'_>,
         point: &SamplePoint<'_>,
         family: Option<FamilyText<'_>>,
     ) {
-        self.symbols.intern("");
-        let (first, start) = (self.references.len(), self.points.len());
-        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
-            self.references.push(self.symbols.intern(text));
+        if self.symbols.texts.is_empty() {
+            self.symbols.intern("");
         }
+        let (first, start) = (self.references.len(), self.points.len());
+        let Self { symbols, references, recent, .. } = self;
+        recent.of_slots.resize(recent.of_slots.len().max(labels.count_slots()), (0, 0));
+        labels.for_each(|slot, name, value| {
+            let Some(numbers) = recent.of_slots.get_mut(slot) else { return };
+            *numbers = (symbols.intern_again(name, numbers.0), symbols.intern_again(value, numbers.1));
+            references.extend([numbers.0, numbers.1]);
+        });
         point.write_fields(&mut self.points, TAGS);
-        let family = family.map(|family| InternedFamily {
-            kind: family.kind,
-            help: self.symbols.intern(family.help),
-            unit: self.symbols.intern(family.unit),
+        let family = family.map(|family| {
+            recent.help = symbols.intern_again(family.help, recent.help);
+            recent.unit = symbols.intern_again(family.unit, recent.unit);
+            InternedFamily { kind: family.kind, help: recent.help, unit: recent.unit }
         });
         let (labels, point) = (first..self.references.len(), start..self.points.len());
         self.series.push(InternedSeries { labels, point, family });
