@@ -128,8 +128,8 @@ impl Archive {
         self.0.size.store(config.size, Ordering::Relaxed);
     }
 
-    /// Holds the files of the window log that are not archived yet. Called before the log is written, because what is held by
-    /// none is removed then, and after another process that wrote the archive has ended.
+    /// Holds the files of the window log that are not archived yet. Called before [`Archive::start`] and before the log is written,
+    /// because what is held by none is removed then, and after another process that wrote the archive has ended.
     pub fn hold_files(&self) {
         let parts = &self.0;
         if !parts.is_enabled {
@@ -229,6 +229,13 @@ impl ArchiveParts {
             self.note_set_aside(&aside);
         }
         Ok(connection)
+    }
+
+    /// Why windows of this run are not archived although nothing fails here.
+    fn describe_obstacle(&self) -> Option<String> {
+        // A window is folded once it is in the log, because it could come back from a kill as another one before.
+        (self.spool.has_files() && !self.spool.will_be_written())
+            .then(|| "the window log cannot be written; check the disk of state_dir".to_owned())
     }
 
     fn set_damaged_aside(&self) -> Result<(), ArchiveError> {

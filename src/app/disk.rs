@@ -132,7 +132,10 @@ impl AgentWindowLog {
         ended: oneshot::Sender<()>,
     ) -> Option<Self> {
         if !config.window_log.enabled {
-            tokio::task::spawn_blocking(move || wait_for_end(before, ended));
+            tokio::task::spawn_blocking(move || {
+                wait_for_end(before);
+                tell_end(ended);
+            });
             return None;
         }
         let status = Arc::new(LogStatus::new(RecoveryReport::default()));
@@ -143,10 +146,12 @@ impl AgentWindowLog {
         let writer = tokio::task::spawn_blocking(move || {
             let (failing, spool) = (Arc::clone(&shown), Arc::clone(&sources.spool));
             let store = Arc::clone(&sources.store);
-            wait_for_end(before, ended);
-            // Only now: until its end, that process publishes and writes the archive.
+            wait_for_end(before);
+            // Only now: until its end, that process publishes and writes the archive. And before these start here, because both
+            // open the archive.
             publishers.hold_files(&config.publish);
             archive.hold_files();
+            tell_end(ended);
             let start = || {
                 let files = open(&config)?;
                 let survey = survey_log(&files);
@@ -211,10 +216,14 @@ impl AgentWindowLog {
     }
 }
 
-/// Waits for the end of the previous process, and passes it on.
-fn wait_for_end(before: Option<Channel>, ended: oneshot::Sender<()>) {
+/// Waits for the end of the previous process.
+fn wait_for_end(before: Option<Channel>) {
     // The only event on this connection is its end.
     let _either_way = before.map(|before| before.receive(ENDING));
+}
+
+/// Has publishers and the archive start.
+fn tell_end(ended: oneshot::Sender<()>) {
     // There is no receiver where the agent ends before it has begun to serve.
     let _either_way = ended.send(());
 }

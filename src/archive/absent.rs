@@ -135,6 +135,15 @@ impl ArchiveReader {
         match *self {}
     }
 
+    pub fn count_bytes(
+        &self,
+        _numbers: &[i64],
+        _granularity: Granularity,
+        _between: (Timestamp, Timestamp),
+    ) -> Result<u64, ArchiveError> {
+        match *self {}
+    }
+
     pub fn read_series(&self, _number: i64) -> Result<Vec<Arc<Series>>, ArchiveError> {
         match *self {}
     }

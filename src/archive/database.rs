@@ -1,7 +1,9 @@
 //! The file of the archive: how it is opened, what its tables are, and what becomes of it when it is damaged.
 
 use std::ffi::OsString;
+use std::fs::{OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,10 @@ pub(super) const FILE: &str = "archive.db";
 /// The name of a damaged one that was set aside.
 pub(super) const SET_ASIDE: &str = "archive.damaged.db";
 /// What `SQLite` appends to the name of a database for its other files.
-const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// The mode of the file.
+const PRIVATE: u32 = 0o600;
 
 /// The version of the tables.
 const VERSION: i64 = 1;
@@ -53,6 +58,9 @@ pub enum ArchiveError {
     /// Its file cannot be made or moved.
     #[error("{0}")]
     File(#[from] io::Error),
+    /// Another process has written it since its cursor was read.
+    #[error("another process has written it meanwhile; reading goes on where that one stopped")]
+    CursorMoved,
     /// Another version of tallyport has written it.
     #[error(
         "its tables have version {found}, and this program reads {VERSION}; use the program that wrote it, or move the file away"
@@ -79,8 +87,14 @@ impl ArchiveError {
             Self::File(error) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::Version { .. } => false,
+            Self::Version { .. } | Self::CursorMoved => false,
         }
+    }
+
+    /// Whether the file could not be read or written: quotas and a shared index that cannot grow are not reported as a full disk.
+    #[must_use]
+    pub(super) fn is_io_failure(&self) -> bool {
+        matches!(self, Self::Database(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure))
     }
 }
 
@@ -89,10 +103,7 @@ impl ArchiveError {
 /// # Errors
 /// When it cannot be opened. See [`ArchiveError::is_damage`].
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, ArchiveError> {
-    if !path.try_exists()? {
-        // Made here for its mode: it has names and labels of every container.
-        crate::files::create_private_file(path)?;
-    }
+    ensure_private_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -116,6 +127,34 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, ArchiveError> 
     Ok(connection)
 }
 
+/// Makes the file if there is none. It has names and labels of every container, so that only this user may read it. An existing
+/// file is never removed: another thread or process may have just made it.
+fn ensure_private_file(path: &Path) -> io::Result<()> {
+    if !path.try_exists()? {
+        // Of a file that is gone. SQLite would read them into the new one.
+        for companion in COMPANIONS {
+            remove_if_present(&append_name(path, companion))?;
+        }
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(path)?.permissions().mode();
+            if mode & 0o777 == PRIVATE {
+                return Ok(());
+            }
+            std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))
+        }
+        made => made.map(drop),
+    }
+}
+
+fn remove_if_present(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Opens the archive for reading. `None` if there is none.
 ///
 /// # Errors
@@ -132,19 +171,26 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Option<Connection>, Archiv
     Ok(Some(connection))
 }
 
-/// Moves a damaged archive out of the way. An older one that was moved is removed: they must not pile up.
+/// Moves a damaged archive out of the way. They must not pile up, so of this one and one that was moved before, the larger is kept:
+/// it has more history. Returns where it is.
 ///
 /// # Errors
 /// When it cannot be moved.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = path.with_file_name(SET_ASIDE);
-    for companion in COMPANIONS {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let is_kept = length(&aside) <= length(path);
+    // The file itself last: a new one must not begin beside the log of this one.
+    for companion in COMPANIONS.into_iter().chain([""]) {
         let (from, to) = (append_name(path, companion), append_name(&aside, companion));
-        for outcome in [std::fs::remove_file(&to), std::fs::rename(&from, &to)] {
-            match outcome {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        if !is_kept {
+            remove_if_present(&from)?;
+            continue;
+        }
+        remove_if_present(&to)?;
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     Ok(aside)
@@ -206,9 +252,37 @@ mod tests {
             assert_eq!(read_cursor(&connection).unwrap(), Some(Cursor { epoch: 9, seq }));
         }
         drop(connection);
-        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(open_for_writing(&path).is_ok());
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        // As a copy of it may have.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let connection = open_for_writing(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+        assert_eq!(read_cursor(&connection).unwrap(), Some(Cursor { epoch: 9, seq: u64::MAX }));
+    }
+
+    #[test]
+    fn a_file_that_another_thread_has_just_made_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let first = open_for_writing(&path).unwrap();
+        ensure_private_file(&path).unwrap();
+        write_cursor(&first, Cursor { epoch: 9, seq: 1 }).unwrap();
+        let second = open_for_writing(&path).unwrap();
+        assert_eq!(read_cursor(&second).unwrap(), Some(Cursor { epoch: 9, seq: 1 }));
+    }
+
+    #[test]
+    fn the_larger_of_two_damaged_archives_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join(FILE), directory.path().join(SET_ASIDE));
+        for (length, kept) in [(500, 500), (20, 500), (900, 900)] {
+            std::fs::write(&path, vec![b'x'; length]).unwrap();
+            std::fs::write(append_name(&path, "-wal"), b"of the same").unwrap();
+            assert_eq!(set_aside(&path).unwrap(), aside);
+            assert_eq!(std::fs::metadata(&aside).unwrap().len(), kept);
+            assert!(!path.exists() && !append_name(&path, "-wal").exists());
+        }
     }
 
     #[test]

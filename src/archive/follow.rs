@@ -36,6 +36,8 @@ pub(super) struct ArchiveTask {
     parts: Arc<ArchiveParts>,
     pub(super) connection: Option<Connection>,
     follower: Option<SpoolFollower>,
+    /// The cursor in the archive, as it was last read or written.
+    stored: Option<Cursor>,
     wait: Duration,
 }
 
@@ -63,7 +65,7 @@ struct NextWindows {
 
 impl ArchiveTask {
     pub(super) fn new(parts: Arc<ArchiveParts>, connection: Option<Connection>) -> Self {
-        Self { parts, connection, follower: None, wait: SHORTEST_WAIT }
+        Self { parts, connection, follower: None, stored: None, wait: SHORTEST_WAIT }
     }
 
     /// Folds until it is told to stop, and once more then.
@@ -85,7 +87,8 @@ impl ArchiveTask {
         match outcome {
             Ok(Ok(())) => {
                 self.wait = SHORTEST_WAIT;
-                self.parts.update_status(|status| status.failing = None);
+                let obstacle = self.parts.describe_obstacle();
+                self.parts.update_status(|status| status.failing = obstacle);
                 return self.parts.round;
             }
             Ok(Err(RoundFailure::Reading(error))) => {
@@ -105,11 +108,14 @@ impl ArchiveTask {
     }
 
     fn run_round(&mut self, stop: &Receiver<()>, now: Timestamp) -> Result<(), RoundFailure> {
-        self.check_for_damage()?;
+        // Another process may wait for the end: then there is time for windows alone.
+        if !is_told_to_stop(stop) {
+            self.check_for_damage()?;
+        }
         let mut stopped = false;
         while !stopped {
             let parts = Arc::clone(&self.parts);
-            let (connection, follower) = self.open()?;
+            let (connection, follower, stored) = self.open()?;
             match follower.check_handout(&parts.store) {
                 SpoolHandout::Open => {}
                 SpoolHandout::DroppedThrough(_) => continue,
@@ -117,7 +123,8 @@ impl ArchiveTask {
             }
             let NextWindows { windows, to, missed, is_end } = read_next(&parts, follower)?;
             if to > follower.handed_cursor() && follower.hand_out_through(to) {
-                let counts = fold_windows(connection, &windows, to, now)?;
+                let counts = fold_windows(connection, &windows, (*stored, to), now)?;
+                *stored = Some(to);
                 parts.spool.hold_after(FOLLOWER, to);
                 parts.update_status(|status| {
                     status.counts.add(counts);
@@ -127,17 +134,19 @@ impl ArchiveTask {
             // Beyond what can be folded now, there may be windows that were read.
             follower.let_go();
             // A backlog can be long. What is left is folded by the next run.
-            stopped = is_end || stop.try_recv() != Err(TryRecvError::Empty);
+            stopped = is_end || is_told_to_stop(stop);
         }
-        self.sweep(now)?;
-        self.refill_reserve();
+        if !is_told_to_stop(stop) {
+            self.sweep(now)?;
+            self.refill_reserve();
+        }
         Ok(())
     }
 
     /// Removes what is no longer to be kept.
     fn sweep(&mut self, now: Timestamp) -> Result<(), ArchiveError> {
         let parts = Arc::clone(&self.parts);
-        let (connection, _) = self.open()?;
+        let (connection, ..) = self.open()?;
         let swept = sweep_slots(connection, now, parts.size_limit())?;
         let bytes = read_size(connection)?.0;
         parts.update_status(|status| {
@@ -148,8 +157,8 @@ impl ArchiveTask {
         Ok(())
     }
 
-    /// The open archive, and what follows the sequence from its cursor on.
-    fn open(&mut self) -> Result<(&mut Connection, &mut SpoolFollower), ArchiveError> {
+    /// The open archive, what follows the sequence from its cursor on, and that cursor.
+    fn open(&mut self) -> Result<(&mut Connection, &mut SpoolFollower, &mut Option<Cursor>), ArchiveError> {
         let parts = &self.parts;
         let connection = match &mut self.connection {
             Some(connection) => connection,
@@ -158,11 +167,12 @@ impl ArchiveTask {
         let follower = match &mut self.follower {
             Some(follower) => follower,
             none => {
-                let cursor = read_cursor(connection)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
+                self.stored = read_cursor(connection)?;
+                let cursor = self.stored.unwrap_or(Cursor { epoch: 0, seq: 0 });
                 none.insert(parts.spool.follow_after(FOLLOWER, cursor))
             }
         };
-        Ok((connection, follower))
+        Ok((connection, follower, &mut self.stored))
     }
 
     /// Checks the whole file where a reader has found damage.
@@ -170,7 +180,7 @@ impl ArchiveTask {
         if !self.parts.take_suspicion() {
             return Ok(());
         }
-        let (connection, _) = self.open()?;
+        let (connection, ..) = self.open()?;
         let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
             tracing::error!(found, "the archive is damaged");
@@ -192,11 +202,13 @@ impl ArchiveTask {
             if let Err(error) = self.replace_damaged() {
                 tracing::error!(%error, "the damaged archive cannot be moved out of the way; remove archive.db");
             }
-            self.wait = SHORTEST_WAIT;
-        } else if error.is_full() {
-            self.make_room(now);
         } else {
-            self.connection = None;
+            if error.is_full() || error.is_io_failure() {
+                self.make_room(now);
+            }
+            if !error.is_full() {
+                self.connection = None;
+            }
         }
         let text = error.to_string();
         let is_news =
@@ -232,6 +244,11 @@ impl ArchiveTask {
     }
 }
 
+/// Whether the archive is to end.
+fn is_told_to_stop(stop: &Receiver<()>) -> bool {
+    stop.try_recv() != Err(TryRecvError::Empty)
+}
+
 /// Reads what comes next, up to the first window that a kill could still change: the log must have written it, or else it would
 /// come back after a restart as another window.
 fn read_next(parts: &ArchiveParts, follower: &mut SpoolFollower) -> Result<NextWindows, RoundFailure> {
@@ -245,6 +262,11 @@ fn read_next(parts: &ArchiveParts, follower: &mut SpoolFollower) -> Result<NextW
             if !batch.is_waiting {
                 next.to = next.to.max(batch.cursor);
             }
+            break;
+        }
+        // It is not known before which of them records are missed, so all are folded then, or none.
+        if batch.missed > 0 && !batch.windows.iter().all(|window| is_settled(parts, window)) {
+            next.is_end = true;
             break;
         }
         for window in batch.windows {

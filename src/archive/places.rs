@@ -64,22 +64,34 @@ impl SeriesPlaces {
         new.filter_map(|(place, series)| Some((place, series.as_deref()?)))
     }
 
-    /// Adds a window, or a slot, to a fold. Returns the number of records that could not be added.
-    pub fn fold_window(&mut self, fold: &mut WindowFold, window: &Window) -> u64 {
+    /// Adds those records of a window, or a slot, to a fold that are wanted. Returns the number of records that were not added.
+    pub fn fold_window(
+        &mut self,
+        fold: &mut WindowFold,
+        window: &Window,
+        mut is_wanted: impl FnMut(&Record<'_>) -> bool,
+    ) -> u64 {
         self.use_layout(window.layout());
-        fold.add_window(window, |record| self.find_or_add(record))
+        fold.add_window(window, |record| is_wanted(record).then(|| self.find_or_add(record))?)
     }
 
     /// Adds to a fold what a window added to its interval: a revision repeats what was there before, which counts once. Returns
-    /// the number of records of which that is not known, or that could not be added.
-    pub fn fold_published(&mut self, fold: &mut WindowFold, published: &Published) -> u64 {
+    /// the number of records of which that is not known, or that were not added.
+    pub fn fold_published(
+        &mut self,
+        fold: &mut WindowFold,
+        published: &Published,
+        mut is_wanted: impl FnMut(&Record<'_>) -> bool,
+    ) -> u64 {
         let window = published.window();
         match (published.added_apart(), published.added_window()) {
             (Some(added), _) => {
                 self.use_layout(added.layout());
-                fold.add_revision(added, window.span, |record| self.find_or_add(record))
+                fold.add_revision(added, window.span, |record| {
+                    is_wanted(record).then(|| self.find_or_add(record))?
+                })
             }
-            (None, Some(added)) => self.fold_window(fold, added),
+            (None, Some(added)) => self.fold_window(fold, added, is_wanted),
             (None, None) => window.len() as u64,
         }
     }

@@ -109,6 +109,28 @@ impl ArchiveReader {
         Ok((all, first.map(Timestamp::from_secs)))
     }
 
+    /// The bytes of the slots of these containers in an interval.
+    ///
+    /// # Errors
+    /// When they cannot be counted.
+    pub fn count_bytes(
+        &self,
+        numbers: &[i64],
+        granularity: Granularity,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Result<u64, ArchiveError> {
+        let mut statement = self.connection.prepare(
+            "SELECT coalesce(sum(length(data)), 0) FROM slot WHERE container = ?1 AND seconds = ?2 AND start >= ?3 AND start < ?4",
+        )?;
+        let mut all = 0;
+        for number in numbers {
+            let key = (*number, granularity.slot_seconds(), from.as_secs(), until.as_secs());
+            let bytes: i64 = statement.query_row(key, |row| row.get(0))?;
+            all += bytes.cast_unsigned();
+        }
+        Ok(all)
+    }
+
     /// The series that a container has had, under any of its numbers.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ const STEP: i64 = 128;
 const MOST_STEPS: usize = 256;
 /// Pages that one step gives back to the file system.
 const PAGES: usize = 512;
+/// Steps of one sweep that give pages back, 128 MiB: they must not take long where the agent is about to end.
+const MOST_GIVEN_BACK: usize = 64;
 /// Free pages are given back beyond this part of the file; below, they are used again.
 const SPARE_PART: u64 = 8;
 
@@ -87,7 +89,7 @@ fn remove_containers(connection: &Connection) -> Result<(), ArchiveError> {
 }
 
 fn give_back_pages(connection: &Connection, size: u64) -> Result<(), ArchiveError> {
-    for _step in 0..MOST_STEPS {
+    for _step in 0..MOST_GIVEN_BACK {
         let (bytes, free) = read_size(connection)?;
         if free == 0 || bytes <= size && free < bytes / SPARE_PART {
             break;

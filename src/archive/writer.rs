@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use super::database::{ArchiveError, write_cursor};
+use super::database::{ArchiveError, read_cursor, write_cursor};
 use super::places::SeriesPlaces;
 use super::policy::{FURTHEST_AHEAD, Granularity, POLICY};
 use super::slot::{decode_slot, encode_slot, read_places, store_new_series};
@@ -51,17 +51,21 @@ impl FoldCounts {
     }
 }
 
-/// Folds windows, in the order of the sequence, and moves the cursor after them.
+/// Folds windows, in the order of the sequence, and moves the cursor after them from where it was when they were read.
 ///
 /// # Errors
-/// When they cannot be written. Nothing of them is, then.
+/// When they cannot be written, or the cursor was moved meanwhile: a process that hands over may take longer than this one waits
+/// for it, and its windows would count twice. Nothing of them is written, then.
 pub(super) fn fold_windows(
     connection: &mut Connection,
     windows: &[Arc<Published>],
-    cursor: Cursor,
+    (before, cursor): (Option<Cursor>, Cursor),
     now: Timestamp,
 ) -> Result<FoldCounts, ArchiveError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if read_cursor(&transaction)? != before {
+        return Err(ArchiveError::CursorMoved);
+    }
     let mut counts = FoldCounts::default();
     let mut by_container: HashMap<(&ContainerId, Generation), Vec<&Published>> = HashMap::new();
     let furthest = now.saturating_add(FURTHEST_AHEAD);
@@ -203,7 +207,7 @@ impl OpenSlot {
 
     /// Adds what a window added. Returns the records of which that is not known.
     fn add_window(&mut self, published: &Published, places: &mut SeriesPlaces) -> u64 {
-        places.fold_published(&mut self.fold, published)
+        places.fold_published(&mut self.fold, published, |_| true)
     }
 
     fn write(self, transaction: &Transaction<'_>, places: &SeriesPlaces) -> Result<(), ArchiveError> {

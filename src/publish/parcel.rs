@@ -158,7 +158,7 @@ impl<'a> Parcel<'a> {
                 match pieces.last_mut().filter(|last| last.round == round && last.group == of_record) {
                     Some(last) => last.records.end = record + 1,
                     None => {
-                        pieces.push(Piece { group: of_record, round, records: record..record + 1, start: 0 })
+                        pieces.push(Piece { group: of_record, round, records: record..record + 1, start: 0 });
                     }
                 }
             }

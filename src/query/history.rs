@@ -1,6 +1,7 @@
 //! The history of a task in steps: from the archive, with what it does not have yet from memory.
 //!
-//! Steps are read, folded and written a few at a time, so that a month of a container takes no more memory than an hour.
+//! Steps are read, folded and written a few at a time, fewer where containers have many series, so that a month of a container
+//! takes no more memory than an hour.
 
 mod selection;
 #[cfg(test)]
@@ -27,6 +28,8 @@ use crate::wire::{self, Word};
 
 /// Steps that are in memory at a time.
 const PAGE: u32 = 16;
+/// Bytes of slots that are read at once, if they are of more than one step.
+const PAGE_BYTES: u64 = 8 << 20;
 /// Records of an answer.
 const MOST_RECORDS: u64 = 100_000;
 
@@ -232,7 +235,7 @@ impl HistoryTask {
         let mut from = self.first_start(selection).map_err(S::Stop::from)?;
         while from < selection.until {
             writer.ensure_wanted()?;
-            let until = from.saturating_add(selection.step * PAGE).min(selection.until);
+            let until = self.choose_page_end(selection, from).map_err(S::Stop::from)?;
             let steps = self.read_steps(selection, (from, until), &mut wanted).map_err(S::Stop::from)?;
             for step in steps.values() {
                 visit(writer, &origins, step)?;
@@ -240,6 +243,32 @@ impl HistoryTask {
             from = until;
         }
         Ok(())
+    }
+
+    /// The end of the steps that are read at once from a moment on: fewer where containers have many series.
+    fn choose_page_end(&self, selection: &HistorySelection, from: Timestamp) -> Result<Timestamp, Error> {
+        let mut steps = PAGE;
+        loop {
+            let until = from.saturating_add(selection.step * steps).min(selection.until);
+            if steps == 1 || self.count_bytes(selection, (from, until))? <= PAGE_BYTES {
+                return Ok(until);
+            }
+            steps /= 2;
+        }
+    }
+
+    /// Bytes of the slots in an interval.
+    fn count_bytes(&self, selection: &HistorySelection, range: (Timestamp, Timestamp)) -> Result<u64, Error> {
+        let Some(reader) = &self.reader else { return Ok(0) };
+        let numbers: Vec<_> = self
+            .sources
+            .iter()
+            .filter_map(|source| source.archived.as_ref())
+            .flat_map(|of| &of.numbers)
+            .copied()
+            .collect();
+        let counted = reader.count_bytes(&numbers, selection.granularity, range);
+        counted.map_err(|error| describe_failure(&self.archive, &error))
     }
 
     /// The start of the first step that can have records: there may be years before it.
@@ -292,7 +321,7 @@ impl HistoryTask {
                 }
             }
             for (start, part) in parts {
-                let window = part.fold(start, selection.step);
+                let window = part.fold(start, selection.step, wanted);
                 let chosen = wanted.choose_records(&window);
                 if !chosen.is_empty() {
                     steps.entry(start).or_default().push((index, window, chosen));
@@ -318,20 +347,23 @@ struct StepParts<'a> {
 }
 
 impl StepParts<'_> {
-    fn fold(mut self, start: Timestamp, step: Duration) -> Window {
+    /// The records of a step that are wanted. Others are left out here, because a container may have thousands of series of which
+    /// one is asked for.
+    fn fold(mut self, start: Timestamp, step: Duration, wanted: &mut WantedSeries<'_>) -> Window {
         let is_slot = |slot: &Window| slot.span.start == start && slot.span.nominal_length() >= step;
         if self.kept.is_empty()
             && self.slots.len() == 1
+            && wanted.has_all()
             && let Some(slot) = self.slots.pop_if(|slot| is_slot(slot))
         {
             return slot;
         }
         let (mut fold, mut places) = (WindowFold::new(start, step), SeriesPlaces::new_unstored());
         for slot in &self.slots {
-            places.fold_window(&mut fold, slot);
+            places.fold_window(&mut fold, slot, |record| wanted.is_wanted(record));
         }
         for kept in &self.kept {
-            places.fold_published(&mut fold, kept);
+            places.fold_published(&mut fold, kept, |record| wanted.is_wanted(record));
         }
         fold.build(Arc::clone(places.to_layout().layout()))
     }
@@ -348,11 +380,19 @@ impl<'s> WantedSeries<'s> {
         Self { selection, known: HashMap::new() }
     }
 
+    /// Whether every series is wanted.
+    fn has_all(&self) -> bool {
+        self.selection.filters.has_all_series()
+    }
+
+    fn is_wanted(&mut self, record: &Record<'_>) -> bool {
+        let matches = || self.selection.filters.matches_series(record.series);
+        *self.known.entry(ByIdentity(Arc::clone(record.series))).or_insert_with(matches)
+    }
+
     fn choose_records(&mut self, window: &Window) -> Vec<usize> {
-        let mut is_wanted = |record: Record<'_>| {
-            let matches = || self.selection.filters.matches_series(record.series);
-            *self.known.entry(ByIdentity(Arc::clone(record.series))).or_insert_with(matches)
-        };
-        (0..window.len()).filter(|index| window.record_at(*index).is_some_and(&mut is_wanted)).collect()
+        let is_wanted =
+            |index: &usize| window.record_at(*index).is_some_and(|record| self.is_wanted(&record));
+        (0..window.len()).filter(is_wanted).collect()
     }
 }

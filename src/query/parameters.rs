@@ -139,6 +139,12 @@ impl Filters {
         self.names.iter().all(|glob| glob.is_match(&series.name)) && self.matches_tags(&series.tags)
     }
 
+    /// Whether they are wanted whatever their names and tags.
+    #[must_use]
+    pub fn has_all_series(&self) -> bool {
+        self.names.is_empty() && self.tags.is_empty()
+    }
+
     fn matches_tags(&self, tags: &TagSet) -> bool {
         // The values of a repeated key are joined by commas; any of them may match.
         let fits = |pair: &Pair, value: &str| {

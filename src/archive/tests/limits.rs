@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::World;
 use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, View};
-use crate::archive::database::{FILE, open_for_writing, read_size};
+use crate::archive::database::{FILE, open_for_writing, read_cursor, read_size};
 use crate::archive::policy::POLICY;
 use crate::archive::reader::ArchiveReader;
 use crate::archive::sweep::{Swept, sweep_slots};
@@ -51,7 +51,8 @@ fn join_lines(count: u64, line: impl Fn(u64) -> String) -> String {
 }
 
 fn fold(connection: &mut Connection, windows: &[Arc<Published>], now: Timestamp) -> FoldCounts {
-    fold_windows(connection, windows, Cursor { epoch: 1, seq: 1 }, now).unwrap()
+    let before = read_cursor(connection).unwrap();
+    fold_windows(connection, windows, (before, Cursor { epoch: 1, seq: 1 }), now).unwrap()
 }
 
 fn sums(directory: &tempfile::TempDir) -> Vec<Vec<f64>> {

@@ -131,7 +131,8 @@ fn records_that_become_too_old_while_their_request_is_under_way_are_given_up_onc
 #[test]
 fn a_wait_that_the_server_asked_for_outlasts_the_batch_and_the_cut() {
     let sources = Sources::new(1, 4);
-    let (all, now) = (parcels(&sources, &[4], 1), Instant::now());
+    let rounds = make_rounds(&sources, &[4]);
+    let (all, now) = (parcels(&rounds, 1), Instant::now());
     let mut progress = CutProgress::default();
     progress.begin_batch(heading(1), &all, RULES);
     encode_all(&mut progress, 1);
