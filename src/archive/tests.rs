@@ -184,22 +184,6 @@ fn late_samples_and_slots_that_are_amended_count_once() {
 }
 
 #[test]
-fn two_processes_that_write_at_the_same_time_fold_each_window_once() {
-    let mut world = World::new();
-    let mut sent = world.live(1..31);
-    // A successor reads the cursor, and its predecessor still folds what it has.
-    let (_archive, mut successor) = attend(&world.node, &world.archive.0.spool, world.directory.path());
-    successor.run_guarded_round_at(&world.stopped, moment(31).wall);
-    sent += world.live(31..91);
-    world.run_round(91);
-    for _attempt in 0..2 {
-        successor.run_guarded_round_at(&world.stopped, moment(92).wall);
-        world.run_round(92);
-    }
-    assert_eq!(POLICY.map(|granularity| world.sum(granularity)), [sent, sent]);
-}
-
-#[test]
 fn a_round_folds_nothing_that_the_log_has_not_written() {
     let mut world = World::new();
     let before = world.live(1..21);

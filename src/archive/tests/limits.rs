@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::World;
 use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, View};
-use crate::archive::database::{FILE, open_for_writing, read_cursor, read_size};
+use crate::archive::database::{ArchiveError, FILE, open_for_writing, read_cursor, read_size};
 use crate::archive::policy::POLICY;
 use crate::archive::reader::ArchiveReader;
 use crate::archive::sweep::{Swept, sweep_slots};
@@ -86,6 +86,21 @@ fn windows_that_do_not_fit_into_slots_are_in_one_each_and_longer_ones_in_coarser
     let longest = windows(900, [1_800].into_iter(), |_| "c:1|c".to_owned());
     let counts = fold(&mut connection, &longest, moment(HOUR).wall);
     assert_eq!(counts, FoldCounts { long: 1, ..FoldCounts::default() });
+}
+
+#[test]
+fn windows_that_another_process_folded_meanwhile_are_not_folded_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    let (mut predecessor, mut successor) =
+        (open_for_writing(&path).unwrap(), open_for_writing(&path).unwrap());
+    let all = windows(10, [0, 10].into_iter(), |_| "c:1|c".to_owned());
+    let (before, after) = (read_cursor(&successor).unwrap(), Cursor { epoch: 1, seq: 2000 });
+    fold_windows(&mut predecessor, &all, (before, after), moment(20).wall).unwrap();
+    let refused = fold_windows(&mut successor, &all, (before, after), moment(20).wall).unwrap_err();
+    assert!(matches!(refused, ArchiveError::CursorMoved), "{refused}");
+    assert_eq!(sums(&directory), [vec![2.0], vec![2.0]]);
+    assert_eq!(read_cursor(&successor).unwrap(), Some(after));
 }
 
 #[test]
