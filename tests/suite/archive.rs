@@ -138,7 +138,7 @@ fn a_task_that_is_long_gone_has_its_history_with_the_percentiles_of_all_values()
         agent.cli(&["metrics", "details", "web.1", "took", "--since", "2h", "--step", "1h", "--json"]);
     assert!(shown.code == 0 && shown.out.contains("\"p99\""), "{}{}", shown.out, shown.err);
     let moment = level.last().unwrap()["start"].as_str().unwrap().to_owned();
-    let at = agent.cli(&["metrics", "details", "web.1", "level", "--at", &moment]);
+    let at = agent.cli(&["metrics", "details", "web.1", "level", "--at", &moment, "--step", "10m"]);
     assert!(at.code == 0 && at.out.contains("level"), "{}{}", at.out, at.err);
     let unknown = agent.cli(&["metrics", "details", "web.2", "--step", "10m"]);
     assert!(unknown.code != 0, "{}", unknown.out);
@@ -159,7 +159,9 @@ fn what_cannot_be_answered_says_why_and_what_to_do() {
     };
     let (status, text) = refusal("at=2h");
     assert!(status == 400 && text.contains("archive_off") && text.contains("archive.enabled"), "{text}");
-    for query in ["step=5m", "step=1m&merge", "at=now", "since=1m&until=5m&step=1m"] {
+    let future = "2999-01-01T00:00:00Z";
+    let (at, since) = (format!("at={future}"), format!("since={future}&step=1m"));
+    for query in ["step=5m", "step=1m&merge", "at=now", "since=1m&until=5m&step=1m", &at, &since] {
         let (status, text) = refusal(query);
         assert!(status == 400 && text.contains("bad_parameter"), "{query}: {text}");
     }

@@ -113,8 +113,12 @@ impl HistorySelection {
             }
         };
         if since > until {
-            let value = query.last_value("since").unwrap_or_default();
-            return Err(Error::bad_parameter("since", value, "is after until; exchange them"));
+            let (key, why) = match (at, query.last_value("until")) {
+                (Some(_), _) => ("at", "is in the future; give a time before now"),
+                (None, None) => ("since", "is in the future; give a time before now"),
+                (None, Some(_)) => ("since", "is after until; exchange them"),
+            };
+            return Err(Error::bad_parameter(key, query.last_value(key).unwrap_or_default(), why));
         }
         if !bounds.is_archived && bounds.is_beyond_memory(until) {
             return Err(Error::ArchiveOff { memory: bounds.memory });
