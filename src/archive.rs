@@ -129,7 +129,7 @@ impl Archive {
     }
 
     /// Holds the files of the window log that are not archived yet. Called before [`Archive::start`] and before the log is written,
-    /// because what is held by none is removed then, and after another process that wrote the archive has ended.
+    /// because files without a holder are deleted then, and after another process that wrote the archive has ended.
     pub fn hold_files(&self) {
         let parts = &self.0;
         if !parts.is_enabled {
@@ -199,7 +199,7 @@ impl Archive {
         }
     }
 
-    /// How it is.
+    /// The counts and the state now, with the records whose files the spool dropped.
     #[must_use]
     pub fn load_status(&self) -> ArchiveStatus {
         let mut status = lock(&self.0.status).clone();
@@ -233,7 +233,7 @@ impl ArchiveParts {
 
     /// Why windows of this run are not archived although nothing fails here.
     fn describe_obstacle(&self) -> Option<String> {
-        // A window is folded once it is in the log, because it could come back from a kill as another one before.
+        // Windows are folded only after the log has written them: a kill could restore an unwritten one with other contents.
         (self.spool.has_files() && !self.spool.will_be_written())
             .then(|| "the window log cannot be written; check the disk of state_dir".to_owned())
     }

@@ -39,5 +39,5 @@ class Mimir(PromqlServer):
         return [self.program, "-target=all", *listening, *rings, *waits, *files, *quiet]
 
     def is_ready(self):
-        # It is ready for writing before queries are answered.
+        # /ready succeeds before Mimir answers queries.
         return super().is_ready() and self.query("vector(1)")

@@ -108,7 +108,7 @@ impl ArchiveTask {
     }
 
     fn run_round(&mut self, stop: &Receiver<()>, now: Timestamp) -> Result<(), RoundFailure> {
-        // Another process may wait for the end: then there is time for windows alone.
+        // Another process may be waiting for this one to end, so only windows are folded then.
         if !is_told_to_stop(stop) {
             self.check_for_damage()?;
         }
@@ -234,7 +234,7 @@ impl ArchiveTask {
         let written = crate::files::create_private_file(&path)
             .and_then(|mut file| std::io::Write::write_all(&mut file, &vec![0; RESERVE_BYTES]));
         if written.is_err() {
-            // Half of it would take room and give none.
+            // A partial reserve would take up space without giving enough back.
             let _either_way = std::fs::remove_file(&path);
         }
     }
@@ -264,7 +264,7 @@ fn read_next(parts: &ArchiveParts, follower: &mut SpoolFollower) -> Result<NextW
             }
             break;
         }
-        // It is not known before which of them records are missed, so all are folded then, or none.
+        // Missed records can lie before any of these windows, so the cursor can pass all of them or none.
         if batch.missed > 0 && !batch.windows.iter().all(|window| is_settled(parts, window)) {
             next.is_end = true;
             break;

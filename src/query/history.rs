@@ -152,7 +152,7 @@ pub fn write_history<S: Sink>(
         for (source, window, chosen) in step {
             let Some(origin) = origins.get(*source) else { continue };
             let frame = RecordFrame::new(node, epoch, origin, window.span);
-            // More may come.
+            // A step that has not ended can still get windows.
             frames.push(if window.span.end > now { frame.into_open() } else { frame });
             picks.extend(
                 chosen.iter().filter_map(|index| Some((frames.len() - 1, window.record_at(*index)?))),
