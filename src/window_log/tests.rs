@@ -107,6 +107,7 @@ impl Disk {
     }
 
     /// Makes reading a file fail from now on.
+    #[cfg(feature = "archive")]
     pub(crate) fn make_unreadable(&self, name: &str) {
         self.0.lock().unwrap().unreadable.insert(name.to_owned());
     }
@@ -312,6 +313,7 @@ impl Node {
     }
 
     /// Sends a number to a counter of its own.
+    #[cfg(feature = "archive")]
     pub(crate) fn send_count(&mut self, container: usize, secs: u64, count: u64) {
         let line = format!("sent:{count}|c");
         self.aggregators[container].ingest_datagram(line.as_bytes(), moment(secs), None);
