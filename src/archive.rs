@@ -9,12 +9,14 @@
 //! interval, so that its percentiles are those of all values. Readers have connections of their own, and hold up nothing.
 //! Decision: `docs/adr/0084-archive.md`.
 
+mod archived;
 mod database;
 mod follow;
 mod places;
 mod policy;
 mod reader;
 mod slot;
+mod status;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -28,11 +30,12 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+pub use archived::{ArchivedContainer, ArchivedSlots};
 pub use database::ArchiveError;
 pub use places::SeriesPlaces;
 pub use policy::{FURTHEST_AHEAD, Granularity, POLICY};
-pub use reader::{ArchiveReader, ArchivedContainer, ArchivedSlots};
-pub use writer::FoldCounts;
+pub use reader::ArchiveReader;
+pub use status::{ArchiveStatus, FoldCounts};
 
 use self::database::{FILE, read_cursor};
 use self::follow::{ArchiveTask, open_or_replace};
@@ -76,25 +79,6 @@ struct ArchiveParts {
 struct RunningThread {
     stop: mpsc::Sender<()>,
     handle: JoinHandle<()>,
-}
-
-/// The state of the archive.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct ArchiveStatus {
-    /// What became of records.
-    pub counts: FoldCounts,
-    /// Records that were gone before they were read.
-    pub missed: u64,
-    /// Slots that were removed because their time was over.
-    pub expired: u64,
-    /// Slots that were removed because the file was too large.
-    pub for_size: u64,
-    /// Damaged archives that were set aside.
-    pub set_aside: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Why nothing is archived at present.
-    pub failing: Option<String>,
 }
 
 impl Archive {

@@ -1,18 +1,21 @@
 //! The archive of a program without it: there is none, and steps are folded from what memory has.
 
 // Without the archive itself, some of what it shares with queries is not used.
+mod archived;
 mod places;
 mod policy;
+mod status;
 
 use std::sync::Arc;
 
+pub use archived::{ArchivedContainer, ArchivedSlots};
 pub use places::SeriesPlaces;
 pub use policy::{FURTHEST_AHEAD, Granularity, POLICY};
+pub use status::{ArchiveStatus, FoldCounts};
 
-use crate::aggregate::Window;
 use crate::config::{AgentConfig, ArchiveConfig};
-use crate::model::{Origin, Series, Timestamp};
-use crate::store::{Cursor, Store};
+use crate::model::{Series, Timestamp};
+use crate::store::Store;
 use crate::window_log::Spool;
 
 /// No archive.
@@ -27,62 +30,6 @@ pub struct ArchiveError(());
 /// There is none.
 #[derive(Debug)]
 pub enum ArchiveReader {}
-
-/// A container in the archive.
-#[derive(Clone, Debug)]
-pub struct ArchivedContainer {
-    /// Where its samples come from.
-    pub origin: Arc<Origin>,
-    /// Its numbers in the archive.
-    pub numbers: Vec<i64>,
-}
-
-/// Slots of one container.
-#[derive(Debug)]
-pub struct ArchivedSlots {
-    /// Windows up to here are in these slots.
-    pub cursor: Cursor,
-    /// The slots, by start.
-    pub slots: Vec<Window>,
-    /// How many more there are that are damaged.
-    pub damaged: u64,
-}
-
-/// What became of the records of a batch.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub struct FoldCounts {
-    /// Records that were folded.
-    pub folded: u64,
-    /// Records that start too far ahead of the clock.
-    pub ahead: u64,
-    /// Records that are older than everything that is kept.
-    pub late: u64,
-    /// Records of windows that are longer than every slot.
-    pub long: u64,
-    /// Records that could not be read.
-    pub unreadable: u64,
-    /// Slots that were damaged and begun anew.
-    pub damaged_slots: u64,
-}
-
-/// The state of the archive.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct ArchiveStatus {
-    /// What became of records.
-    pub counts: FoldCounts,
-    /// Records that were gone before they were read.
-    pub missed: u64,
-    /// Slots that were removed because their time was over.
-    pub expired: u64,
-    /// Slots that were removed because the file was too large.
-    pub for_size: u64,
-    /// Damaged archives that were set aside.
-    pub set_aside: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Why nothing is archived at present.
-    pub failing: Option<String>,
-}
 
 #[expect(
     clippy::unused_async,

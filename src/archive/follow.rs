@@ -127,7 +127,7 @@ impl ArchiveTask {
                 *stored = Some(to);
                 parts.spool.hold_after(FOLLOWER, to);
                 parts.update_status(|status| {
-                    status.counts.add(counts);
+                    status.counts.add_counts(counts);
                     status.missed += missed;
                 });
             }

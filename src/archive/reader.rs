@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::archived::{ArchivedContainer, ArchivedSlots};
 use super::database::{ArchiveError, open_for_reading, read_cursor};
 use super::policy::Granularity;
 use super::slot::{decode_slot, read_places};
-use crate::aggregate::{KnownLayout, Window};
+use crate::aggregate::KnownLayout;
 use crate::model::{Origin, Series, Timestamp};
 use crate::store::Cursor;
 use crate::wal::decode;
@@ -23,26 +24,6 @@ pub struct ArchiveReader {
     connection: Connection,
     /// The layouts of containers that were read, with the number of their series then.
     layouts: HashMap<i64, KnownLayout>,
-}
-
-/// A container in the archive.
-#[derive(Clone, Debug)]
-pub struct ArchivedContainer {
-    /// Where its samples come from.
-    pub origin: Arc<Origin>,
-    /// Its numbers in the archive: one for each list of its series.
-    pub numbers: Vec<i64>,
-}
-
-/// Slots of one container.
-#[derive(Debug)]
-pub struct ArchivedSlots {
-    /// Windows up to here are in these slots.
-    pub cursor: Cursor,
-    /// The slots, by start.
-    pub slots: Vec<Window>,
-    /// How many more there are that are damaged.
-    pub damaged: u64,
 }
 
 impl ArchiveReader {

@@ -13,6 +13,7 @@ use super::database::{ArchiveError, read_cursor, write_cursor};
 use super::places::SeriesPlaces;
 use super::policy::{FURTHEST_AHEAD, Granularity, POLICY};
 use super::slot::{decode_slot, encode_slot, read_places, store_new_series};
+use super::status::FoldCounts;
 use crate::aggregate::WindowFold;
 use crate::model::{ContainerId, Generation, Origin, Timestamp};
 use crate::store::{Cursor, Published};
@@ -21,35 +22,6 @@ use crate::wal::encode;
 /// Series that a container may have in the archive beyond four times those of its newest window, before it gets a new list of
 /// them. A list is read whole, and a container that makes new series all the time would have a longer one every day.
 const SPARE_SERIES: usize = 4096;
-
-/// What became of the records of a batch.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub struct FoldCounts {
-    /// Records that were folded.
-    pub folded: u64,
-    /// Records that start too far ahead of the clock.
-    pub ahead: u64,
-    /// Records that are older than everything that is kept.
-    pub late: u64,
-    /// Records of windows that are longer than every slot.
-    pub long: u64,
-    /// Records of which it is not known what they added, or that could not be read.
-    pub unreadable: u64,
-    /// Slots that were damaged and begun anew.
-    pub damaged_slots: u64,
-}
-
-impl FoldCounts {
-    /// Adds those of another batch.
-    pub fn add(&mut self, other: Self) {
-        self.folded += other.folded;
-        self.ahead += other.ahead;
-        self.late += other.late;
-        self.long += other.long;
-        self.unreadable += other.unreadable;
-        self.damaged_slots += other.damaged_slots;
-    }
-}
 
 /// Folds windows, in the order of the sequence, and moves the cursor after them from where it was when they were read.
 ///

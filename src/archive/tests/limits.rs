@@ -6,11 +6,12 @@ use rusqlite::Connection;
 
 use super::World;
 use crate::aggregate::{Aggregator, AggregatorSettings, GaugeSign, View};
+use crate::archive::FoldCounts;
 use crate::archive::database::{ArchiveError, FILE, open_for_writing, read_cursor, read_size};
 use crate::archive::policy::POLICY;
 use crate::archive::reader::ArchiveReader;
 use crate::archive::sweep::{Swept, sweep_slots};
-use crate::archive::writer::{FoldCounts, fold_windows};
+use crate::archive::writer::fold_windows;
 use crate::model::{Allocation, ContainerId, Generation, Labels, Origin, TaskId, Timestamp};
 use crate::store::{Cursor, Published};
 use crate::window_log::moment;
