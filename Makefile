@@ -48,7 +48,7 @@ e2e-restart: ## twenty hand-overs in a row under a load of known totals, and sto
 	scripts/e2e-restart
 
 e2e-publish: ## deliveries to a real InfluxDB, Prometheus and carbon, with known totals, through refusals and outages; needs their packages
-	scripts/setup cc rust
+	scripts/setup cc rust prometheus
 	scripts/e2e-publish
 
 e2e-archive: ## history in the archive, exact through kills at random moments; KILLS=100 for more of them
